@@ -5,7 +5,10 @@ All of them travel between processes, so each passes every argument on to `Excep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rayfold import RayfoldError
+from rayfold.passed_over import Path
 
 
 class WriteSideError(RayfoldError):
@@ -71,6 +74,11 @@ class Unavailable(WriteSideError):
     It is safe to send it again with the same command id: what was done is not done twice.
     """
 
+    unread: Sequence[Path] = ()
+    """Fields of the command that its writer does not have, being of another release; nothing was
+    done. No argument: a gateway of a release before makes the error again without knowing of it.
+    """
+
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail, retry_after)
         self.detail = detail
@@ -78,6 +86,14 @@ class Unavailable(WriteSideError):
 
     def __str__(self) -> str:
         return self.detail
+
+    @classmethod
+    def not_reading(cls, command: str, unread: Sequence[Path]) -> Unavailable:
+        """Return one that says which fields of a command its writer does not have."""
+        names = ", ".join(".".join(map(str, each)) for each in unread)
+        refused = cls(f"this writer knows no {names} of {command!r} yet")
+        refused.unread = unread
+        return refused
 
 
 class EventStoreUnavailable(Unavailable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout, lay_out
-from actors.processes.partition_handle import STOP, PartitionHandle
+from actors.processes.partition_handle import SILENCE, STOP, PartitionHandle
 from actors.processes.process_actor import ProcessActor
 from actors.processes.reaching import Switchboard
 from actors.processes.runner import partition_of
@@ -32,6 +32,7 @@ from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
+from rayfold.runtime.rpc import Address
 from rayfold.runtime.together import all_done, together
 
 log = logging.getLogger(__name__)
@@ -62,22 +63,40 @@ class ProcessSide:
         """What a gateway in this process does with commands that are sent later."""
         self._commands = ScheduleRunner(registry, self._log, writes.bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
+        self._before: Sequence[str] = ()
+        """Names of the actors of a release before, until ours take over."""
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._lost = False
 
-    async def start(self) -> None:
-        """Go on with every process.
+    async def start(self, *, follows: bool = False) -> None:
+        """Go on with every process, and with what is sent on schedule.
+
+        `follows`: actors of another release do, until `take_over`: ours may come to nothing.
 
         Raises:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
-        await together(*(self._go_on(name) for name in self._registry.processes))
+        if follows:
+            self._before = await asyncio.to_thread(self._named)
+        else:
+            await self.take_over()
         self._looking = asyncio.create_task(self._look_always())
         try:
             await self._commands.start()
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
+
+    async def take_over(self) -> None:
+        """Go on with every process in place of whoever does.
+
+        Raises:
+            EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
+        """
+        self._before = ()
+        known = tuple(self._actor_name(name, "") for name in self._registry.processes)
+        await self._end_all(lambda name: not name.startswith(known))  # managers that there were
+        await together(*(self._go_on(name) for name in self._registry.processes))
 
     async def scale(self, target: str, number: int) -> None:
         """Divide the keys of a process manager among so many actors.
@@ -280,17 +299,32 @@ class ProcessSide:
 
     async def _end_others(self, name: str, layout: Layout) -> None:
         """End the detached actors of a layout before: whoever made them did not come to it."""
+        prefix, ours = self._actor_name(name, ""), self._ending(layout)
+        await self._end_all(lambda each: each.startswith(prefix) and not each.endswith(ours))
+
+    async def _end_all(self, meant: Callable[[str], bool]) -> None:
+        """End the detached actors of such names."""
         if not self._settings.detached:
             return
-        prefix, ours = self._actor_name(name, ""), self._ending(layout)
 
         def end() -> None:
-            for each in list_named_actors():
-                if each.startswith(prefix) and not each.endswith(ours):
-                    with suppress(ValueError, RayError):  # it is gone
-                        ray.kill(ray.get_actor(each, self._settings.namespace))
+            for each in filter(meant, self._named()):
+                with suppress(ValueError, RayError):  # it is gone
+                    ray.kill(ray.get_actor(each, self._settings.namespace))
 
         await asyncio.to_thread(end)
+
+    def _named(self) -> Sequence[str]:
+        """Return the names of all process actors of the stack; blocks."""
+        prefix = f"rayfold:{self._settings.identity.stack}:{KIND}:"
+        return [each for each in list_named_actors() if each.startswith(prefix)]
+
+    async def _tell(self, before: str, address: Address) -> None:
+        """Tell an actor of another release where it asks the way of commands."""
+        with suppress(ValueError, RayError, TimeoutError):  # it is gone, or made again
+            async with asyncio.timeout(SILENCE):
+                actor = await asyncio.to_thread(ray.get_actor, before, self._settings.namespace)
+                await actor.ask_at.remote(tuple(address))
 
     def _ending(self, layout: Layout) -> str:
         release = self._settings.identity.domain if self._settings.detached else ""
@@ -334,7 +368,7 @@ class ProcessSide:
             )
         )
 
-    async def _address(self) -> Any:
+    async def _address(self) -> Address:
         return await self._switchboard.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _look_no_more(self) -> None:
@@ -349,6 +383,9 @@ class ProcessSide:
                 continue
             try:
                 address = await self._address()
-                await asyncio.gather(*(each.look(address) for each in self._all))
+                await asyncio.gather(
+                    *(each.look(address) for each in self._all),
+                    *(self._tell(each, address) for each in self._before),
+                )
             except Exception:
                 log.exception("process actors could not be looked after")

@@ -19,6 +19,7 @@ from actors.errors import (
     NoRoom,
     Overloaded,
     StaleTable,
+    Unavailable,
 )
 from actors.host.assignment import Term
 from actors.host.shard import shard_of
@@ -57,6 +58,7 @@ class WriteGateway:
         """
         self.settings = settings
         self._aggregates = registry.aggregates
+        self._commands = registry.commands
         self._make_dedicated = make_dedicated
         self._ask_outcome = ask_outcome
         self._look = look
@@ -194,6 +196,12 @@ class WriteGateway:
             outcome = await client.send(envelope)
             if isinstance(outcome, StaleTable):
                 await self._newer_than(outcome.term)
+            elif isinstance(outcome, Unavailable) and outcome.unread:
+                less = self._commands[envelope.command].without(envelope.payload, outcome.unread)
+                if less is None:
+                    break  # until its writer is of our release, too
+                envelope = envelope._replace(payload=less)
+                continue
             elif not isinstance(outcome, Moved):
                 break
             sent_before = True  # also where its table was old: the host before may have done it

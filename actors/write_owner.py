@@ -100,7 +100,9 @@ class WriteOwner:
         self._table.spread(hosts)
         named = await asyncio.to_thread(self._actors.named, self._release)
         self._hosts = await self._actors.new_hosts(range(hosts), self._release)
+        await self._replace_other_code(self._hosts)
         self._dedicated.adopt(named.streams)
+        await self._replace_other_code(self._dedicated.clients)
         known = {self._host_name(number) for number in range(hosts)}
         await asyncio.gather(
             *(retire(self._actors.host(name)) for name in named.hosts if name not in known),
@@ -110,6 +112,28 @@ class WriteOwner:
         self._sweeper = asyncio.create_task(lasting(self._sweep, "looking after writers"))
         self._watch.start()
         self._deletions.start()
+
+    async def _replace_other_code(self, clients: list[HostClient]) -> None:
+        """Make actors of our release again that have another one's code.
+
+        While a release follows another, its owner makes what dies, or is new, by the name that
+        gateways know, and of its own code. Where it is given up, or followed by the one before,
+        that would decide on.
+        """
+        if self._release != self.settings.release:
+            return
+        said = await asyncio.gather(*(client.status() for client in clients))
+        ours = self.settings.identity.domain
+        others = [
+            client
+            for client, status in zip(clients, said, strict=True)
+            # One of a Rayfold before does not say it.
+            if status.get("domain", ours) != ours
+        ]
+        for client in others:
+            log.warning("a writer has the code of another release and is replaced")
+            await client.replace()
+        await up(others)
 
     async def _check_log(self) -> None:
         event_log = EventLog(self.settings.eventstore)

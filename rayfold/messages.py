@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, from_json
 
 from rayfold.core_schemas import has_functions, has_serializers
 from rayfold.declarations import keywords_of, misnamed, mistaken_permission
@@ -24,8 +25,10 @@ from rayfold.field_checks import checks_of, known
 from rayfold.field_defaults import became, has_untried_defaults
 from rayfold.field_types import mistakes_of_fields
 from rayfold.ordered_sets import SetsInOrder
+from rayfold.passed_over import Path, passed_over, take_out
 from rayfold.personal import (
     PersonalFields,
+    dump,
     is_marked,
     mark,
     mistakes_of_personal,
@@ -185,6 +188,33 @@ class CommandDefinition:
             data = plain(data)
         command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
         return command
+
+    def decode_all(self, data: bytes) -> tuple[Command, Sequence[Path]]:
+        """Return the command as `decode` does, and where the JSON has fields that it has not.
+
+        Raises:
+            ValidationError: it does not fit.
+        """
+        if self.personal:
+            data = plain(data)
+        validate = self.model.__pydantic_validator__.validate_json
+        try:
+            return validate(data, extra="forbid"), ()
+        except ValidationError:
+            command = validate(data, extra="ignore")
+        # Written again it has what it computes, and what a model of its allows.
+        read = command.__pydantic_serializer__.to_json(command, by_alias=False)
+        return command, [*passed_over(from_json(data), from_json(read))]
+
+    def without(self, data: bytes, fields: Sequence[Path]) -> bytes | None:
+        """Return the JSON of a command without some fields; None if it is another command then."""
+        less = from_json(data)
+        take_out(less, fields)
+        fresh = dump(less)
+        try:
+            return fresh if self.decode(fresh) == self.decode(data) else None
+        except ValidationError:  # one without a default
+            return None
 
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""

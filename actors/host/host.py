@@ -207,7 +207,7 @@ class Host:
             answer.set_result(Overloaded())
             return answer
         try:
-            command = definition.decode(envelope.payload)
+            command, unread = definition.decode_all(envelope.payload)
         except ValidationError:
             # So it is where it has another shape: whoever has sent it could read it.
             answer.set_result(Unavailable(f"this writer does not read this {envelope.command!r}"))
@@ -215,6 +215,9 @@ class Host:
         except (Exception, SystemExit) as error:
             # An author's validator broke, which the release that sent it did not have.
             answer.set_result(decision_failed(error, envelope, -1))
+            return answer
+        if unread:
+            answer.set_result(Unavailable.not_reading(envelope.command, unread))
             return answer
         joint = None
         if self._decided_together and definition.model in self._registry.decisions:

@@ -147,6 +147,7 @@ class HostActor:
         await self._check_store()
         return {
             "incarnation": self._incarnation,
+            "domain": self._identity.domain,
             **process_status(),
             "idle": 0.0 if self._running().busy else self._usage.idle(time.monotonic()),
             "steadily": self._usage.steadily,

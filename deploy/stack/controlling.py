@@ -61,7 +61,12 @@ async def run(settings: Settings, seat: Seat) -> int:
         keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
         ready = partial(_say_ready, foundation.postgres, domain_hash(registry), seat)
         keep_going(ready, "saying that it is ready", parts)
-        await _terms(settings, foundation, stop, retake_signals)
+
+        def taken_down() -> None:
+            seat.taken_down()
+            stop.set()
+
+        await _terms(settings, foundation, stop, taken_down, retake_signals)
 
     return await until_stopped(role, stop)
 
@@ -94,6 +99,7 @@ async def _terms(
     settings: Settings,
     foundation: Foundation,
     stop: asyncio.Event,
+    taken_down: Callable[[], None],
     retake_signals: Callable[[], None],
 ) -> None:
     """Own the stack whenever nobody else does, until told to stop."""
@@ -118,10 +124,11 @@ async def _terms(
                 return
             if owned.taken_down:
                 log.warning("the stack was taken down while this one stood by")
+                taken_down()
                 return
             follows = await unless(stop, _check_domain(settings, foundation.postgres, owned))
             if not await _govern(
-                settings, foundation, owned, parts, stop, lost, retake_signals, follows
+                settings, foundation, owned, parts, stop, lost, taken_down, retake_signals, follows
             ):
                 return
 
@@ -133,6 +140,7 @@ async def _govern(
     parts: AsyncExitStack,
     stop: asyncio.Event,
     lost: asyncio.Event,
+    taken_down: Callable[[], None],
     retake_signals: Callable[[], None],
     follows: Release | None,
 ) -> bool:
@@ -145,7 +153,7 @@ async def _govern(
         foundation,
         owned,
         detached=True,
-        stop=stop.set,
+        stop=taken_down,
         accept_parked=follows is None or follows.accept_parked,
     )
     both = asyncio.Event()

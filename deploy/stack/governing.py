@@ -82,6 +82,9 @@ class Government:
         self._server = ControllerServer(self._methods)
         self._controller: dict[str, Any] | None = None
         self._handing_over = HandingOver(self._postgres, owned.identity.domain, owned.before)
+        before = owned.before
+        self._follows = "read" in before and before.get("domain") != owned.identity.domain
+        """Whether another release serves, and would go on if ours comes to nothing."""
         self._is_whole = False
         self._going_down = False
         self._parts: list[str] = []
@@ -102,6 +105,8 @@ class Government:
             self._start_writes_and_processes(parts, display, publisher),
             self._start_reads(parts, display),
         )
+        if self._follows:
+            await self.processes.take_over()
         self.outbound = await self._start_outbound(parts)
         self.operations = await self._operate(parts)
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
@@ -204,7 +209,7 @@ class Government:
         )
         parts.push_async_callback(side.stop)  # before the write side; after a failed start too
         parts.push_async_callback(self._end_if_down, side)
-        await side.start()
+        await side.start(follows=self._follows)
         return writes, side
 
     async def _start_reads(self, parts: AsyncExitStack, display: Display) -> ReadSide:

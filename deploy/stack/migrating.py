@@ -77,13 +77,16 @@ class _Work:
         for aggregate in self._registry.state_stored:
             found = await self._found(aggregate)
             wanted = migration_plan.compare(aggregate, found)
+            refused += len(wanted.refused)
+            if wanted.refused:  # then nothing of the rest is done either
+                _say(aggregate.category, [], wanted.refused)
+                continue
             lines = list(wanted.said)
             if found is None or not found.filled or found.storage != "state":
                 lines.append("write the rows that the log has and the tables have not")
-            if not wanted.refused and wanted.left:
+            if wanted.left:
                 lines.append(f"with --drop, remove for good: {await self._told(wanted.left)}")
-            _say(aggregate.category, lines, wanted.refused)
-            refused += len(wanted.refused)
+            _say(aggregate.category, lines, [])
         for category in await self._gone():
             _say(category, ["keep its state in its events alone; the tables stay until --drop"], [])
         return 1 if refused else 0

@@ -68,6 +68,10 @@ class Seat:
         """Say that it does its work from now on; whoever did it before may end."""
         self._say({"ready": url})
 
+    def taken_down(self) -> None:
+        """Say that the stack was taken down: nobody goes on, and nobody is started for it."""
+        self._say({"down": True})
+
     def wanted(self, release: Release) -> None:
         """Say that another release is to have the place; or that ours was refused, if that is it.
 

@@ -99,6 +99,8 @@ class Succession:
                 code = self._ended(child, message["ended"], code)
             elif "ready" in message:
                 self._is_ready(child, message["ready"])
+            elif "down" in message:
+                self._end_others(child)
             elif child is self._current:
                 if "refused" not in message:  # else the next would end as this one does, at once
                     await self._succeed(message)
@@ -112,9 +114,14 @@ class Succession:
         return code if code >= 0 else 128 - code  # of a signal, as shells have it
 
     def _stop(self) -> None:
+        self._end_others(None)
+
+    def _end_others(self, ending: _Child | None) -> None:
+        """Stop all children but one that ends by itself; nobody is started any more."""
         self._stopping = True
         for child in self._children:
-            child.signal(signal.SIGTERM)
+            if child is not ending:
+                child.signal(signal.SIGTERM)
 
     async def _succeed(self, wanted: dict[str, Any]) -> None:
         """Start a successor, unless there is one, or the last one for the same was just now."""

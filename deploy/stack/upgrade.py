@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.errors import StartError
+from deploy.stack import identity as identities
 from deploy.stack import release, routing, survival
 from deploy.stack.left_behind import left_behind
 from deploy.stack.presence import gateways_of
@@ -36,8 +37,10 @@ LOOK = 0.5
 class Progress(NamedTuple):
     """How far an upgrade is: it is done when nothing is left."""
 
+    owned: bool
+    """Whether a controller of the release owns the stack."""
     controller: bool
-    """Whether one of the release owns the stack, and has published its read side."""
+    """Whether one has published its read side, and nothing was taken down since."""
     gateways: list[str]
     """Places of those that are of another release still."""
     before: bool
@@ -50,6 +53,11 @@ class Progress(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as a sentence."""
+        if not self.controller and not self.owned:
+            return (
+                "a controller of the new release is waited for: where none comes, its log says"
+                " why, or none was started"
+            )
         if not self.controller:
             return "a controller of the new release builds its views"
         if self.gateways:
@@ -115,7 +123,13 @@ async def progress_of(connection: Connection, hash_: str) -> Progress:
     table = await routing.read(connection)
     document = table.document if table is not None else {}
     others = [each.place for each in await gateways_of(connection) if each.domain != hash_]
-    return Progress(document.get("domain") == hash_, others, bool(document.get("previous")))
+    owner = await identities.read(connection)
+    return Progress(
+        owner is not None and owner["domain"] == hash_ and await identities.owned_now(connection),
+        document.get("domain") == hash_ and "down" not in document,
+        others,
+        bool(document.get("previous")),
+    )
 
 
 async def _check(

@@ -37,6 +37,32 @@ AS_USUAL = "SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on"
 """For statements of authors, which may well read whole tables: they are planned each time."""
 
 
+_OTHERWISE = (
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,  # no comparison: a column is of another type
+    asyncpg.DatatypeMismatchError,
+)
+"""What Postgres says where a table has not the columns that are asked for."""
+
+
+def unreadable(error: BaseException) -> PostgresUnavailable:
+    """Return what to say of rows that are kept otherwise.
+
+    While a release follows another, tables are the new one's already: gateways of the one before
+    read what both have in common.
+    """
+    told = "the rows in Postgres are not as this release keeps them: another follows, or did"
+    return PostgresUnavailable(f"{told}: {why(error)}")
+
+
+def unanswered(error: BaseException) -> PostgresUnavailable:
+    """Return why a statement has no answer."""
+    if isinstance(error, _OTHERWISE):
+        return unreadable(error)
+    return PostgresUnavailable(f"Postgres does not answer: {why(error)}")
+
+
 class Database:
     """A pool of connections. `positions` is how far each table was, when last seen."""
 
@@ -108,7 +134,7 @@ class Database:
             return await pool.fetch(statement, *parameters)
         except FAILURES as error:
             self.ready = False
-            raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
+            raise unanswered(error) from error
         finally:
             self.open -= 1
 
@@ -129,7 +155,7 @@ class Database:
                 yield connection
         except FAILURES as error:
             self.ready = False
-            raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
+            raise unanswered(error) from error
         finally:
             self.open -= 1
 

@@ -12,11 +12,11 @@ import asyncpg
 from projections.errors import PostgresUnavailable
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
-from projections.postgres.database import Database
+from projections.postgres.database import Database, unreadable
 from projections.postgres.rows import Rows
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
-from rayfold import Registry, document
+from rayfold import Registry, VersionedRow, document
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.runtime.turns import Turn
 from rayfold.tenants import TENANT
@@ -103,7 +103,7 @@ class PostgresRows:
         rows, found, turn = self._rows[view], [], Turn()
         async with self.primary.snapshot() as connection:
             async for record in connection.cursor(rows.select_all, prefetch=PAGE):
-                row = rows.codec.decode(record)
+                row = _decoded(rows, record)
                 found.append((record["_key"], document(row), row.position, row.started))
                 await turn.pass_on()
             pages = [(await self._page(connection, each)).result.body or b"" for each in queries]
@@ -131,7 +131,7 @@ class PostgresRows:
             return RowResult(None, None, 0)
         if records[0]["_key"] is None:
             return RowResult(None, None, records[0]["_covered"])
-        entry = rows.codec.decode(records[0])
+        entry = _decoded(rows, records[0])
         return RowResult(document(entry), entry.revision, records[0]["_covered"])
 
     async def _page(self, database: Fetches, query: RowQuery) -> Found:
@@ -164,10 +164,17 @@ class PostgresRows:
         found = [record for record in records if record["_key"] is not None]
         page = found[: query.limit]
         last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
-        body = page_json([document(rows.codec.decode(record)) for record in page], last)
+        body = page_json([document(_decoded(rows, record)) for record in page], last)
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
         return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
+
+
+def _decoded(rows: Rows, record: asyncpg.Record) -> VersionedRow:
+    try:
+        return rows.codec.decode(record)
+    except (ValueError, TypeError, AttributeError) as error:  # a column is of another type now
+        raise unreadable(error) from error
 
 
 def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:

@@ -63,7 +63,9 @@ class ControllerServer:
         name, arguments = request
         method = self._methods.get(name)
         if method is None:
-            return False, ControllerUnavailable(f"the controller knows no {name}: is it another's?")
+            return False, ControllerUnavailable(
+                f"the controller knows no {name} yet: it starts, or has other code; ask again"
+            )
         try:
             return True, await method(**arguments)
         except RayfoldError as error:

@@ -13,9 +13,10 @@ import pytest
 from pydantic import create_model
 
 from eventstore.memory import MemoryLog
+from projections.errors import PostgresUnavailable
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
-from projections.postgres.schema import prepare
+from projections.postgres.schema import prepare, table_of
 from projections.row_query import RowQuery
 from projections.supervision.placements import Placements
 from rayfold import Message, Registry, View, on
@@ -70,5 +71,19 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
                 answer = msgspec.json.decode(found.body or b"")
                 [row] = answer["items"] if key is None else [answer]
                 assert row == {"counter": "a", **{name: name for name in NAMES}, "revision": 0}
+        await of_another_release(reader, dsn, table_of(view))
     finally:
         await reader.store.close()
+
+
+async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> None:
+    """Its column of a name has another type, then there is none: Postgres answers all the same."""
+    connection = await asyncpg.connect(dsn)
+    column = f'"{NAMES[0]}"'
+    for change in (f"ALTER COLUMN {column} TYPE bigint USING 1", f"DROP COLUMN {column}"):
+        await connection.execute(f'ALTER TABLE "{table}" {change}')
+        for key in ("a", None):
+            query = RowQuery("made", key, 0, {}, 10, None)
+            with pytest.raises(PostgresUnavailable, match="not as this release keeps them"):
+                await reader.ask(query, time.monotonic())
+    await connection.close()

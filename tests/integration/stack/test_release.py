@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack import presence, release, upgrade
+from deploy.stack import presence, release, routing, upgrade
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease
 from deploy.stack.presence import Presence, gateways_of
@@ -132,6 +132,27 @@ async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(StartError, match="shop2 is wanted meanwhile"):
             await upgrade._follow(postgres, "first", lambda _: None, 0.0)
+
+
+async def test_who_follows_a_release_is_told_whether_a_controller_of_it_is_there(
+    server: str, postgres: Connection
+) -> None:
+    """Where none runs, none builds views; nor is what was taken down what runs already."""
+    await postgres.execute("DROP TABLE IF EXISTS rayfold_stack, rayfold_routing")
+    await identify(postgres, "shop", "s1", "id1", "one")
+
+    async def told() -> str:
+        return str(await upgrade.progress_of(postgres, "two"))
+
+    assert "is waited for" in await told()
+    lease = Lease(server, "new", "there")
+    await lease.take("two")
+    assert "builds its views" in await told()
+    await routing.publish(postgres, lease.epoch, {"domain": "two"})
+    assert await told() == "done"
+    await routing.publish(postgres, lease.epoch, {"domain": "two", "down": True})
+    await lease.release()
+    assert "is waited for" in await told()
 
 
 def test_code_goes_on_that_is_wanted_or_whose_successor_was_refused() -> None:

@@ -12,6 +12,7 @@ class Deposit(Command, name="deposit"):
 
     account_id: str
     cents: int
+    note: str = ""
 
 
 class PayInterest(Command, name="pay-interest"):

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
+from actors import process_side
 from actors.process_side import ProcessSide
 from actors.processes.reaching import Switchboard
 from actors.processes.settings import ProcessSettings
 from actors.schedules.schedule_runner import ScheduleRunner
 from rayfold import Registry
+from rayfold.runtime.identity import Identity
 
 
 class Partition:
@@ -61,3 +64,56 @@ async def test_what_cannot_be_ended_keeps_no_other_from_ending(
     with pytest.raises(OSError, match="an actor breaks"):
         await side.stop()
     assert done == ["looking", "scheduled commands", "whole", "switchboard"]
+
+
+async def test_actors_of_the_release_before_go_on_until_ours_take_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They learn where commands go meanwhile; those of managers that went are ended, too."""
+    names = [f"rayfold:id:process:{name}#0@0@one" for name in ("fulfilment", "gone")]
+    told: set[str] = set()
+    steps: list[str] = []
+    both = asyncio.Event()
+
+    def actor(name: str, namespace: str) -> Any:
+        async def ask_at(address: tuple[Any, ...]) -> None:
+            told.add(name)
+            if told == {*names}:
+                both.set()
+
+        return SimpleNamespace(ask_at=SimpleNamespace(remote=ask_at), name=name)
+
+    async def go_on(side: ProcessSide, name: str) -> None:
+        steps.append(f"{name} goes on")
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    async def address(*_: object) -> tuple[str, int, bytes]:
+        return "127.0.0.1", 1, b"key"
+
+    monkeypatch.setattr(process_side, "LOOK", 0.01)
+    monkeypatch.setattr(
+        process_side, "list_named_actors", lambda: [*names, "rayfold:id:write#0@one"]
+    )
+    monkeypatch.setattr(ray, "get_actor", actor)
+    monkeypatch.setattr(ray, "kill", lambda found: steps.append(found.name))
+    monkeypatch.setattr(ProcessSide, "_go_on", go_on)
+    monkeypatch.setattr(ProcessSide, "_address", address)
+    monkeypatch.setattr(ScheduleRunner, "start", nothing)
+    monkeypatch.setattr(ScheduleRunner, "stop", nothing)
+    writes: Any = SimpleNamespace(bus=None, owner=SimpleNamespace(make_dedicated=None))
+    settings = ProcessSettings(
+        "domain",
+        "kdb://127.0.0.1:1?Tls=false",
+        identity=Identity("id", domain="two"),
+        detached=True,
+    )
+    side = ProcessSide(Registry.load("domain"), settings, writes)
+    await side.start(follows=True)
+    async with asyncio.timeout(60):
+        await both.wait()
+    assert not steps
+    await side.take_over()
+    assert steps == [names[1], "fulfilment goes on"]
+    await side.stop()

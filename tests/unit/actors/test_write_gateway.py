@@ -13,6 +13,9 @@ import pytest
 from actors.envelope import Done, Envelope, enclose
 from actors.errors import NeedsOwnActor, NoRoom, Overloaded, StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
+from actors.host.host import Host
+from actors.host.host_actor import portable
+from actors.host.limits import HostLimits
 from actors.host.shard import shard_of
 from actors.placement.host_client import HostClient
 from actors.placement.shards import ShardTable
@@ -20,8 +23,10 @@ from actors.write_gateway import WriteGateway
 from actors.write_settings import WriteSettings
 from domain.inventory.stock import ReceiveStock
 from domain.orders.commands import CreateOrder
+from eventstore.memory import MemoryLog
 from rayfold import NotFound, Registry
 from rayfold.runtime.rpc import Address, RpcDisconnected, RpcServer
+from tests.releases.two.accounts import Deposit
 
 PATIENCE = 60.0
 
@@ -261,6 +266,39 @@ async def test_hosts_of_another_release_are_not_asked_what_they_may_not_know(
     await cluster.gateway.bus.send(received(registry, "tea"))
     assert own.taken == ["stock-tea"]
     assert [cluster.hosts[name].asked for name in ("a", "b")] == [[], []]
+
+
+async def test_a_host_of_the_release_before_gets_new_fields_where_they_say_something_and_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It passed over them: who had said something was told that it is done."""
+    two = Registry.load("tests.releases.two")
+    cluster, log = Cluster(two), MemoryLog()
+    before = Host(Registry.load("tests.releases.one"), log, "before", HostLimits())
+    monkeypatch.setattr(cluster.gateway, "_find", cluster.find)
+
+    async def answers(request: Any) -> list[Any]:
+        envelopes = [Envelope.from_wire(each, time.monotonic()) for each in request[2]]
+        return [portable(each) for each in await before.handle(envelopes)]
+
+    for host in cluster.hosts.values():
+        host._rpc = RpcServer(answers)
+    cluster.publish(1)
+    cluster.follow()
+
+    async def deposit(**note: str) -> Done:
+        command = Deposit(account_id="ada", cents=1, **note)
+        receipt = await cluster.gateway.bus.send(enclose(two, command, timeout=PATIENCE))
+        return Done(receipt.revision, receipt.position)
+
+    assert (await deposit()).revision == 0
+    assert (await deposit(note="")).revision == 1
+    with pytest.raises(Unavailable, match="this writer knows no note of 'deposit' yet"):
+        await deposit(note="rent")
+    assert len([raw async for raw in log.read_all(two.prefixes)]) == 2
+    await cluster.gateway.stop()
+    for host in cluster.hosts.values():
+        await host.end()
 
 
 async def test_a_client_is_told_where_there_is_no_room_for_an_actor(

@@ -140,6 +140,60 @@ async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not
     assert closed == ["its place", "the way to it"]
 
 
+async def test_actors_that_the_owner_of_another_release_has_made_are_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of its own code, by the names of ours, while it took over: it was given up since."""
+    made: dict[str, list[Running]] = {}
+
+    class Running(Actor):
+        """One that says which code it has."""
+
+        def __init__(self, domain: dict[str, object]) -> None:
+            super().__init__(breaks=False)
+            self._domain = domain
+
+        async def remote(self) -> dict[str, object]:
+            return self._domain
+
+    def make(actors_of_ray: HostActors, name: str, kind: str, place: object) -> Actor:
+        before = made.setdefault(name, [])
+        if not before:
+            is_other = name.startswith(("rayfold::write#1", "rayfold::aggregate:till-b"))
+            says = {"domain": "two"} if is_other else {"domain": "one"}
+            before.append(Running({} if "#0" in name else says))
+        if before[-1] in killed:
+            before.append(Running({"domain": "one"}))
+        return before[-1]
+
+    killed: list[Actor] = []
+    monkeypatch.setattr(HostActors, "_actor", make)
+    streams = ["till-a", "till-b"]
+    monkeypatch.setattr(HostActors, "named", lambda *_: host_actors.Named([], streams, []))
+    monkeypatch.setattr(ray, "kill", killed.append)
+
+    def owner(domain: str) -> WriteOwner:
+        settings = WriteSettings(
+            "tests.releases.one",
+            "kdb://127.0.0.1:1?Tls=false",
+            hosts=2,
+            identity=Identity(domain=domain),
+            detached=True,
+        )
+        before = {"release": "@one", "hosts": [{}, {}], **ShardTable(2).plain()}
+        found = WriteOwner(Registry.load("tests.releases.one"), settings, before=before)
+        monkeypatch.setattr(found._deletions, "start", lambda: None)
+        return found
+
+    for domain, ended in (("two", 0), ("one", 2)):  # whose the old ones are not to be replaced
+        taking_over = owner(domain)
+        await taking_over.start()
+        assert len(killed) == ended
+        await taking_over.stop()
+    names = {name for name, actors in made.items() if len(actors) > 1}
+    assert names == {"rayfold::write#1@one", "rayfold::aggregate:till-b@one"}
+
+
 class Host:
     """One of a node, which had better be elsewhere; meanwhile something happens."""
 

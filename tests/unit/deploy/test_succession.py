@@ -36,6 +36,9 @@ async def main():
     domain = seat.settled(Settings(domain="first")).domain
     if domain == "broken":
         raise SystemExit(3)
+    if domain == "down":
+        seat.taken_down()
+        raise SystemExit(0)
     stop = asyncio.Event()
     if domain == "other code":  # than this host has
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -160,6 +163,16 @@ async def test_a_successor_that_does_not_start_changes_nothing(
             assert await ask(port) == (domain, first)
     parent.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
+
+
+async def test_where_a_successor_is_told_that_all_is_taken_down_nobody_goes_on(
+    parent: subprocess.Popen[bytes], port: int
+) -> None:
+    """The one before wanted another successor, which made all of the stack again."""
+    _, first = await ask_first(port)
+    await ask(port, "down")
+    assert await asyncio.to_thread(parent.wait, TIMEOUT) in (0, 7)  # of whoever ended last
+    assert not psutil.pid_exists(first)
 
 
 async def test_a_successor_that_is_wanted_no_more_makes_room_for_the_next(
