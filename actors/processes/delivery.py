@@ -35,6 +35,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord
 from rayfold import Refused, Registry
+from rayfold.errors import MiddlewareFailed
 from rayfold.process_instance import Sending
 from rayfold.runtime.middleware_layers import DomainMiddleware
 from rayfold.runtime.turns import Turn
@@ -45,7 +46,12 @@ TIMEOUT = 10.0
 """Seconds for one attempt."""
 
 LONGEST_PAUSE = 5.0
-"""Seconds between two attempts."""
+"""Seconds between two attempts; more where so many break on an author's code that they would be
+sent more often than `BROKEN` a second together: a mended release begins with all of them at once.
+"""
+
+BROKEN = 50
+"""Attempts a second at commands that break on the code of the domain."""
 
 SENDING = 128
 """Commands that are on their way at a time; those between two attempts are not."""
@@ -55,6 +61,9 @@ SEARCHING = 2
 
 NOTHING_DONE = (Overloaded, StreamUnreadable, DecisionFailed)
 """Errors after which a command stands in no log."""
+
+OF_AUTHORS = (StreamUnreadable, DecisionFailed, MiddlewareFailed)
+"""Errors of the domain's code: sent again, a command most likely meets the same."""
 
 
 class Refusal(NamedTuple):
@@ -168,10 +177,14 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
+                news = self.unanswered.get(envelope.command_id) != str(error)
                 self.unanswered[envelope.command_id] = str(error)
                 # After any other the log may have it: a middleware may have met a lost answer.
                 sent = sent or not isinstance(error, NOTHING_DONE)
-                if not isinstance(error, Overloaded):
+                longest = LONGEST_PAUSE
+                if isinstance(error, OF_AUTHORS):
+                    longest = max(longest, len(self.unanswered) / BROKEN)
+                if news and not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",
                         extra={
@@ -182,7 +195,7 @@ class Delivery:
                         },
                     )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, longest)
 
     def _check(self, envelope: Envelope) -> None:
         """Refuse what nobody will ever read: a writer that cannot may be of another release."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -14,34 +15,32 @@ from rayfold import Registry
 from rayfold.foreign_json import readable
 from rayfold.process import ProcessDefinition
 from rayfold.process_instance import ProcessInstance
+from rayfold.runtime.turns import Turn
+
+STEPS = 1000
+"""Of one process, that are shown: it may be told something for years."""
 
 
 async def show(
     log: Log, registry: Registry, definition: ProcessDefinition, key: str
 ) -> dict[str, Any]:
-    """Return a process: its state, its steps, what waits.
+    """Return a process: its state, its last steps and how many came before them, what waits.
 
     Raises:
         NoSuchProcess: there never was one, or its stream was deleted.
         StoreUnavailable: its stream cannot be read.
     """
     state = ProcessState(ProcessInstance(definition, key), registry)
-    steps: list[dict[str, Any]] = []
-    unreadable = ""
+    last: deque[RawRecord] = deque(maxlen=STEPS)
+    unreadable, number, turn = "", 0, Turn()
     with suppress(StreamTombstoned):  # by somebody else
         async for raw in log.read_stream(f"{definition.prefix}{key}"):
-            steps.append(
-                {
-                    "type": raw.event_type,
-                    "revision": raw.revision,
-                    "position": raw.position,
-                    "recorded_at": raw.recorded_at,
-                    "data": readable(as_written(raw)),
-                }
-            )
+            await turn.pass_on()
+            last.append(raw)
+            number += 1
             if not unreadable:
                 unreadable = _fold(state, raw)
-    if not steps:
+    if not last:
         raise NoSuchProcess(definition.name, key)
     unreadable = unreadable or _lost(state)
     instance = state.instance
@@ -57,7 +56,17 @@ async def show(
         ],
         "timeouts": {each.name: each.due for each in instance.timers.values()},
         "parked": [told.trigger for told in state.parked],
-        "steps": steps,
+        "steps": [
+            {
+                "type": raw.event_type,
+                "revision": raw.revision,
+                "position": raw.position,
+                "recorded_at": raw.recorded_at,
+                "data": readable(as_written(raw)),
+            }
+            for raw in last
+        ],
+        "left_out": number - len(last),
     }
 
 

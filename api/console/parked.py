@@ -22,14 +22,9 @@ from api.console.templates import url
 from api.http.endpoint import Call
 from api.http.problems import Problem
 from api.http.reply import Reply
-from api.operators.routes import (
-    Discard,
-    Operations,
-    Replay,
-    decode_place,
-    encode_place,
-    if_known,
-)
+from api.operators.parked_places import decode_place, encode_place
+from api.operators.routes import Discard, Operations, Replay, if_known
+from projections.parked_pages import BEFORE_ALL, place_of
 from rayfold.foreign_json import readable
 
 BACK = "/console/parked"
@@ -59,7 +54,7 @@ class ParkedEvents:
     async def _list(self, console: Console, call: Call) -> Reply:
         fields = given(call)
         view, cursor = fields.get("view", ""), fields.get("cursor")
-        after = decode_place(cursor) if cursor else ()
+        after = decode_place(cursor, BEFORE_ALL) if cursor else ()
         found = await self._operations.parked(view, "", after, PAGE + 1)
         page = found[:PAGE]
         asked = {"view": view} if view else {}
@@ -72,7 +67,7 @@ class ParkedEvents:
             "parked.html",
             parked=page,
             beginning=url(BACK, **asked) if after else None,
-            later=url(BACK, **asked, cursor=encode_place(page[-1])) if later else None,
+            later=url(BACK, **asked, cursor=encode_place(place_of(page[-1]))) if later else None,
             view=view,
             views=sorted(here | named | ({view} if view else set())),
             here=sorted(here),

@@ -7,13 +7,15 @@ from functools import partial
 
 from litestar.handlers import HTTPRouteHandler
 
-from api.console.forms import Action, Console, Input, Line, Outcome, Question, needed
+from api.console.forms import Action, Console, Input, Line, Outcome, Question, given, needed
 from api.console.templates import number
 from api.http.endpoint import Call
 from api.http.reply import Reply
-from api.operators.publications import Publications, Republish
+from api.operators.publications import Publications, Republish, listed
 
 BACK = "/console/publications"
+
+PAGE = 100
 
 
 class PublicationPages:
@@ -32,8 +34,12 @@ class PublicationPages:
         ]
 
     async def _list(self, console: Console, call: Call) -> Reply:
-        found = await self._publications.list()
-        return console.page(call, "publications.html", publications=found["publications"])
+        fields = given(call)
+        name, cursor = fields.get("publication", ""), fields.get("cursor", "")
+        found = await listed(self._publications, name, cursor if name else "", PAGE)
+        return console.page(
+            call, "publications.html", publications=found, beginning=BACK if cursor else None
+        )
 
     async def _ask(self, fields: Mapping[str, str]) -> Question:
         (name,) = needed(fields, "publication")

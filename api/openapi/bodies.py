@@ -161,7 +161,8 @@ class Process(Struct):
     waiting_commands: list[WaitingCommand]
     timeouts: dict[str, datetime]
     parked: Annotated[list[str], Meta(description="What it broke on, and what waits behind")]
-    steps: list[ProcessRecord]
+    steps: Annotated[list[ProcessRecord], Meta(description="The last ones")]
+    left_out: Annotated[int, Meta(description="How many came before them")]
 
 
 class ScheduledTimeout(Struct):
@@ -215,7 +216,9 @@ class Publication(Struct):
     lag: int | None
     published: Annotated[int | None, Meta(description="Since its actor started")]
     error: str | None
-    parked: list[ParkedKey]
+    parked_keys: Annotated[int, Meta(description="How many keys are parked")]
+    parked: Annotated[list[ParkedKey], Meta(description="A page of them, in the log's order")]
+    next_cursor: str | None
 
 
 class PublicationList(Struct):

@@ -190,7 +190,12 @@ class GatewayPaths:
 
     def _add_publications(self, paths: dict[str, PathItem]) -> None:
         paths["/publications"] = self._asks(
-            "list-publications", "What others are told, and what is parked", "PublicationList"
+            "list-publications",
+            "What others are told, and what is parked",
+            "PublicationList",
+            query_parameter("publication", _TEXT, "This one alone"),
+            query_parameter("limit", _AUDIT_LIMIT, "So many parked keys of each, 999 by default"),
+            query_parameter("cursor", _TEXT, "`next_cursor` of the page before, of `publication`"),
         )
         paths["/operators/publications/replay"] = self._does(
             "replay-publication",

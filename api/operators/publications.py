@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -9,9 +10,12 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
-from api.http.problems import Problem
+from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, json_reply
 from api.operators.bodies import read_body
+from api.operators.parked_places import PARKED_PAGE, decode_place, encode_place, page_limit
+from api.queries.routes import known_parameters
+from projections.publications.parked_keys import BEFORE_ALL, place_of
 
 MAX_POSITION = 2**63 - 1
 
@@ -19,8 +23,13 @@ MAX_POSITION = 2**63 - 1
 class Publications(Protocol):
     """See `projections.publications.publication_side.PublicationSide`."""
 
-    async def list(self) -> dict[str, Any]:
-        """Return every publication with what is parked of it."""
+    async def list(
+        self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
+    ) -> dict[str, Any]:
+        """Return every publication, or one, with at most so many of its parked keys after a place.
+
+        See `projections.publications.parked_keys` for what a place is.
+        """
         ...
 
     async def replay(
@@ -33,7 +42,9 @@ class Publications(Protocol):
 class NoPublications:
     """Those of a gateway that reaches none."""
 
-    async def list(self) -> dict[str, Any]:
+    async def list(
+        self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
+    ) -> dict[str, Any]:
         """See `Publications.list`."""
         return {"publications": []}
 
@@ -42,6 +53,24 @@ class NoPublications:
     ) -> dict[str, int]:
         """See `Publications.replay`."""
         raise Problem(404, "not-found", f"there is no publication {name!r}")
+
+
+async def listed(
+    publications: Publications, name: str, cursor: str, limit: int
+) -> list[dict[str, Any]]:
+    """Return publications with a page of their parked keys each, and where it goes on.
+
+    Raises:
+        Problem: the cursor is none.
+    """
+    after = decode_place(cursor, BEFORE_ALL) if cursor else BEFORE_ALL
+    found = (await publications.list(name, after, limit + 1))["publications"]
+    for each in found:
+        page = each["parked"][:limit]
+        more = len(each["parked"]) > limit
+        each["parked"] = page
+        each["next_cursor"] = encode_place(place_of(page[-1])) if more else None
+    return list(found)
 
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
@@ -74,7 +103,12 @@ class PublicationRoutes:
         ]
 
     async def _list(self, call: Call) -> Reply:
-        return json_reply(await self._publications.list())
+        given = known_parameters(call.query_string, "publication", "limit", "cursor")
+        name, cursor = given.get("publication", ""), given.get("cursor", "")
+        if cursor and not name:
+            raise invalid_field("cursor", "goes on with the parked keys of one `publication`")
+        limit = page_limit(given, PARKED_PAGE)
+        return json_reply({"publications": await listed(self._publications, name, cursor, limit)})
 
     async def _replay(self, call: Call) -> Reply:
         wanted = await read_body(call, Republish)

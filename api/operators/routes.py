@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Awaitable, Sequence
 from functools import partial
@@ -19,10 +17,12 @@ from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
 from api.operators.metrics import OPEN_METRICS, TEXT, Metrics
+from api.operators.parked_places import PARKED_PAGE, decode_place, encode_place, page_limit
 from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
 from api.queries.routes import known_parameters, parameters
+from projections.parked_pages import BEFORE_ALL, place_of
 from rayfold import RayfoldError
 
 
@@ -104,8 +104,6 @@ class Operations(Protocol):
 
 AUDIT_PAGE = 50
 
-PARKED_PAGE = 999
-
 SCAN = 50_000
 """Records of the log that a search for causes and effects reads in each direction."""
 
@@ -115,8 +113,6 @@ MAX_ASKED = 1100
 """Characters of a stream's name and a revision."""
 
 _SCAN = re.compile(r"[1-9][0-9]{0,6}\Z")
-
-_LIMIT = re.compile(r"[1-9][0-9]{0,2}\Z")
 
 _REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 
@@ -239,10 +235,8 @@ class OperatorRoutes:
         return json_reply({"differences": await self._operations.verify()})
 
     async def _told(self, call: Call) -> Reply:
-        given = parameters(call.query_string).get("limit", str(AUDIT_PAGE))
-        if not _LIMIT.match(given):
-            raise invalid_field("limit", "is a number from 1 to 999")
-        notes = await self._audit.last(int(given)) if self._audit is not None else []
+        limit = page_limit(parameters(call.query_string), AUDIT_PAGE)
+        notes = await self._audit.last(limit) if self._audit is not None else []
         return json_reply({"audit": notes})
 
     async def _scale(self, call: Call) -> Reply:
@@ -260,15 +254,13 @@ class OperatorRoutes:
 
     async def _parked(self, call: Call) -> Reply:
         given = known_parameters(call.query_string, "view", "key", "limit", "cursor")
-        limit = given.get("limit", str(PARKED_PAGE))
-        if not _LIMIT.match(limit):
-            raise invalid_field("limit", "is a number from 1 to 999")
-        after = decode_place(given["cursor"]) if given.get("cursor") else ()
+        limit = page_limit(given, PARKED_PAGE)
+        after = decode_place(given["cursor"], BEFORE_ALL) if given.get("cursor") else ()
         found = await self._operations.parked(
-            given.get("view", ""), given.get("key", ""), after, int(limit) + 1
+            given.get("view", ""), given.get("key", ""), after, limit + 1
         )
-        page = found[: int(limit)]
-        cursor = encode_place(page[-1]) if len(found) > len(page) else None
+        page = found[:limit]
+        cursor = encode_place(place_of(page[-1])) if len(found) > len(page) else None
         return json_reply({"parked": page, "next_cursor": cursor})
 
     async def _event(self, call: Call) -> Reply:
@@ -316,32 +308,6 @@ class OperatorRoutes:
         wanted = await read_body(call, Delete)
         kept = await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone, "kept_in": kept})
-
-
-_PLACE = ("position", "view", "key", "stream", "store")
-"""What a cursor has of something parked: it stands after all that is listed before it."""
-
-
-def encode_place(parked: dict[str, Any]) -> str:
-    """Return the cursor of the page that begins behind it."""
-    place = json.dumps([parked[name] for name in _PLACE])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def decode_place(cursor: str) -> list[Any]:
-    """Return where a cursor's page begins.
-
-    Raises:
-        Problem: it is none.
-    """
-    try:
-        place = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
-        position, *_ = place
-        if [type(each) for each in place] == [int, str, str, str, str] and -1 <= position < 1 << 63:
-            return list(place)
-    except (ValueError, TypeError):
-        pass
-    raise invalid_field("cursor", "is no cursor of ours")
 
 
 async def if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,10 +13,10 @@ from msgspec.json import encode
 from pydantic import ValidationError
 
 from api.http.auth import Role
-from api.http.endpoint import Call, Endpoint
+from api.http.endpoint import Call, Endpoint, Stream
 from api.http.headers import store, token
 from api.http.problems import Problem, invalid, invalid_field
-from api.http.reply import Reply, json_bytes
+from api.http.reply import OF_JSON, Reply, json_bytes
 from api.queries.query_middleware import Ask, QueryMiddleware
 from api.queries.resources import needs_of
 from rayfold import (
@@ -30,20 +31,38 @@ from rayfold import (
 )
 from rayfold.derived_routes import HISTORY, aggregate_of
 from rayfold.registry import AggregateType
+from rayfold.runtime.turns import Turn
 from rayfold.tenants import within
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+AT_ONCE = 1000
+"""Events of a history that are one answer; of a longer one the others follow piece by piece."""
+
+PIECE = 500
+"""Events that are written at a time."""
+
 _REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 
 
 class Histories(Protocol):
     """See `projections.queries.history.History`."""
 
-    async def events(self, aggregate: AggregateType, aggregate_id: str) -> list[dict[str, Any]]:
+    def events(
+        self,
+        aggregate: AggregateType,
+        aggregate_id: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """See `History.events`."""
+        ...
+
+    async def last(self, aggregate: AggregateType, aggregate_id: str) -> tuple[int, int]:
+        """See `History.last`."""
         ...
 
     async def as_of(
@@ -89,30 +108,65 @@ class HistoryOf:
 
         return await self._answer(call, ask, Reading.AS_OF)
 
-    async def history(self, call: Call) -> Reply:
-        """Return every event, in order."""
+    async def history(self, call: Call) -> Reply | Stream:
+        """Return every event, in order; many of them are never in memory at once.
+
+        But where there is middleware: that is given a whole answer.
+        """
         if call.query_string:
             raise invalid_field("history", "takes no parameters")
 
         async def ask(query: Query) -> Answer:
-            events = await self._histories.events(self.aggregate, self._key(call, query))
-            if not events:
-                raise Problem(404, "not-found", "nothing has ever happened to it")
-            return Answer(encode(events), None, events[-1]["position"])
+            return await _whole(await self._begun(self._key(call, query), None))
 
-        return await self._answer(call, ask, Reading.HISTORY)
+        if self._around is not None:
+            return await self._answer(call, ask, Reading.HISTORY)
+        key = self._key(call, self._read(call.path))
+        begun = await self._begun(key, AT_ONCE)
+        if len(begun) < AT_ONCE:
+            return _reply(call, await _whole(begun))
+        revision, position = await self._histories.last(self.aggregate, key)
+        headers = [*OF_JSON, _token(call, max(position, begun[-1]["position"]))]
+        return Stream(headers, self._pieces(key, begun, revision))
+
+    async def _begun(self, key: str, limit: int | None) -> list[dict[str, Any]]:
+        """Return the first events.
+
+        Raises:
+            Problem: there are none.
+        """
+        reading = self._histories.events(self.aggregate, key, limit=limit)
+        async with aclosing(reading) as events:
+            begun = [each async for each in events]
+        if not begun:
+            raise Problem(404, "not-found", "nothing has ever happened to it")
+        return begun
+
+    async def _pieces(
+        self, key: str, begun: list[dict[str, Any]], until: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the document of the events that begin so, up to a revision."""
+        yield encode(begun)[:-1]
+        reading = self._histories.events(self.aggregate, key, after=begun[-1]["revision"])
+        piece: list[dict[str, Any]] = []
+        async with aclosing(reading) as events:
+            async for each in events:
+                if each["revision"] > until:
+                    break
+                piece.append(each)
+                if len(piece) == PIECE:
+                    yield b"," + encode(piece)[1:-1]
+                    piece.clear()
+        yield b"," + encode(piece)[1:] if piece else b"]"
 
     async def _answer(self, call: Call, ask: Ask, reading: Reading) -> Reply:
         """Middleware that is around the row is around its past: it shows what the row shows."""
         query = self._read(call.path)
         if self._around is None:
-            body, _, position = await ask(query)
+            answer = await ask(query)
         else:
-            body, _, position = await self._around.ask(call, query, ask, reading)
-        if body is None:
-            raise Problem(404, "not-found", "there is no such thing")
-        # The log is ahead of every view: who has seen this must not be shown less by one.
-        return json_bytes(body, 200, [(b"consistency-token", token(call.headers, position))])
+            answer = await self._around.ask(call, query, ask, reading)
+        return _reply(call, answer)
 
     def _read(self, path: Mapping[str, str]) -> Query:
         try:
@@ -152,6 +206,26 @@ class HistoryRoutes:
             endpoint.handler("GET", f"{path}{HISTORY}", past.history, Role.READER, past.needs)
             for path, past in self._found.items()
         ]
+
+
+async def _whole(events: Sequence[dict[str, Any]]) -> Answer:
+    """Return them as one document."""
+    pieces, turn = [], Turn()
+    for at in range(0, len(events), PIECE):
+        pieces.append(encode(events[at : at + PIECE])[1:-1])
+        await turn.pass_on()
+    return Answer(b"[%b]" % b",".join(pieces), None, events[-1]["position"])
+
+
+def _reply(call: Call, answer: Answer) -> Reply:
+    if answer.body is None:
+        raise Problem(404, "not-found", "there is no such thing")
+    return json_bytes(answer.body, 200, [_token(call, answer.position)])
+
+
+def _token(call: Call, position: int) -> tuple[bytes, bytes]:
+    # The log is ahead of every view: who has seen this must not be shown less by one.
+    return b"consistency-token", token(call.headers, position)
 
 
 def _moment(text: str) -> int | datetime:

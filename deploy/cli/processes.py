@@ -41,7 +41,7 @@ def processes_list(
 
 @app.command("show")
 def processes_show(process: str, key: str, data: Data = None, url: Url = None) -> None:
-    """Show a process as JSON: its state, what waits, and each of its steps."""
+    """Show a process as JSON: its state, what waits, and its last steps."""
     found = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")
     typer.echo(json.dumps(found, indent=2))
 

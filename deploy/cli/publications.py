@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -17,6 +18,8 @@ app = typer.Typer(help="Publications: what others are told.")
 def publications_list(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """List the publications, where each is, and the keys that are parked."""
     found = ask(data, url, "/publications")
+    for each in found["publications"]:
+        each["parked"] += _rest_of(each, data, url)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -31,6 +34,19 @@ def publications_list(data: Data = None, url: Url = None, as_json: Json = False)
             typer.echo(f"    since {parked['since']}: {parked['error']}")
     parked_keys = sum(len(each["parked"]) for each in found["publications"])
     typer.echo(f"{parked_keys} parked")
+
+
+def _rest_of(listed: dict[str, Any], data: Data, url: Url) -> list[dict[str, Any]]:
+    """Return the other pages of what is parked: it may be as much as there are keys."""
+    rest: list[dict[str, Any]] = []
+    asked = {"publication": listed["publication"]}
+    cursor = listed.pop("next_cursor", None)  # a gateway of before has one page
+    while cursor is not None:
+        page = ask(data, url, f"/publications?{urlencode({**asked, 'cursor': cursor})}")
+        [one] = page["publications"]
+        rest += one["parked"]
+        cursor = one["next_cursor"]
+    return rest
 
 
 @app.command("replay")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.envelope import Done
@@ -19,6 +20,7 @@ from eventstore.correlation import Correlated, Origin, correlated
 from eventstore.one_record import record_at
 from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord
+from projections.parked_pages import Asked
 from projections.publications.told import told_of
 from rayfold import Refused, Registry
 
@@ -148,16 +150,21 @@ class Causality:
         return None
 
     async def _outgoing(self, records: Sequence[RawRecord]) -> dict[Place, list[dict[str, Any]]]:
-        listed = (await self._outbound.publications.list())["publications"]
-        parked = await self._outbound.reactors.parked()
+        publications = self._outbound.publications
+        told_by = []
+        for each in (await publications.list())["publications"]:
+            definition = self._registry.publications[each["publication"]]
+            position = each["position"] if each["target"] else None
+            parked_under = partial(publications.parked_under, definition.name)
+            told_by.append(
+                await told_of(self._registry, definition, records, position, parked_under)
+            )
+        streams = frozenset(raw.stream for raw in records)
+        parked = await self._outbound.reactors.parked(Asked(among=streams))
         reactors = {part["part"].partition("#")[0]: part for part in self._reactor_parts()}
         found: dict[Place, list[dict[str, Any]]] = {}
-        for raw in records:
-            told: list[dict[str, Any]] = []
-            for each in listed:
-                definition = self._registry.publications[each["publication"]]
-                position = each["position"] if each["target"] else None
-                told += told_of(self._registry, definition, raw, position, each["parked"])
+        for at, raw in enumerate(records):
+            told: list[dict[str, Any]] = [one for each in told_by for one in each[at]]
             for name, reactor in self._registry.reactors.items():
                 if raw.event_type in self._registry.stored_as(reactor.handlers):
                     told.append(_reacted(raw, name, parked, reactors.get(f"reactor:{name}", {})))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from deploy.stack.operations import Server
+from projections.publications.parked_keys import BEFORE_ALL
 from rayfold import RayfoldError
 
 SOON = 1.0
@@ -184,9 +185,12 @@ class RemotePublications:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
-    async def list(self) -> dict[str, Any]:
+    async def list(
+        self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
+    ) -> dict[str, Any]:
         """See `Publications.list`."""
-        return dict(await self._controller.call("publications.list", QUICK))
+        asked = {"publication": publication, "after": list(after), "limit": limit}
+        return dict(await self._controller.call("publications.list", QUICK, **asked))
 
     async def replay(
         self, name: str, *, key: str | None, after: int | None, until: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -67,6 +68,9 @@ class Backfill:
             UnknownTarget: always.
         """
         raise UnknownTarget(f"nothing is parked under {key!r}: this generation is not live yet")
+
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        """Nor many."""
 
     def parked(self) -> list[Parked]:
         """Nor asks for it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.competing.consumer import Consumer
+from projections.errors import UnknownTarget
 from projections.parked_pages import Asked
 from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
@@ -55,6 +57,12 @@ class ConsumerActor:
     async def replay(self, view: str, key: str) -> bool:
         """See `Deduplication.replay`; `view` is the consumer's own."""
         return await self._running().replay(key)
+
+    async def replay_all(self, view: str, keys: list[str]) -> None:
+        """See `ActorHandle.replay_all`."""
+        for key in keys:
+            with suppress(UnknownTarget):
+                await self._running().replay(key)
 
     async def rejoin(self) -> None:
         """See `Consumer.rejoin`."""

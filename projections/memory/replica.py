@@ -21,7 +21,7 @@ from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
-from projections.memory.table import Table, no_json
+from projections.memory.table import Moment, Table, no_json
 from projections.newly_parked import Comparison, NewlyParked, would_park
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked
@@ -371,10 +371,20 @@ class Replica:
 
     def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
         """Return every row, and an answer to each question, as of one moment."""
+        table, moment, pages = self.begin_snapshot(view, queries)
+        table.end(moment)
+        return Snapshot(moment.given(0, len(moment.keys)), pages)
+
+    def begin_snapshot(
+        self, view: str, queries: Sequence[RowQuery]
+    ) -> tuple[Table, Moment, list[bytes]]:
+        """Return a view's rows as they are now, to be given piece by piece, and the answers.
+
+        There may be very many rows, and others ask and wait for changes meanwhile.
+        """
         table = self.tables[view]
-        rows = [(key, row.json(), row.position, row.started) for key, row in table.rows.items()]
         pages = [table.page(each.filters, each.limit, each.cursor)[0] for each in queries]
-        return Snapshot(rows, pages)
+        return table, table.moment(), pages
 
     async def changes(
         self, watcher: str, timeout: float

@@ -24,7 +24,7 @@ from projections.memory import bootstrap as from_postgres
 from projections.memory.last_event import LastEvent, LogChanged
 from projections.memory.replica import COOL, RETRY, Replica
 from projections.memory.snapshots import Snapshots, views_alone
-from projections.memory.table import Copied, Table
+from projections.memory.table import Copied, Moment, Table
 from projections.parked_pages import Asked
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
@@ -47,8 +47,11 @@ LAST_SNAPSHOT = 3.0
 ASKED = 3.0
 """Seconds after which what a process has said of its queries is old."""
 
+SNAPSHOT = 2_000
+"""Rows of a snapshot that are given at a time: some 10 milliseconds."""
+
 COPIES = 8
-"""Peers that may copy at once; whoever was forgotten begins again."""
+"""Peers that may copy at once, and snapshots; whoever was forgotten begins again."""
 
 COPY_IDLE = 60.0
 """Seconds after which a peer that asks for no more rows has gone away."""
@@ -66,6 +69,20 @@ class _Copy:
     def end(self) -> dict[str, dict[str, int]]:
         """Return the keys whose rows went meanwhile; nothing more is remembered."""
         return {view: table.end_copy() for view, table in self.tables.items()}
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    """What somebody compares with the log: a view as it was."""
+
+    table: Table
+    moment: Moment
+    at: float = field(default_factory=time.monotonic)
+    """When it was asked for last."""
+
+    def end(self) -> None:
+        """Remember nothing more."""
+        self.table.end(self.moment)
 
 
 class ReplicaActor:
@@ -104,7 +121,7 @@ class ReplicaActor:
             )
         self._snapshotting = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
-        self._copies: dict[str, _Copy] = {}
+        self._copies: dict[str, _Copy | _Snapshot] = {}
         self._started = False
         self._has_rows = asyncio.Event()
         """It has what it copies, or finds in Postgres, and folds on from there."""
@@ -222,9 +239,7 @@ class ReplicaActor:
     ) -> tuple[int, dict[str, int], list[Any], list[Any]]:
         """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
         position, keys, parked, stopped = self._replica.begin_copy()
-        self._copies[copy] = _Copy(keys, dict(self._replica.tables))
-        for other in list(self._copies)[:-COPIES]:
-            self._copies.pop(other).end()
+        self._remember(copy, _Copy(keys, dict(self._replica.tables)))
         sizes = {view: len(keys[view]) for view in views}
         return (
             position,
@@ -236,13 +251,20 @@ class ReplicaActor:
     async def copy(self, copy: str, view: str, start: int) -> list[Any]:
         """Return the next rows of a copy, as the columns of `Copied`."""
         asked = self._copies[copy]
+        assert isinstance(asked, _Copy)
         asked.at = time.monotonic()
         return list(asked.tables[view].export(asked.keys[view][start : start + COPIED]))
 
     async def end_copy(self, copy: str) -> tuple[dict[str, dict[str, int]], tuple[Any, ...] | None]:
         """Return, by view, the keys whose rows went since the copy began, and the last event."""
-        last = self._replica.last
-        return self._copies.pop(copy).end(), last and tuple(last)
+        last, asked = self._replica.last, self._copies.pop(copy)
+        assert isinstance(asked, _Copy)
+        return asked.end(), last and tuple(last)
+
+    def _remember(self, name: str, asked: _Copy | _Snapshot) -> None:
+        self._copies[name] = asked
+        for other in list(self._copies)[:-COPIES]:
+            self._copies.pop(other).end()
 
     async def _copy(self, peer: Any) -> None:
         copy = uuid4().hex
@@ -317,9 +339,24 @@ class ReplicaActor:
         await progress.reached(position, timeout)
         return progress.position
 
-    async def snapshot(self, view: str, queries: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-        """See `Replica.snapshot`; as plain tuples."""
-        return tuple(self._replica.snapshot(view, [RowQuery(*each) for each in queries]))
+    async def begin_snapshot(
+        self, snapshot: str, view: str, queries: list[tuple[Any, ...]]
+    ) -> list[bytes]:
+        """See `Replica.begin_snapshot`; return the answers."""
+        asked = [RowQuery(*each) for each in queries]
+        table, moment, pages = self._replica.begin_snapshot(view, asked)
+        self._remember(snapshot, _Snapshot(table, moment))
+        return pages
+
+    async def snapshot(self, snapshot: str, start: int) -> list[tuple[Any, ...]]:
+        """Return the next rows of a snapshot; it ends with the first time that there are none."""
+        asked = self._copies[snapshot]
+        assert isinstance(asked, _Snapshot)
+        asked.at = time.monotonic()
+        rows = asked.moment.given(start, SNAPSHOT)
+        if not rows:
+            self._copies.pop(snapshot).end()
+        return rows
 
     async def status(
         self, asker: str = "", in_flight: dict[str, int] | None = None

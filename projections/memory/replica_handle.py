@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from projections.errors import ActorUnavailable
 from projections.row_query import RowQuery, RowResult, Snapshot
@@ -111,7 +112,13 @@ class ReplicaHandle(ActorHandle):
         Raises:
             ActorUnavailable: it does not answer.
         """
-        return Snapshot(*await self._call("snapshot", view, [tuple(each) for each in queries]))
+        snapshot, rows = uuid4().hex, list[tuple[str, bytes, int, int]]()
+        questions = [tuple(each) for each in queries]
+        pages = await self._call("begin_snapshot", snapshot, view, questions)
+        # A failure is forgotten by the replica in a minute.
+        while piece := await self._call("snapshot", snapshot, len(rows)):
+            rows += piece
+        return Snapshot(rows, pages)
 
     async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
         """Say which rows, by view and key, the watcher follows from now on.

@@ -88,6 +88,12 @@ class Row:
         row.revision, row.position, row.started, row.indexed = revision, position, started, indexed
         return row
 
+    def as_it_is(self) -> Row:
+        """Return a row that stays as this one is now."""
+        row = Row.copied(self._view, self.revision, self.position, self.started, b"", self.indexed)
+        row._entry, row._body = self._entry, self._body
+        return row
+
     def freeze(self) -> None:
         """Keep it as JSON alone from now on."""
         self.json()
@@ -112,6 +118,7 @@ class Table:
         self._changed_before: set[str] = set()
         self._copies = 0
         self._gone: dict[str, int] = {}
+        self._moments: list[Moment] = []
 
     def fold(self, step: Step, folding: Folding) -> bool:
         """Take in an event; return whether the row changed."""
@@ -172,6 +179,16 @@ class Table:
             bodies,
             [row.indexed for row in rows],
         )
+
+    def moment(self) -> Moment:
+        """Return the rows as they are now, until `end` is called with it."""
+        moment = Moment(self.rows)
+        self._moments.append(moment)
+        return moment
+
+    def end(self, moment: Moment) -> None:
+        """Keep nothing more for it."""
+        self._moments.remove(moment)
 
     def cold(self) -> list[str]:
         """Return the rows that have not changed since the last call, but had before it."""
@@ -285,6 +302,9 @@ class Table:
     ) -> None:
         """Put the row after an event in its place: it begins, changes, begins again, or goes."""
         key = step.key
+        if row is not None:
+            for moment in self._moments:
+                moment.keep(key, row)
         if row is not None and after is not None and row.started == after.started:
             was, row.indexed = row.indexed, now
             row.become(after)
@@ -330,6 +350,29 @@ class Table:
                     del lists[old]
             if new is not None and place is not None:
                 insort(lists.setdefault(new, []), place)
+
+
+class Moment:
+    """The rows of a table as they were at once, though they are given one after the other.
+
+    What changes meanwhile is kept as it was.
+    """
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self.keys = list(rows)
+        self._rows = rows
+        self._kept: dict[str, Row] = {}
+
+    def keep(self, key: str, row: Row) -> None:
+        """Take in a row that is about to change, or to go."""
+        if key not in self._kept:
+            self._kept[key] = row.as_it_is()
+
+    def given(self, start: int, number: int) -> list[tuple[str, bytes, int, int]]:
+        """Return some rows: key, document, position, and where each began."""
+        rows, kept = self._rows, self._kept
+        some = ((key, kept.get(key) or rows[key]) for key in self.keys[start : start + number])
+        return [(key, row.json(), row.position, row.started) for key, row in some]
 
 
 def no_json(view: str, error: ValueError) -> QueryFailed:

@@ -133,20 +133,30 @@ class ParkedEventOperations:
     ) -> list[dict[str, Any]]:
         """Fold on where each is parked; or the `whole` view anew."""
         if not whole and all(self._can_fold_on(each) for each in found):
-            for each in found:
-                await self._fold_on(each)
+            await self._fold_on(found)
         else:
             await self._rebuild(asked.view)
         still = {each.place for each in await self._all(asked)}
         return [{**each.plain(), "parked": each.place in still} for each in found]
 
-    async def _fold_on(self, found: _Found) -> None:
+    async def _fold_on(self, found: Sequence[_Found]) -> None:
+        """Let each part fold on what it has parked: one row, or all of them together."""
+        keys: dict[tuple[ActorHandle, str], list[str]] = {}
+        for each in found:
+            part = self._part_of(each)
+            keys.setdefault((part, each.parked.view), []).append(each.parked.key)
+        for (part, view), some in keys.items():
+            if len(some) == 1:
+                await part.replay(view, some[0])
+            else:
+                await part.replay_all(view, some)
+
+    def _part_of(self, found: _Found) -> ActorHandle:
         view, key = found.parked.view, found.parked.key
         if view in self._registry.projections:
-            await self._placements.sql_projectors[view].replay(view, key)
-        else:
-            filling = self._placements.filling(view, key, found.store)
-            await min(filling, key=lambda each: not each.ready).replay(view, key)
+            return self._placements.sql_projectors[view]
+        filling = self._placements.filling(view, key, found.store)
+        return min(filling, key=lambda each: not each.ready)
 
     def _can_fold_on(self, found: _Found) -> bool:
         if found.parked.view in self._registry.projections:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from eventstore.personal.opening import open_log
+from projections.publications import parked_keys
 from projections.publications.publisher import Publisher
 from projections.publications.receiver import receiver_of
 from projections.publications.settings import Configured
@@ -57,21 +59,14 @@ class PublicationActor:
             **self._publisher.status(),
         }
 
-    async def parked_keys(self) -> list[dict[str, Any]]:
-        """Return what is parked, the first in the log first."""
-        found = sorted(self._running().parked.values(), key=lambda each: each.position)
-        return [
-            {
-                "publication": self._publisher.definition.name,
-                "key": each.key,
-                "stream": each.stream,
-                "revision": each.revision,
-                "position": each.position,
-                "error": each.error,
-                "since": each.at,
-            }
-            for each in found
-        ]
+    async def parked_keys(self, after: Sequence[Any], limit: int) -> tuple[int, list[Any]]:
+        """Return how much is parked, and a page of it: see `parked_keys.page`."""
+        parked = self._running().parked
+        return len(parked), parked_keys.page(parked, after, limit)
+
+    async def parked_under(self, lanes: Sequence[str]) -> list[Any]:
+        """See `parked_keys.under`."""
+        return parked_keys.under(self._running().parked, lanes)
 
     async def retry(self, key: str | None) -> dict[str, int]:
         """See `Publisher.retry`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from eventstore.personal.opening import open_log
 from projections.errors import NoSuchPublication
+from projections.publications.parked_keys import BEFORE_ALL
 from projections.publications.publication_actor import PublicationActor
 from projections.publications.settings import Configured
 from projections.settings import ReadSettings
@@ -19,13 +20,24 @@ from rayfold import Registry
 class PublicationHandle(ActorHandle):
     """An actor that publishes, as its side sees it."""
 
-    async def parked_keys(self) -> list[dict[str, Any]]:
+    async def parked_keys(
+        self, after: Sequence[Any], limit: int
+    ) -> tuple[int, list[dict[str, Any]]]:
         """See `PublicationActor.parked_keys`.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
-        found: list[dict[str, Any]] = await self._call("parked_keys")
+        number, found = await self._call("parked_keys", list(after), limit)
+        return number, found
+
+    async def parked_under(self, lanes: Sequence[str]) -> list[dict[str, Any]]:
+        """See `parked_keys.under`.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        found: list[dict[str, Any]] = await self._call("parked_under", list(lanes))
         return found
 
     async def retry(self, key: str | None) -> dict[str, int]:
@@ -110,8 +122,12 @@ class PublicationSide:
         """Return every publication that runs, as parts of the stack."""
         return self._actors.status()
 
-    async def list(self) -> dict[str, Any]:
-        """Return every publication with where it is, and what of it is parked.
+    async def list(
+        self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
+    ) -> dict[str, Any]:
+        """Return every publication, or one, with where it is, and a page of what of it is parked.
+
+        The page has at most `limit` keys, behind the place `after`.
 
         Raises:
             ActorUnavailable: one does not answer.
@@ -120,7 +136,10 @@ class PublicationSide:
         parts = {part["publication"]: part for part in self.status() if "publication" in part}
         listed = []
         for name, definition in self._registry.publications.items():
+            if publication not in ("", name):
+                continue
             handle, part = running.get(name), parts.get(name, {})
+            number, page = await handle.parked_keys(after, limit) if handle else (0, [])
             listed.append(
                 {
                     "publication": name,
@@ -128,10 +147,20 @@ class PublicationSide:
                     "target": self._configured[name].target.shown if handle else None,
                     "status": _status(part) if handle else "not configured",
                     **{each: part.get(each) for each in ("position", "lag", "published", "error")},
-                    "parked": await handle.parked_keys() if handle else [],
+                    "parked_keys": number,
+                    "parked": [{"publication": name, **each} for each in page],
                 }
             )
         return {"publications": listed}
+
+    async def parked_under(self, name: str, lanes: Sequence[str]) -> Sequence[dict[str, Any]]:
+        """Return what is parked in these lanes of a publication; nothing if it does not run.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        handle = self._handle_of(name)
+        return await handle.parked_under(lanes) if handle and lanes else []
 
     async def replay(
         self,
@@ -147,12 +176,15 @@ class PublicationSide:
             NoSuchPublication: none of that name runs, or nothing is parked under that key.
             ActorUnavailable: it does not answer.
         """
-        handle = next((each for each in self._handles() if each.views == [name]), None)
+        handle = self._handle_of(name)
         if handle is None:
             raise NoSuchPublication(f"no publication is named {name!r}, or it has no target")
         if after is None and until is None:
             return await handle.retry(key)
         return await handle.publish_again(after or 0, 2**63 - 1 if until is None else until, key)
+
+    def _handle_of(self, name: str) -> PublicationHandle | None:
+        return next((each for each in self._handles() if each.views == [name]), None)
 
     def _handles(self) -> Sequence[PublicationHandle]:
         return [each for each in self._actors.handles if isinstance(each, PublicationHandle)]

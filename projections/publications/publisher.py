@@ -266,7 +266,7 @@ class Publisher:
         )
         while True:
             try:
-                await self._records.park(parked)
+                await self._records.park([parked])
                 break
             except StoreUnavailable as error:
                 self.error = str(error)
@@ -325,12 +325,13 @@ class Publisher:
                 results = await asyncio.gather(
                     *(again(self._deliveries, each, left[name]) for name, each in found.items())
                 )
-                for name, parked in zip(found, results, strict=True):
+                broken = dict(zip(found, results, strict=True))
+                for name, parked in broken.items():
                     if parked is not None:
                         still += 1
                         del left[name]
                         self.parked[name] = parked
-                        await self._records.park(parked)
+                await self._records.park([each for each in broken.values() if each is not None])
                 # Where the log has no more of ours, its end is never told as a position.
                 live = live or batch.caught_up
                 at = self._taken if live else self._read
@@ -340,8 +341,7 @@ class Publisher:
                     for name in left:
                         del self.parked[name]
                         self._passed[name] = batch.position
-                    for parked in left.values():
-                        await self._records.release(parked)
+                    await self._records.release([*left.values()])
                     return still
         return still + len(left)
 
@@ -387,10 +387,18 @@ class Publisher:
             "waiting": self._window.waiting,
             "failing": len(self._failing),
             "parked": len(self.parked),
-            **({"parked_since": min(e.at for e in self.parked.values())} if self.parked else {}),
+            **self._parked_since(),
             **self._behind(),
             **({"error": problem} if problem else {}),
         }
+
+    def _parked_since(self) -> dict[str, Any]:
+        """Return since when the first is: there may be as many as there are keys.
+
+        What is parked again at a later event keeps its place, and its time.
+        """
+        first = next(iter(self.parked.values()), None)
+        return {"parked_since": first.at} if first is not None else {}
 
     def _behind(self) -> dict[str, Any]:
         """Return how far behind it is, once it has come to the log's end.

@@ -7,13 +7,14 @@ database, and a rebuild, a restart or a restored backup publishes nothing again.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import msgspec
 
 from eventstore.one_record import last_record
-from eventstore.port import ANY, Log, StreamAppend
+from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
 from eventstore.positions import At, move, moved
 from eventstore.records import NewRecord
 
@@ -27,6 +28,9 @@ PARKS = "rayfold-unpublished-"
 
 KEPT = 2
 """Checkpoints that the event store is asked to keep: the last one matters."""
+
+TOGETHER = 500
+"""Lanes that are noted in one append: as many may be parked as there are keys."""
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -128,28 +132,35 @@ class PublicationRecords:
         self._saved_at = time.monotonic()
         if position == self._saved:
             return
-        await self._append(self._checkpoints, CHECKPOINT, _Checkpoint(position))
+        await self._append(self._checkpoints, CHECKPOINT, [_Checkpoint(position)])
         self._saved = position
         if not self._bounded:
             await self._log.keep_latest(self._checkpoints, KEPT)
             self._bounded = True
 
-    async def park(self, parked: Parked) -> None:
-        """Note that a lane waits.
+    async def park(self, parked: Sequence[Parked]) -> None:
+        """Note that lanes wait.
 
         Raises:
-            StoreUnavailable: it may not have been noted.
+            StoreUnavailable: not all of it may have been noted.
         """
         await self._append(self._parks, PARKED, parked)
 
-    async def release(self, parked: Parked) -> None:
-        """Note that it does not wait any more.
+    async def release(self, parked: Sequence[Parked]) -> None:
+        """Note that they do not wait any more.
 
         Raises:
-            StoreUnavailable: it may not have been noted.
+            StoreUnavailable: not all of it may have been noted.
         """
-        await self._append(self._parks, RELEASED, _Released(parked.key, parked.stream))
+        released = [_Released(each.key, each.stream) for each in parked]
+        await self._append(self._parks, RELEASED, released)
 
-    async def _append(self, stream: str, event_type: str, body: msgspec.Struct) -> None:
-        record = NewRecord(event_type, _encode(body), {}, str(uuid4()))
-        await self._log.append([StreamAppend(stream, ANY, [record])])
+    async def _append(self, stream: str, event_type: str, bodies: Sequence[msgspec.Struct]) -> None:
+        waiting = [bodies[at : at + TOGETHER] for at in range(0, len(bodies), TOGETHER)]
+        while waiting:
+            some = waiting.pop(0)
+            records = [NewRecord(event_type, _encode(each), {}, str(uuid4())) for each in some]
+            [answer] = await self._log.append([StreamAppend(stream, ANY, records)])
+            if isinstance(answer, InvalidAppend) and len(some) > 1:  # too large, with long errors
+                middle = len(some) // 2
+                waiting[:0] = [some[:middle], some[middle:]]

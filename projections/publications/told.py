@@ -1,40 +1,69 @@
-"""What others are told of an event: what goes out because of it, and whether that is out yet."""
+"""What others are told of events: what goes out because of them, and whether that is out yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from eventstore.records import RawRecord
 from projections.publications.errors import Unpublishable
-from projections.publications.outgoing import Derivation
+from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.records import lane_of
 from rayfold import PublicationDefinition, Registry
+from rayfold.runtime.turns import Turn
+
+Lanes = Callable[[Sequence[str]], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Says what is parked in some lanes: see `parked_keys.under`."""
 
 
-def told_of(
+async def told_of(
     registry: Registry,
     definition: PublicationDefinition,
-    raw: RawRecord,
+    records: Sequence[RawRecord],
     position: int | None,
-    parked: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """Return what a publication makes of a record, a message each; none where it is not concerned.
+    parked_under: Lanes,
+) -> list[list[dict[str, Any]]]:
+    """Return what a publication makes of each record, a message each.
 
-    `position` is where the publication is; None: it does not run. `parked` is what waits.
+    `position` is where the publication is; None: it does not run.
     """
     derivation = Derivation(registry, definition, "/")  # ids do not depend on the source
-    if raw.event_type not in derivation.event_types:
-        return []
+    derived: list[list[Outgoing] | Unpublishable] = []
+    lanes: dict[str, None] = {}
+    turn = Turn()
+    for raw in records:
+        await turn.pass_on()
+        messages: list[Outgoing] | Unpublishable = []
+        if raw.event_type in derivation.event_types:
+            try:
+                messages = derivation.outgoing(raw)
+            except Unpublishable as error:
+                messages = error
+            else:
+                lanes |= dict.fromkeys(lane_of(each.key, "") for each in messages)
+                lanes[lane_of("", raw.stream)] = None
+        derived.append(messages)
+    found = await parked_under([*lanes])
+    parked = {lane_of(each["key"], each["stream"]): each for each in found}
+    return [
+        _told(definition, raw, messages, position, parked)
+        for raw, messages in zip(records, derived, strict=True)
+    ]
+
+
+def _told(
+    definition: PublicationDefinition,
+    raw: RawRecord,
+    messages: list[Outgoing] | Unpublishable,
+    position: int | None,
+    parked: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
     about = {"publication": definition.name}
-    lanes = {lane_of(each["key"], each["stream"]): each for each in parked}
-    try:
-        messages = derivation.outgoing(raw)
-    except Unpublishable as error:
-        return [{**about, "status": "parked", "error": str(error)}]
+    if isinstance(messages, Unpublishable):
+        return [{**about, "status": "parked", "error": str(messages)}]
     found = []
     for message in messages:
-        waits = lanes.get(lane_of(message.key, "")) or lanes.get(lane_of("", raw.stream))
+        waits = parked.get(lane_of(message.key, "")) or parked.get(lane_of("", raw.stream))
         status, reason = "waiting", ""
         if position is None:
             status = "not configured"

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from eventstore.errors import StreamTombstoned
+from eventstore.one_record import last_record
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of
 from projections import discarded_events as discards
@@ -29,31 +30,54 @@ class History:
         self._log = log
 
     async def events(
-        self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
-    ) -> list[dict[str, Any]]:
-        """Return an aggregate's events in order, as written; none if it is unknown.
+        self,
+        aggregate: type[Aggregate[Any, Any, Any]],
+        aggregate_id: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield an aggregate's events in order, as written; none if it is unknown.
+
+        Those after a revision, at most so many.
 
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        return [
-            {
-                "type": raw.event_type,
-                "revision": raw.revision,
-                "position": raw.position,
-                "recorded_at": _iso(raw.recorded_at),
-                "data": _as_written(raw.data),
-                "metadata": metadata_of(raw),
-            }
-            async for raw in self._readable(aggregate.stream(aggregate_id))
-        ]
+        stream, turn = aggregate.stream(aggregate_id), Turn()
+        async with aclosing(self._readable(stream, limit, after)) as records:
+            async for raw in records:
+                await turn.pass_on()
+                yield {
+                    "type": raw.event_type,
+                    "revision": raw.revision,
+                    "position": raw.position,
+                    "recorded_at": _iso(raw.recorded_at),
+                    "data": _as_written(raw.data),
+                    "metadata": metadata_of(raw),
+                }
+
+    async def last(
+        self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
+    ) -> tuple[int, int]:
+        """Return revision and position of an aggregate's last event; -1 twice if it has none.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        with suppress(StreamTombstoned):
+            raw = await last_record(self._log, aggregate.stream(aggregate_id))
+            if raw is not None:
+                return raw.revision, raw.position
+        return -1, -1
 
     async def _readable(
-        self, stream: str, limit: int | None = None
+        self, stream: str, limit: int | None = None, after: int | None = None
     ) -> AsyncGenerator[RawRecord, None]:
         """Yield a stream's events; none of one that was deleted, for now or for good."""
         with suppress(StreamTombstoned):
-            async with aclosing(self._log.read_stream(stream, limit=limit)) as records:
+            reading = self._log.read_stream(stream, after=after, limit=limit)
+            async with aclosing(reading) as records:
                 async for raw in records:
                     yield raw
 

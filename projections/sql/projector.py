@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,12 @@ class SqlProjector:
     @property
     def _tables(self) -> dict[str, str]:
         return {self._projection.name: self._schema}
+
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        """Try again what is parked under each of these keys, as far as something is."""
+        for key in keys:
+            with suppress(UnknownTarget):
+                await self.replay(view, key)
 
     async def replay(self, view: str, key: str) -> bool:
         """Try again what is parked under `key`; False if it failed again. `view` is its own name.

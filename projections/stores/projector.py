@@ -37,6 +37,9 @@ GATHER = 0.01
 APART = 0.1
 """Seconds between two transactions that change nothing but how far the projector has come."""
 
+REPLAYED = 100
+"""Parked rows that are folded again in one transaction; meanwhile no event is folded."""
+
 _Changed: TypeAlias = dict[str, VersionedRow | None]
 
 
@@ -352,32 +355,70 @@ class Projector:
             StoreUnavailable: not done, nothing has changed; so is whatever the store raises.
         """
         async with self._writing:
-            parked = self._folding.parked_row(view, key)
-            if parked is None or self._writer is None:
+            if self._folding.parked_row(view, key) is None or self._writer is None:
                 raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
-            folding = Folding(self._registry, [self._views[view]])
-            folding.discarded = await discards.load(self._log, [view])
-            try:
-                async with self._writer.transaction({}) as transaction:
+            return not await self._replay(self._writer, view, [key])
+
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        """Do the same with many rows; those that are not parked any more are as they are.
+
+        Raises:
+            StoreUnavailable: not all of it is done; so is whatever the store raises.
+        """
+        most = min(REPLAYED, self._store.most_events)
+        for at in range(0, len(keys), most):
+            async with self._writing:
+                some = [key for key in keys[at : at + most] if self._folding.parked_row(view, key)]
+                if some and self._writer is not None:
+                    await self._replay(self._writer, view, some)
+
+    async def _replay(self, writer: Writer, view: str, keys: Sequence[str]) -> list[str]:
+        """Fold rows on in one transaction, or in several where the store does not take them all.
+
+        Return those that are parked again.
+        """
+        discarded = await discards.load(self._log, [view])
+        foldings = {key: Folding(self._registry, [self._views[view]]) for key in keys}
+        rows: dict[str, VersionedRow | None] = {}
+        try:
+            async with writer.transaction({}) as transaction:
+                before = await transaction.load(view, keys)
+                turn = Turn()
+                for key, folding in foldings.items():
+                    folding.discarded = discarded
+                    parked = self._parked(view, key)
                     held = await transaction.release(parked)
-                    before = await transaction.load(view, [key])
                     row = before.get(key)
-                    turn = Turn()
                     async for raw in parked_places.events(self._log, [parked, *held]):
                         await turn.pass_on()
                         for step in folding.steps(raw):
                             if step.key == key:
                                 row = folding.fold(step, row)
-                    await transaction.store(view, {key: row}, before)
-                    noted = folding.take_noted()
-                    await transaction.park(noted.parked, noted.held)
-            except Exception as error:
-                if not self._store.refuses(error):
-                    raise
-                return False  # the store does not take it now either
-            self._folding.replayed(parked, folding.parked)
-            self._remember(view, {key: row})
-            return not folding.parked
+                    rows[key] = row
+                await transaction.store(view, rows, before)
+                noted = [folding.take_noted() for folding in foldings.values()]
+                await transaction.park(
+                    [parked for each in noted for parked in each.parked],
+                    [held for each in noted for held in each.held],
+                )
+        except Exception as error:
+            store = self._store
+            if not store.refuses(error) and (len(keys) < 2 or not store.is_too_much(error)):
+                raise
+            if len(keys) < 2:
+                return [*keys]  # the store does not take it now either
+            middle = len(keys) // 2
+            first = await self._replay(writer, view, keys[:middle])
+            return first + await self._replay(writer, view, keys[middle:])
+        for key, folding in foldings.items():
+            self._folding.replayed(self._parked(view, key), folding.parked)
+        self._remember(view, rows)
+        return [key for key, folding in foldings.items() if folding.parked]
+
+    def _parked(self, view: str, key: str) -> Parked:
+        parked = self._folding.parked_row(view, key)
+        assert parked is not None, "nobody else replays meanwhile"
+        return parked
 
     def parked(self) -> Sequence[Parked]:
         """Return rows of this partition, and streams, that are parked; and views that stopped.

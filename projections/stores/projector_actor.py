@@ -34,6 +34,10 @@ class LogProjector(Protocol):
         """Try again what is parked of a view under a key."""
         ...
 
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        """Try again what is parked of a view under keys."""
+        ...
+
     def parked(self) -> Sequence[Parked]:
         """Return what is parked, `in_order`."""
         ...
@@ -85,6 +89,10 @@ class ProjectorActor:
     async def replay(self, view: str, key: str) -> bool:
         """See `ActorHandle.replay`."""
         return await self._running().replay(view, key)
+
+    async def replay_all(self, view: str, keys: list[str]) -> None:
+        """See `ActorHandle.replay_all`."""
+        await self._running().replay_all(view, keys)
 
     async def renew(self, view: str) -> None:
         """See `ProjectionRunner.renew`."""

@@ -150,6 +150,14 @@ class ActorHandle:
         """
         return bool(await self._call("replay", view, key))
 
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        """Try again what is parked of a view under these keys, as far as something still is.
+
+        Raises:
+            ActorUnavailable: it does not answer; some may have been.
+        """
+        await self._call("replay_all", view, list(keys))
+
     async def renew(self, view: str) -> None:
         """Let it begin again with what its store has now of a view; return when it goes on.
 

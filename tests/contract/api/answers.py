@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from datetime import datetime
 from typing import Any
 
@@ -66,9 +66,9 @@ class Queries(FakeQueries):
 class Histories(FakeHistories):
     """Answers with one event, and with a row of the view."""
 
-    async def events(self, aggregate: Any, aggregate_id: str) -> list[dict[str, Any]]:
+    async def events(self, *_: Any, **__: Any) -> AsyncGenerator[dict[str, Any], None]:
         """See `History.events`."""
-        return [EVENT]
+        yield EVENT
 
     async def as_of(self, view: Any, *_: Any) -> tuple[bytes, int] | None:
         """See `History.as_of`."""

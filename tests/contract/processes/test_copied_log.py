@@ -274,9 +274,8 @@ async def test_publications_go_on_where_they_were_and_have_the_same_keys_parked(
     ]
     news = PublicationRecords(source, "news")
     place = ("order-1", 5, events[5], "it is down", "2026-01-01T00:00:00Z")
-    await news.park(Parked("ada", *place))
-    await news.park(Parked("bob", *place))
-    await news.release(Parked("bob", *place))
+    await news.park([Parked("ada", *place), Parked("bob", *place)])
+    await news.release([Parked("bob", *place)])
     for position in events[:8]:
         await news.save(position)
     await copied(source, target)

@@ -448,6 +448,22 @@ async def test_one_that_waits_for_a_command_that_went_is_parked_and_says_which(
         assert "no command is named 'reserve-stock'" in shown["error"]
 
 
+async def test_of_one_that_is_told_something_for_years_the_last_steps_are_shown(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = named("shown")
+    async with Stage(log, registry, definition) as stage:
+        order = await stage.order(await stage.stock(1))
+        await until(lambda: waits_for(stage, order) == 1)
+    shown = await showing.show(log, registry, definition, str(order))
+    assert shown["left_out"] == 0
+    *before, last = shown["steps"]
+    monkeypatch.setattr(showing, "STEPS", 1)
+    cut = await showing.show(log, registry, definition, str(order))
+    assert cut == {**shown, "steps": [last], "left_out": len(before)}
+    assert before
+
+
 @pytest.mark.parametrize("tombstone", [False, True])
 async def test_a_process_whose_stream_was_deleted_is_none(
     log: Log, registry: Registry, tombstone: bool

@@ -617,6 +617,42 @@ async def test_a_second_event_that_breaks_is_parked_in_turn(durable: Durable) ->
         assert await painted(durable, "a", end) == 4
 
 
+async def test_many_rows_are_replayed_together_and_each_as_if_it_were_alone(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, keys = durable.log, ["a", "b", "c", 'd "\n']
+    Shelf.broken = {"black", "grey"}
+    async with running(durable):
+        for key in keys:
+            colours = ("black", "grey" if key == "b" else "red", "blue")
+            events = [Painted(id=key, colour=each) for each in colours]
+            end = await write(log, Put(id=key, name="tea"), *events)
+        await durable.reached(end)
+        [projector] = durable.projectors
+        before = {("shelf", key, 1) for key in keys}
+        assert told(durable.parked()) == before
+        writer, begun = projector._writer, list[Any]()
+        assert writer is not None
+        begin = writer.transaction
+
+        def noted(to: Any) -> Any:
+            begun.append(to)
+            return begin(to)
+
+        monkeypatch.setattr(writer, "transaction", noted)
+        Shelf.broken = {"grey"}
+        await projector.replay_all("shelf", [*keys, "nobody"])
+        assert begun == [{}]
+        assert told(durable.parked()) == {("shelf", "b", 2)}
+        for key in keys:
+            assert await painted(durable, key, end) == (1 if key == "b" else 3)
+        Shelf.broken = set()
+        await projector.replay_all("shelf", keys)
+        assert durable.parked() == []
+        assert await painted(durable, "b", end) == 3
+        assert await differences(log, durable) == []
+
+
 async def test_a_row_that_the_store_refuses_is_parked_and_the_others_go_on(
     durable: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -60,6 +61,10 @@ class _Handle:
         self._placed.did.append(("fold on", view, key))
         self._placed.mend(lambda each: (each.view, each.key) == (view, key))
         return True
+
+    async def replay_all(self, view: str, keys: Sequence[str]) -> None:
+        self._placed.did.append(("fold on", view, *keys))
+        self._placed.mend(lambda each: each.view == view and each.key in keys)
 
 
 def operations(log: MemoryLog, placed: Placed) -> ParkedEventOperations:

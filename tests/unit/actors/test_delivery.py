@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import KeyReused, Unavailable
+from actors.errors import DecisionFailed, KeyReused, StreamUnreadable, Unavailable
 from actors.host import recent_commands
 from actors.local import LocalRuntime
 from actors.processes import delivery
@@ -21,6 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
 from rayfold import Receipt, Registry
+from rayfold.errors import MiddlewareFailed
 
 
 class Flaky(MemoryLog):
@@ -114,6 +115,64 @@ async def test_what_is_looked_for_in_the_whole_log_holds_up_nothing_that_is_sent
         assert await sender.answer(known, 0) == Done(0, 1)
         let_go.set()
         assert isinstance(await looked_for, Refusal)  # nobody has done it, and nobody takes it
+
+
+class Broken:
+    """A bus whose writers break on every command, or give no answer; it knows when each came."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    async def send(self, envelope: Envelope) -> Receipt:
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (DecisionFailed("ZeroDivisionError"), 100 / delivery.BROKEN),
+        (StreamUnreadable("unknown"), 100 / delivery.BROKEN),
+        (MiddlewareFailed("audit", "broke"), 100 / delivery.BROKEN),
+        (Unavailable("no answer"), 0.1),
+    ],
+    ids=["decision", "stream", "middleware", "no answer"],
+)
+async def test_the_more_break_on_the_domains_code_the_less_often_each_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    seconds: float,
+) -> None:
+    """Ten thousand processes would send two thousand commands a second, for nothing."""
+    pauses: list[float] = []
+    enough, turn = asyncio.Event(), asyncio.sleep
+
+    async def sleep(pause: float) -> None:
+        pauses.append(pause)
+        await turn(0)
+        if len(pauses) > 1500:
+            enough.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(delivery.asyncio, "sleep", sleep)
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE", 0.1)
+    registry, bus = Registry.load("domain"), Broken(error)
+    sender = Delivery(registry, MemoryLog(), bus)
+    commands = [ReceiveStock(sku=f"tea-{number}", quantity=1) for number in range(100)]
+    waiting = [
+        asyncio.ensure_future(sender.answer(enclose(registry, each), -1)) for each in commands
+    ]
+    try:
+        await enough.wait()
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+    assert max(pauses) == pytest.approx(seconds, rel=0.21)
+    told = [record for record in caplog.records if record.name == delivery.__name__]
+    assert len(told) == len(commands)  # once each, and not again for the same reason
 
 
 class Lossy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -86,8 +87,20 @@ class FakeHistories:
         self.moments: list[int | datetime] = []
         self.row: bytes | None = ROW
 
-    async def events(self, aggregate: Any, aggregate_id: str) -> list[dict[str, Any]]:
-        return self.past
+    async def events(
+        self,
+        aggregate: Any,
+        aggregate_id: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        begin = 0 if after is None else after + 1
+        for each in islice(self.past, begin, None if limit is None else begin + limit):
+            yield each
+
+    async def last(self, aggregate: Any, aggregate_id: str) -> tuple[int, int]:
+        return self.past[-1]["revision"], self.past[-1]["position"]
 
     async def as_of(
         self, view: ViewDefinition, key: str, stream: str, at: int | datetime

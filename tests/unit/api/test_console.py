@@ -456,10 +456,11 @@ class EvilProcesses:
 class EvilPublications:
     """One publication, all markup."""
 
-    async def list(self) -> dict[str, Any]:
-        key = {"key": EVIL, "stream": EVIL, "revision": 0, "since": EVIL, "error": EVIL}
+    async def list(self, *_: Any) -> dict[str, Any]:
+        key = {"key": EVIL, "stream": EVIL, "revision": 0, "position": 0, "since": EVIL}
         one = {"publication": EVIL, "target": EVIL, "carries": [EVIL], "status": EVIL}
-        return {"publications": [one | {"published": 1, "lag": 1, "error": EVIL, "parked": [key]}]}
+        one |= {"published": 1, "lag": 1, "error": EVIL, "parked_keys": 101}
+        return {"publications": [one | {"parked": [key | {"error": EVIL}] * 101}]}
 
 
 class EvilNotes(Notes):

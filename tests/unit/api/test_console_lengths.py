@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.operators.routes import encode_place
+from api.operators.parked_places import encode_place
+from projections.publications.parked_keys import page
+from projections.publications.records import Parked, lane_of
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 
@@ -87,8 +89,8 @@ async def test_a_page_says_that_it_does_not_show_all(gateway: Gateway) -> None:
 
 @pytest.mark.usefixtures("parked")
 async def test_a_page_of_what_was_replayed_leads_back_to_what_is_parked(gateway: Gateway) -> None:
-    last = {"position": MANY, "store": "postgres", "view": "", "key": "", "stream": ""}
-    page = await gateway.http.get(f"/console/parked?cursor={encode_place(last)}")
+    last = encode_place((MANY, "", "", "", "postgres"))
+    page = await gateway.http.get(f"/console/parked?cursor={last}")
     assert "Nothing more is parked" in words(page)
     assert link(page, "From the beginning") == "/console/parked"
 
@@ -96,17 +98,47 @@ async def test_a_page_of_what_was_replayed_leads_back_to_what_is_parked(gateway:
 class FullPublications:
     """One publication, with everything parked."""
 
-    async def list(self) -> dict[str, Any]:
-        held = {"revision": 0, "since": "2026-01-01T00:00:00Z", "error": "no " * 200}
-        keys = [{"key": f"key-{n}-", "stream": f"order-{n}", **held} for n in range(MANY)]
+    def __init__(self) -> None:
+        self.parked = {
+            lane_of(f"key-{n}-", ""): Parked(f"key-{n}-", f"order-{n}", 0, n // 2, "no " * 200, "")
+            for n in range(MANY)
+        }
+
+    async def list(self, publication: str, after: Sequence[Any], limit: int) -> dict[str, Any]:
+        keys = {"parked_keys": MANY, "parked": page(self.parked, after, limit)}
         one = {"publication": "news", "target": "http://x", "carries": [], "status": "parked"}
-        return {"publications": [one | {"published": 1, "lag": 0, "error": "", "parked": keys}]}
+        return {"publications": [one | {"published": 1, "lag": 0, "error": "", **keys}]}
 
 
-async def test_a_publication_shows_the_first_of_its_parked_keys(registry: Registry) -> None:
+async def test_a_publication_shows_its_parked_keys_page_by_page(registry: Registry) -> None:
     full = Gateway(registry, options={"publications": FullPublications()})
+    seen: list[str] = []
     async with full.http as http:
-        page = await http.get("/console/publications")
-    assert len(re.findall(r">key-\d+-<", page.text)) == 100
-    assert "10000 keys are parked" in words(page)
-    assert len(page.content) < 600_000
+        path = "/console/publications"
+        for number in range(3):
+            shown = await http.get(path)
+            found = re.findall(r">(key-\d+-)<", shown.text)
+            assert len(found) == 100
+            assert "10000 keys are parked" in words(shown)
+            assert len(shown.content) < 600_000
+            first = link(shown, "From the beginning")
+            assert first == ("/console/publications" if number else None)
+            seen += found
+            path = link(shown, "Later") or ""
+    assert sorted(seen, key=lambda key: int(key[4:-1])) == [f"key-{n}-" for n in range(300)]
+
+
+async def test_publications_are_listed_with_a_page_of_what_is_parked(registry: Registry) -> None:
+    full = Gateway(registry, options={"publications": FullPublications()})
+    seen: list[str] = []
+    async with full.http as http:
+        asked: dict[str, str] = {"publication": "news"}
+        while asked.get("cursor", "first"):
+            [one] = (await http.get("/publications", params=asked)).json()["publications"]
+            assert one["parked_keys"] == MANY
+            assert len(one["parked"]) <= 999
+            seen += [each["key"] for each in one["parked"]]
+            asked["cursor"] = one["next_cursor"] or ""
+        assert len(seen) == len(set(seen)) == MANY
+        for wrong in ("limit=0", "limit=1000", "cursor=WzEsIiIsIiJd", "publication=news&cursor=x"):
+            assert (await http.get(f"/publications?{wrong}")).status_code == 422

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from api.queries.history import AT_ONCE
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW
 from tests.unit.api.problems import fields_of, problem
@@ -16,6 +18,36 @@ ORDER = f"/orders/{ORDER_ID}"
 async def test_the_history_is_the_events_in_order(gateway: Gateway) -> None:
     reply = await gateway.http.get(f"{ORDER}/history")
     assert reply.json() == gateway.histories.past
+
+
+@pytest.mark.parametrize("number", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 1])
+async def test_a_long_history_is_all_of_its_events_too(gateway: Gateway, number: int) -> None:
+    gateway.histories.past = [
+        {"type": "LineAdded", "revision": n, "position": 3 * n} for n in range(number)
+    ]
+    reply = await gateway.http.get(f"{ORDER}/history")
+    assert reply.json() == gateway.histories.past
+    assert reply.headers["consistency-token"] == str(3 * (number - 1))
+    assert reply.headers["content-type"] == "application/json"
+
+
+async def test_a_long_history_ends_where_its_token_says(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = gateway.histories.past = [
+        {"type": "LineAdded", "revision": n, "position": n} for n in range(2 * AT_ONCE)
+    ]
+    last = gateway.histories.last
+
+    async def and_another_comes(*asked: Any) -> tuple[int, int]:
+        end = await last(*asked)
+        past.append({"type": "LineAdded", "revision": len(past), "position": len(past)})
+        return end
+
+    monkeypatch.setattr(gateway.histories, "last", and_another_comes)
+    reply = await gateway.http.get(f"{ORDER}/history")
+    assert reply.json() == past[:-1]
+    assert reply.headers["consistency-token"] == str(2 * AT_ONCE - 1)
 
 
 async def test_what_never_was_has_no_history(gateway: Gateway) -> None:

@@ -18,7 +18,7 @@ class Publications:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    async def list(self) -> dict[str, Any]:
+    async def list(self, *_: Any) -> dict[str, Any]:
         return {"publications": []}
 
     async def replay(

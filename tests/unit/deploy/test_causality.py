@@ -25,6 +25,8 @@ from eventstore import correlation
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord
+from projections.parked_pages import Asked
+from projections.publications.records import lane_of
 from rayfold import Registry, Rejected
 
 REGISTRY = Registry.load("domain")
@@ -65,9 +67,14 @@ class Outbound:
 
     async def list(self) -> dict[str, Any]:
         news = {"publication": "order-news", "target": "x", "position": self.position}
-        return {"publications": [{**news, "parked": self.parked_keys}]}
+        return {"publications": [news]}
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked_under(self, name: str, lanes: Sequence[str]) -> list[dict[str, Any]]:
+        assert name == "order-news"
+        return [each for each in self.parked_keys if lane_of(each["key"], "") in lanes]
+
+    async def parked(self, asked: Asked) -> list[dict[str, Any]]:
+        assert asked.among  # all that is parked may be as much as there are events
         return []
 
     def status(self) -> list[dict[str, Any]]:

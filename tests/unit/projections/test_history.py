@@ -109,7 +109,8 @@ async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
     exact = b'{"counter":"a","number":1.000000000000000000001}'
     records = [NewRecord("Added", data, {}, str(uuid4())) for data in (*others, exact)]
     await log.append([StreamAppend("counter-a", ANY, records)])
-    body = msgspec.json.encode(await History(REGISTRY, log).events(Counter, "a"))
+    events = [each async for each in History(REGISTRY, log).events(Counter, "a")]
+    body = msgspec.json.encode(events)
     found = json.loads(body, parse_float=str)
     assert [each["data"] for each in found[:-1]] == [
         each.decode(errors="replace") for each in others

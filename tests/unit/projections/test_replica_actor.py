@@ -16,7 +16,8 @@ from eventstore.memory import MemoryLog
 from projections.memory import replica_actor
 from projections.memory.replica import Replica
 from projections.memory.replica_actor import ReplicaActor
-from projections.row_query import RowResult
+from projections.memory.replica_handle import ReplicaHandle
+from projections.row_query import RowQuery, RowResult
 from rayfold.runtime.identity import Identity
 from tests.integration.projections.small import Totals, add
 from tests.unit.stops import a_while
@@ -265,3 +266,49 @@ async def test_a_rebuild_waits_until_a_replica_that_copies_a_peer_has_all_rows(
             await status_until(actor, ready=True)
             answers = [await total_of(actor, counter) for counter in "abcd"]
             assert all(answer.body is not None for answer in answers)
+
+
+async def test_a_snapshot_in_pieces_is_of_the_moment_in_which_it_began(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one piece a million rows kept the replica from every other answer, and it was replaced."""
+    monkeypatch.setattr(replica_actor, "SNAPSHOT", 2)
+    for number, counter in enumerate("abcdefg", 1):
+        await add(log, counter, number)
+    async with running(tmp_path) as actor:
+        replica = actor._replica
+
+        async def there() -> None:
+            end = await log.end_position(None)
+            await until(lambda: replica.position() == end)
+
+        await there()
+        asked = [RowQuery("balances", None, 0, {}, 100, None)]
+        expected = replica.snapshot("balances", asked)
+        handle = ReplicaHandle("memory:all#0", VIEWS, SimpleNamespace)
+        meanwhile = iter(
+            [
+                lambda: add(log, "g", 1),  # changes
+                lambda: add(log, "e", -5),  # goes
+                lambda: add(log, "f", -6, 60),  # goes, and begins again
+                lambda: add(log, "h", 8),  # begins
+            ]
+        )
+
+        async def call(method: str, *asked: Any) -> Any:
+            given = await getattr(actor, method)(*asked)
+            if (change := next(meanwhile, None)) is not None:
+                await change()
+                await there()
+            return given
+
+        monkeypatch.setattr(handle, "_call", call)
+        assert await handle.snapshot("balances", asked) == expected
+        assert len(expected.rows) == 7
+        assert replica.snapshot("balances", asked) != expected
+        assert actor._copies == {}
+        assert replica.tables["balances"]._moments == []
+        await actor.begin_snapshot("given up", "balances", [])
+        monkeypatch.setattr(replica_actor, "COPY_IDLE", -1.0)
+        await actor.status()
+        assert replica.tables["balances"]._moments == []

@@ -158,6 +158,39 @@ async def test_what_is_parked_goes_on_by_itself_once_it_is_taken_again() -> None
         assert receiver.texts(key) == ["1", "2"]
 
 
+async def test_keys_that_are_released_or_break_again_are_noted_together() -> None:
+    """There may be a hundred thousand: one append each took minutes, in which nothing else went."""
+
+    class Counting(MemoryLog):
+        parks = 0
+
+        async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
+            if any(
+                isinstance(each, StreamAppend) and each.stream == "rayfold-unpublished-news"
+                for each in appends
+            ):
+                self.parks += 1
+            return await super().append(appends)
+
+    log, receiver = Counting(), Recording()
+    receiver.refuse = lambda told: "not now"
+    keys = [f"key-{number}" for number in range(40)]
+    async with publishing(log, receiver) as publisher:
+        for key in keys:
+            await sign(log, key, "one")
+        await until(lambda: len(publisher.parked) == len(keys))
+        await until(lambda: log.parks == len(keys))
+        assert await publisher.retry() == {"released": 0, "parked": len(keys)}
+        again = log.parks - len(keys)
+        receiver.refuse = lambda told: ""
+        assert await publisher.retry() == {"released": len(keys), "parked": 0}
+        assert log.parks == len(keys) + again + 1
+        assert again <= 2  # the log was read in so many pieces
+    async with publishing(log, receiver) as publisher:
+        assert publisher.parked == {}
+    assert {told["subject"] for told in receiver.taken} == {*keys}
+
+
 async def test_what_comes_while_a_key_is_released_stays_behind_it() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "down"
