@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from deploy.errors import StartError
 from deploy.stack import identity as identities
 from deploy.stack import release, routing, survival
+from deploy.stack.lease import LENGTH
 from deploy.stack.left_behind import left_behind
 from deploy.stack.presence import gateways_of
 from deploy.stack.settings import Settings
@@ -125,7 +126,9 @@ async def progress_of(connection: Connection, hash_: str) -> Progress:
     others = [each.place for each in await gateways_of(connection) if each.domain != hash_]
     owner = await identities.read(connection)
     return Progress(
-        owner is not None and owner["domain"] == hash_ and await identities.owned_now(connection),
+        owner is not None
+        and owner["domain"] == hash_
+        and await identities.owned_now(connection, LENGTH),
         document.get("domain") == hash_ and "down" not in document,
         others,
         bool(document.get("previous")),
