@@ -207,9 +207,14 @@ class CommandDefinition:
         return command, [*passed_over(from_json(data), from_json(read))]
 
     def without(self, data: bytes, fields: Sequence[Path]) -> bytes | None:
-        """Return the JSON of a command without some fields; None if it is another command then."""
-        less = from_json(data)
+        """Return the JSON of a command without some fields; None if it is another command then.
+
+        Also None where none of them can be taken out: they stand in what is personal, say.
+        """
+        whole, less = from_json(data), from_json(data)
         take_out(less, fields)
+        if less == whole:
+            return None
         fresh = dump(less)
         try:
             return fresh if self.decode(fresh) == self.decode(data) else None

@@ -123,3 +123,10 @@ def test_what_says_something_is_not(more: dict[str, Any]) -> None:
 def test_nor_is_what_has_no_default() -> None:
     definition = After.__rayfold__
     assert definition.without(definition.encode(After(id="a", must=1)), [("must",)]) is None
+
+
+def test_nor_is_what_cannot_be_taken_out() -> None:
+    """Else it would be sent again as it is, for ever."""
+    definition = After.__rayfold__
+    data = definition.encode(After(id="a", must=1, whose="Ada"))
+    assert definition.without(data, [("whose", "name"), ("none",)]) is None
