@@ -182,7 +182,9 @@ async def test_actors_that_the_owner_of_another_release_has_made_are_made_again(
         )
         before = {"release": "@one", "hosts": [{}, {}], **ShardTable(2).plain()}
         found = WriteOwner(Registry.load("tests.releases.one"), settings, before=before)
-        monkeypatch.setattr(found._deletions, "start", lambda: None)
+        for part in (found._deletions, found._watch):
+            monkeypatch.setattr(part, "start", lambda: None)
+        monkeypatch.setattr(found, "_announce", lambda: None)
         return found
 
     for domain, ended in (("two", 0), ("one", 2)):  # whose the old ones are not to be replaced
