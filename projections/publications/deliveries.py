@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from eventstore.errors import StoreUnavailable
 from projections.errors import named
 from projections.publications.errors import NotDelivered
 from projections.publications.outgoing import Outgoing
@@ -35,9 +36,12 @@ class Deliveries:
         receiver: Receiver,
         patience: Patience,
         connections: int,
-        as_of_now: AsOfNow | None = None,
+        as_of_now: AsOfNow,
     ) -> None:
-        """`as_of_now` gives what an event is that has waited: somebody may be forgotten since."""
+        """`as_of_now` gives what an event is that has personal data, and has waited.
+
+        Somebody may be forgotten since.
+        """
         self.taken = 0
         """Events that the receiver has taken."""
         self._publication = publication
@@ -52,16 +56,18 @@ class Deliveries:
 
         Raises:
             NotDelivered: it has not.
+            StoreUnavailable: it has waited, and nobody knows what it is by now.
         """
         async with self._delivering:  # perhaps for long, as others wait for their answers
             try:
-                if self._as_of_now and (late or time.monotonic() - outgoing.read > PROMPT):
+                late = late or time.monotonic() - outgoing.read > PROMPT
+                if late and outgoing.personal:
                     outgoing = await self._as_of_now(outgoing)
                 if self._tracing is not None and is_sampled(outgoing.traceparent):
                     await self._deliver_traced(self._tracing, outgoing)
                 else:
                     await self._receiver.deliver(outgoing)
-            except NotDelivered:
+            except (NotDelivered, StoreUnavailable):
                 raise
             except Exception as error:  # a mistake of ours, or of a client's: of this key alone
                 about = {"publication": self._publication, "key": outgoing.key}
@@ -88,13 +94,16 @@ class Deliveries:
     async def in_order(self, each: list[Outgoing]) -> tuple[int, str]:
         """Deliver some of one key; return how many were taken, and why not the next."""
         for index, outgoing in enumerate(each):
-            pause = self._patience.first_pause
-            for number in range(REPLAY_TRIES):
+            pause, refused = self._patience.first_pause, 0
+            while True:
                 try:
-                    await self.deliver(outgoing, late=number > 0)
+                    await self.deliver(outgoing, late=refused > 0)
                     break
+                except StoreUnavailable:
+                    await asyncio.sleep(self._patience.first_pause)
                 except NotDelivered as error:
-                    if number == REPLAY_TRIES - 1:
+                    refused += 1
+                    if refused == REPLAY_TRIES:
                         return index, error.reason
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause *= 2

@@ -19,7 +19,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventstore.records import Metadata, RawRecord, recorded
 from projections.publications.errors import Unpublishable
 from rayfold import IntegrationEvent, PublicationDefinition, Registry
-from rayfold.personal import plain
+from rayfold.personal import is_marked, plain
 from rayfold.tenants import within
 
 _IDS = UUID("7b1d6a52-0f0e-5c55-a2c3-6f1d9b1e4c07")
@@ -36,7 +36,7 @@ class Outgoing(NamedTuple):
 
     `traceparent` is the trace that it belongs to, if any: beside the body, which is the same each
     time. `stream` and `revision` are the record's, `read` is when it was read, by the monotonic
-    clock.
+    clock; `personal` says whether the record may have personal data.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Outgoing(NamedTuple):
     stream: str = ""
     revision: int = -1
     read: float = math.inf
+    personal: bool = False
 
 
 class _Step(msgspec.Struct):
@@ -154,4 +155,5 @@ class Derivation:
             raw.stream,
             raw.revision,
             time.monotonic(),
+            is_marked(raw.data),
         )

@@ -75,7 +75,7 @@ class Publisher:
             receiver,
             self._patience,
             connections,
-            self._as_of_now if registry.is_personal else None,
+            self._as_of_now,
         )
         self._derivation = Derivation(registry, definition, source)
         self._records = PublicationRecords(log, definition.name)
@@ -226,8 +226,14 @@ class Publisher:
         patience, began, pause = self._patience, time.monotonic(), self._patience.first_pause
         try:
             while True:
+                tried = time.monotonic()
                 try:
                     await self._deliveries.deliver(waiting.outgoing, late=lane.late)
+                except StoreUnavailable as error:
+                    # The receiver was not asked: that is no reason to park, however long it takes.
+                    self._failing[name] = str(error)
+                    await asyncio.sleep(patience.first_pause)
+                    began += time.monotonic() - tried
                 except NotDelivered as error:
                     lane.late = True
                     self._failing[name] = error.reason
@@ -249,12 +255,13 @@ class Publisher:
         """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
 
         Raises:
-            NotDelivered: nobody knows what that is.
+            NotDelivered: the domain's code does not take it.
+            StoreUnavailable: nobody knows what that is.
         """
+        raw = await record_at(self._log, outgoing.stream, outgoing.revision)
         try:
-            raw = await record_at(self._log, outgoing.stream, outgoing.revision)
             told = self._derivation.outgoing(raw) if raw is not None else []
-        except (StoreUnavailable, Unpublishable) as error:
+        except Unpublishable as error:
             raise NotDelivered(str(error)) from error
         return next((each for each in told if each.id == outgoing.id), outgoing)
 

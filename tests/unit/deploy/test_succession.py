@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from deploy.stack import succession
+from deploy.stack.seat import Seat
 from deploy.stack.succession import PAUSES, Succession
 from tests.ports import free_port
 
@@ -311,3 +312,17 @@ async def test_a_process_serves_though_its_folder_cannot_tell_where(tmp_path: Pa
     ready = json.dumps({"ready": "http://127.0.0.1:1"})
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", SAYS, ready], tmp_path / "gone", None).run() == 7
+
+
+async def test_a_parent_stays_whatever_a_newer_process_says() -> None:
+    """It is not replaced when Rayfold is; its end would be that of all its processes."""
+    async with asyncio.timeout(TIMEOUT):
+        assert await Succession(["-c", SAYS, json.dumps({"new": 1})], None, None).run() == 7
+
+
+def test_parents_of_before_pass_over_that_the_stack_was_taken_down() -> None:
+    ours, theirs = socket.socketpair()
+    Seat({"control": theirs.detach()}).taken_down()
+    # They started a successor for all but this word, and died of what did not say for which.
+    assert json.loads(ours.recv(1000)) == {"down": True, "refused": True}
+    ours.close()
