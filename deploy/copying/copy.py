@@ -118,10 +118,10 @@ class Copy:
             StoreUnavailable: one of them does not answer.
         """
         began = time.monotonic()
-        was_finished = await self._claim()
         async with aclosing(self._ours()) as ours:
-            is_as_it_was = was_finished
+            is_as_it_was = await self._was_finished()
             try:
+                await self._claim()
                 end = await self._source.last_position()
                 self._beginnings = await beginnings_of(self._source)
                 await self._compare(ours)
@@ -142,8 +142,8 @@ class Copy:
         self._copied.digest = self._digest.hexdigest()
         return self._copied
 
-    async def _claim(self) -> bool:
-        """Keep stacks from the target, before all that takes long; tell whether it was finished.
+    async def _was_finished(self) -> bool:
+        """Tell whether the target is a copy that was finished.
 
         Raises:
             CopyRefused: it is none to which something may be copied.
@@ -154,14 +154,20 @@ class Copy:
             async with aclosing(self._target.read_whole(OF_USERS, limit=1)) as found:
                 async for there in found:
                     raise _not_ours(there)
-        was_finished = last is not None and not await is_unfinished_copy(self._target)
+        return last is not None and not await is_unfinished_copy(self._target)
+
+    async def _claim(self) -> None:
+        """Keep stacks from the target, before all that takes long.
+
+        Raises:
+            CopyRefused: a stack has come first, and the log is its own.
+        """
         await begin_copy(self._target)
         try:
             await self._check()
-        except CopyRefused:  # a stack has come first, and the log is its own
+        except CopyRefused:
             await end_copy(self._target)
             raise
-        return was_finished
 
     async def _check(self) -> None:
         if await is_unfinished_copy(self._source):

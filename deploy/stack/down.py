@@ -90,6 +90,7 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
     until = time.monotonic() + SUCCESSION
     try:
         while (parts := await _by_its_owner(connection, until)) is None:
+            row = await identities.read(connection) or row  # one after the other may have owned it
             wanted = await wanted_release(connection)
             runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
             try:

@@ -70,7 +70,8 @@ class Seat:
 
     def taken_down(self) -> None:
         """Say that the stack was taken down: nobody goes on, and nobody is started for it."""
-        self._say({"down": True})
+        # The other word is for a parent of a Rayfold before, which knows that one alone.
+        self._say({"down": True, "refused": True})
 
     def wanted(self, release: Release) -> None:
         """Say that another release is to have the place; or that ours was refused, if that is it.
