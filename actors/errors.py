@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from rayfold import RayfoldError
 from rayfold.passed_over import Path
 
+NAMED = 5
+"""Fields that one text names, at most."""
+
 
 class WriteSideError(RayfoldError):
     """The root of the write side's errors."""
@@ -90,8 +93,11 @@ class Unavailable(WriteSideError):
     @classmethod
     def not_reading(cls, command: str, unread: Sequence[Path]) -> Unavailable:
         """Return one that says which fields of a command its writer does not have."""
-        names = ", ".join(".".join(map(str, each)) for each in unread)
-        refused = cls(f"this writer knows no {names} of {command!r} yet")
+        names = sorted({str(each[0]) for each in unread})  # below may be keys, which are data
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        refused = cls(
+            f"this writer does not know all of {', '.join(names[:NAMED])}{more} of {command!r} yet"
+        )
         refused.unread = unread
         return refused
 

@@ -19,13 +19,13 @@ from typing import Any, ClassVar, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined, from_json
 
-from rayfold.core_schemas import has_functions, has_serializers
+from rayfold.core_schemas import computed_names, has_functions, has_serializers
 from rayfold.declarations import keywords_of, misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
 from rayfold.field_defaults import became, has_untried_defaults
 from rayfold.field_types import mistakes_of_fields
 from rayfold.ordered_sets import SetsInOrder
-from rayfold.passed_over import Path, passed_over, take_out
+from rayfold.passed_over import Path, passed_over, shortened, take_out
 from rayfold.personal import (
     PersonalFields,
     dump,
@@ -200,25 +200,36 @@ class CommandDefinition:
         validate = self.model.__pydantic_validator__.validate_json
         try:
             return validate(data, extra="forbid"), ()
-        except ValidationError:
+        except ValidationError as error:
             command = validate(data, extra="ignore")
+            told = error.errors(include_url=False, include_context=False, include_input=False)
+        if self._computed.issuperset(each["loc"][-1] for each in told):
+            return command, ()
         # Written again it has what it computes, and what a model of its allows.
         read = command.__pydantic_serializer__.to_json(command, by_alias=False)
-        return command, [*passed_over(from_json(data), from_json(read))]
+        return command, shortened([*passed_over(from_json(data), from_json(read))])
+
+    @cached_property
+    def _computed(self) -> frozenset[str]:
+        return computed_names(self.model)
 
     def without(self, data: bytes, fields: Sequence[Path]) -> bytes | None:
         """Return the JSON of a command without some fields; None if it is another command then.
 
-        Also None where none of them can be taken out: they stand in what is personal, say.
+        So it is where one has no default, or cannot be taken out.
         """
-        whole, less = from_json(data), from_json(data)
-        take_out(less, fields)
-        if less == whole:
-            return None
-        fresh = dump(less)
         try:
-            return fresh if self.decode(fresh) == self.decode(data) else None
-        except ValidationError:  # one without a default
+            command, unread = self.decode_all(data)
+            if {*map(tuple, fields)} <= {*unread}:
+                return self.encode(command)  # a release before kept it: nobody has them now
+            whole, less = (from_json(plain(data)) for _ in range(2))
+            take_out(less, fields)
+            fresh = dump(less)
+            if less == whole or (back := self.decode(fresh)) != command:
+                return None
+            left = {name: each for name, each in self.personal.items() if name in less}
+            return mark(fresh, left, back) if left else fresh
+        except (Exception, SystemExit):  # an author's validator misses one
             return None
 
     def mistakes(self) -> list[str]:

@@ -6,11 +6,14 @@ is another command: done without a word, its sender would take for done what was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Path = tuple[str | int, ...]
 """Where a field stands in JSON: names, and places in lists."""
+
+MOST_PATHS = 1_000
+"""In one answer to who has sent the command."""
 
 
 def passed_over(sent: Any, read: Any) -> Iterator[Path]:
@@ -22,8 +25,18 @@ def passed_over(sent: Any, read: Any) -> Iterator[Path]:
             else:
                 yield from ((name, *path) for path in passed_over(value, read[name]))
     elif isinstance(sent, list) and isinstance(read, list):
-        for at, pair in enumerate(zip(sent, read, strict=False)):
+        if len(sent) != len(read):  # of a set: what they differ in is passed over
+            yield ()
+            return
+        for at, pair in enumerate(zip(sent, read, strict=True)):
             yield from ((at, *path) for path in passed_over(*pair))
+
+
+def shortened(paths: Sequence[Path]) -> Sequence[Path]:
+    """Return the paths, or those of the whole fields of a command where there are too many."""
+    if len(paths) <= MOST_PATHS:
+        return paths
+    return [*dict.fromkeys(path[:1] for path in paths)]
 
 
 def take_out(sent: Any, fields: Iterable[Path]) -> None:
@@ -34,5 +47,5 @@ def take_out(sent: Any, fields: Iterable[Path]) -> None:
             for step in above:
                 held = held[step]
             del held[name]
-        except (LookupError, TypeError):  # it stands in what is personal, say, which is marked
+        except (LookupError, TypeError):
             continue

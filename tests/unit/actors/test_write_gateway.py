@@ -293,7 +293,7 @@ async def test_a_host_of_the_release_before_gets_new_fields_where_they_say_somet
 
     assert (await deposit()).revision == 0
     assert (await deposit(note="")).revision == 1
-    with pytest.raises(Unavailable, match="this writer knows no note of 'deposit' yet"):
+    with pytest.raises(Unavailable, match="does not know all of note of 'deposit' yet"):
         await deposit(note="rent")
     assert len([raw async for raw in log.read_all(two.prefixes)]) == 2
     await cluster.gateway.stop()

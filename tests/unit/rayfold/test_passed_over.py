@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import ConfigDict, Field, computed_field
+from pydantic import ConfigDict, Field, computed_field, model_validator
 
+from actors.errors import Unavailable
 from rayfold import Command, Message, Personal
 from rayfold.passed_over import Path
 
@@ -130,3 +131,93 @@ def test_nor_is_what_cannot_be_taken_out() -> None:
     definition = After.__rayfold__
     data = definition.encode(After(id="a", must=1, whose="Ada"))
     assert definition.without(data, [("whose", "name"), ("none",)]) is None
+
+
+class Contact(Message):
+    city: str
+    street: str = ""
+
+
+class Kept(Command, name="kept"):
+    """A release before's."""
+
+    thing_id: str
+    contact: Personal[Contact | None] = None
+    gone: str = ""
+
+
+class Now(Command, name="now"):
+    """Its contact has a street no more."""
+
+    thing_id: str
+    contact: Personal[Loose | None] = None
+
+
+def test_what_is_personal_is_looked_through() -> None:
+    kept = Kept.__rayfold__.encode(Kept(thing_id="a", contact=Contact(city="Bern")))
+    less = Kept.__rayfold__.without(kept, [("contact", "street")])
+    assert less is not None
+    assert json.loads(less)["contact"]["$personal"]["value"] == {"city": "Bern"}
+    lives = Kept(thing_id="a", contact=Contact(city="Bern", street="Gasse"))
+    assert Kept.__rayfold__.without(Kept.__rayfold__.encode(lives), [("contact", "street")]) is None
+
+
+def test_what_nobody_has_any_more_holds_up_nothing() -> None:
+    """A release before kept the command until it is due, or until its process is heard."""
+    kept = Kept(thing_id="a", contact=Contact(city="Bern", street="Gasse"), gone="ada")
+    data = Kept.__rayfold__.encode(kept).replace(b'"city":"Bern"', b'"number":1')
+    command, unread = Now.__rayfold__.decode_all(data)
+    assert {*unread} == {("gone",), ("contact", "street")}
+    less = Now.__rayfold__.without(data, unread)
+    assert less is not None
+    assert Now.__rayfold__.decode_all(less) == (command, ())
+
+
+class Picky(Command, name="picky"):
+    thing_id: str
+    note: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def looked_at(cls, data: Any) -> Any:
+        data["note"]
+        return data
+
+
+def test_a_validator_that_breaks_without_it_lets_nothing_be_left_out() -> None:
+    definition = Picky.__rayfold__
+    assert definition.without(definition.encode(Picky(thing_id="a", note="")), [("note",)]) is None
+
+
+class Sets(Command, name="sets"):
+    thing_id: str
+    floors: frozenset[Floor] = frozenset()
+
+
+class FewerSets(Command, name="fewer-sets"):
+    thing_id: str
+    floors: frozenset[Loose] = frozenset()
+
+
+def test_of_a_set_all_is_told_where_some_would_be_one() -> None:
+    floors = frozenset({Floor(number=1), Floor(number=1, lift=True)})
+    data = Sets.__rayfold__.encode(Sets(thing_id="a", floors=floors))
+    assert FewerSets.__rayfold__.decode_all(data)[1] == [("floors",)]
+
+
+def test_of_many_fields_those_of_the_command_alone_are_told_and_no_values() -> None:
+    floor = Floor(number=1, lift=True)
+    said = After(
+        id="a", must=1, by_name={f"ada-{each}@example.org": floor for each in range(1_001)}
+    )
+    unread = read(said)[1]
+    assert {*unread} == {("by_name",), ("note",), ("whose",)}
+    told = str(Unavailable.not_reading("before", [("by_name", "ada@example.org", "lift")]))
+    assert "by_name" in told
+    assert "ada" not in told
+
+
+def test_what_is_computed_is_no_field_that_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it looked for twice: each such command would cost its writer a second reading."""
+    monkeypatch.setattr("rayfold.messages.passed_over", None)
+    assert read(Before(id="a", must=1)) == (Before(id="a", must=1), [])
