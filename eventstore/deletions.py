@@ -7,6 +7,9 @@ from typing import Protocol
 
 import msgspec
 
+from eventstore.errors import StreamTombstoned
+from eventstore.one_record import last_record
+from eventstore.port import Log
 from eventstore.records import RawRecord
 from rayfold.foreign_json import UNREADABLE
 
@@ -55,3 +58,22 @@ def deleted_stream(raw: _Record) -> str | None:
     except UNREADABLE:
         return None
     return raw.stream[len(_METADATA) :] if settings.truncate_before == DELETED else None
+
+
+async def is_cut(log: Log, stream: str, first: int) -> bool:
+    """Whether a stream of which `first` is the first revision that is left had others before it.
+
+    Then what is left folds to something else. One that was deleted, and has begun again, goes on
+    from the revision where it ended: before that nothing counts.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    if first == 0:
+        return False
+    try:
+        settings = await last_record(log, f"{_METADATA}{stream}")
+        begun = None if settings is None else _settings.decode(settings.data).truncate_before
+    except (StreamTombstoned, *UNREADABLE):
+        return True
+    return begun != first

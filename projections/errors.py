@@ -82,5 +82,9 @@ class BadQuery(ProjectionError):
     """A query was given values that no store has, or that its statement in SQL does not take."""
 
 
+class PastCut(ProjectionError):
+    """The first events of an aggregate are not on the log any more: nobody can say what it was."""
+
+
 class QueryFailed(ProjectionError):
     """A query of the domain is wrong, in SQL or in its handler: its author has to mend it."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from eventstore.deletions import is_cut
 from eventstore.errors import StreamTombstoned
 from eventstore.one_record import last_record
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of
 from projections import discarded_events as discards
+from projections.errors import PastCut
 from projections.folding import Folding
 from projections.memory.table import no_json
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
@@ -90,18 +92,24 @@ class History:
         what was discarded is left out. None if it had not begun.
 
         Raises:
+            PastCut: the log has not all events of the stream.
             StoreUnavailable: the log cannot be read.
             QueryFailed: the row is no JSON.
         """
         folding = Folding(self._registry, [view])
         folding.discarded = await discards.load(self._log, [view.name])
         row: VersionedRow | None = None
+        is_whole = False
         turn = Turn()
         most = at + 1 if isinstance(at, int) else None
         async with aclosing(self._readable(stream, most)) as records:
             async for raw in records:
+                if not is_whole and await is_cut(self._log, stream, raw.revision):
+                    left = f"the log has nothing of it before revision {raw.revision} any more"
+                    raise PastCut(f"what it was cannot be told: {left}")
+                is_whole = True
                 if isinstance(at, int):
-                    if raw.revision > at:  # the stream was cut
+                    if raw.revision > at:  # it was deleted, and has begun again
                         break
                 elif raw.recorded_at is not None and raw.recorded_at > at:
                     break

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from eventstore.deletions import is_cut
 from eventstore.one_record import first_record, last_record
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
@@ -95,12 +96,16 @@ class ThroughTime:
         after, state = known.before(until) or (None, aggregate.begun())
         before = state
         shown, error, turn = oldest, "", Turn()
+        if await is_cut(self._log, stream, first):
+            after, error = until - 1, f"the log has nothing of it before revision {first} any more"
         most = until - (first - 1 if after is None else after)
         async with aclosing(self._log.read_stream(stream, after=after, limit=most)) as records:
             async for raw in records:
                 if raw.revision > until:  # the stream was cut meanwhile
                     break
                 before, shown = state, raw
+                if error:
+                    break
                 try:
                     for each in recorded(self._registry, raw):
                         state = aggregate.evolve(state, each.event)

@@ -197,9 +197,9 @@ class PostgresStates:
         except _OVERTAKEN:
             return []
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-            raise StatesRefused(f"Postgres cannot keep it: {error}") from error
+            raise StatesRefused(f"Postgres cannot keep it: {why(error)}") from error
         except asyncpg.ProgramLimitExceededError as error:
-            raise StatesRefused(f"it is too large for Postgres: {error}") from error
+            raise StatesRefused(f"it is too large for Postgres: {why(error)}") from error
         return [aggregate.stream(row["_id"]) for row in written]
 
     async def remove(self, aggregate: AggregateType, stream: str, expected: int) -> bool:

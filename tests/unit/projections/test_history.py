@@ -14,6 +14,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord
 from projections import discarded_events as discards
+from projections.errors import PastCut
 from projections.poison import Parked
 from projections.queries.history import History
 from rayfold import Registry
@@ -58,6 +59,27 @@ async def test_a_row_whose_event_breaks_its_fold_was_as_its_view_shows_it(
     broken.add(2)
     for at in (0, 1, 2):
         assert await total(log, at, view) == (0, 1)
+
+
+async def test_of_a_stream_that_was_cut_nobody_says_what_it_was() -> None:
+    """It was folded from what is left, as if that were all."""
+    log = MemoryLog()
+    await add(log, "a", 1, 2, 3)
+    log._first["counter-a"] = 1  # as `$maxCount` does
+    settings = NewRecord("$metadata", b'{"$maxCount": 2}', {}, str(uuid4()))
+    await log.append([StreamAppend("$$counter-a", ANY, [settings])])
+    for at in (0, 1, 2):
+        with pytest.raises(PastCut, match="nothing of it before revision 1 any more"):
+            await total(log, at)
+
+
+async def test_what_began_again_after_a_deletion_was_what_its_events_say() -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    await log.delete_stream("counter-a")
+    await add(log, "a", 5, 6)
+    assert [await total(log, at) for at in (2, 3)] == [(2, 5), (3, 11)]
+    assert await History(REGISTRY, log).as_of(TOTALS, "a", "counter-a", 1) is None
 
 
 async def test_what_comes_behind_an_event_that_nobody_can_read_waits_for_it() -> None:

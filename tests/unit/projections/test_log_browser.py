@@ -133,6 +133,18 @@ async def test_an_event_that_cannot_be_read_is_told_with_what_was_before(
     assert "NobodyKnows" in at["error"]
 
 
+async def test_of_a_stream_that_was_cut_there_is_no_state(registry: Registry) -> None:
+    log = await an_order()
+    log._first[ORDER] = 1  # as `$maxCount` does
+    browser = LogBrowser(registry, log)
+    for revision in (1, 2):
+        at = await browser.through_time(ORDER, revision)
+        assert at is not None
+        assert at["event"]["revision"] == revision
+        assert at["state"]["lines"] == []
+        assert at["error"] == "the log has nothing of it before revision 1 any more"
+
+
 async def test_what_is_no_aggregate_has_no_past(registry: Registry) -> None:
     log = await an_order()
     browser = LogBrowser(registry, log)
