@@ -51,6 +51,8 @@ class HostLink(ABC):
         self._died_at: float | None = None
         self._finding: asyncio.Task[Any] | None = None
         self.heard_at = time.monotonic()
+        self.unanswered = 0
+        """Times that it was asked since, and did not answer."""
         self.hangs = False
         """Whether it has come up, but did not answer when it was last asked."""
         self._has_come_up = self._was_connected = False
@@ -92,7 +94,7 @@ class HostLink(ABC):
         self._died_at = None
         self._actor = None
         self.hangs = self._has_come_up = self._was_connected = False
-        self.heard_at = time.monotonic()
+        self.heard_at, self.unanswered = time.monotonic(), 0
         self._rpc.close()
         self._rpc = self._new_rpc()
 
@@ -136,6 +138,7 @@ class HostLink(ABC):
                 await self._greet()
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self._noted_error(error)
+            self.unanswered += 1
             # One that was never connected may hang as well: its port still listens.
             self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
             self.hangs = self._has_come_up
@@ -184,7 +187,7 @@ class HostLink(ABC):
             self._died_at = time.monotonic()
 
     def _heard(self) -> None:
-        self.heard_at = time.monotonic()
+        self.heard_at, self.unanswered = time.monotonic(), 0
         self._has_come_up = True
         self.hangs = False
         self.error = self._broken = ""

@@ -17,6 +17,10 @@ INTERVAL = 1.0
 SILENCE_TIMEOUT = 4.0
 """Seconds without a word from a host that is connected until it is replaced."""
 
+UNANSWERED = 2
+"""Questions in that time at least: where this process or the machine stood still, it passed without
+any, and the host may wake later than we do."""
+
 AWAY = 2.0
 """Seconds without a word from a host that is not connected until others have its shards: one whose
 process died is there again in about as many, one whose node died is not."""
@@ -59,7 +63,8 @@ class HostWatch:
             return
         await client.ping()
         silence = time.monotonic() - client.heard_at
-        if silence > (SILENCE_TIMEOUT if client.hangs else START_TIMEOUT):
+        is_long = silence > (SILENCE_TIMEOUT if client.hangs else START_TIMEOUT)
+        if is_long and client.unanswered >= UNANSWERED:
             log.error(
                 "a write host is silent and is replaced",
                 extra={"seconds": round(silence, 1), "error": client.error},

@@ -27,6 +27,9 @@ SILENCE = 2.0
 PATIENCE = 4.0
 """Seconds after which one that is silent is ended, and started again: it is stopped, or hangs."""
 
+UNANSWERED = 2
+"""Looks in that time at least: where this process or the machine stood still there were none."""
+
 ANSWER = 30.0
 """Seconds for what operators ask of one."""
 
@@ -50,6 +53,7 @@ class PartitionHandle:
         self._pid = 0
         self._told: tuple[int, Address] | None = None
         self._heard = 0.0
+        self._unanswered = 0
         self._since: datetime | None = None
         """When it was first seen not to be ready."""
 
@@ -62,7 +66,7 @@ class PartitionHandle:
         try:
             async with asyncio.timeout(SILENCE):
                 self.seen = await self._call("status")
-                self._heard = time.monotonic()
+                self._heard, self._unanswered = time.monotonic(), 0
                 self._note_process(self.seen["pid"])
                 if self._told != (self._pid, address):
                     await self._call("ask_at", tuple(address))
@@ -129,11 +133,14 @@ class PartitionHandle:
         self._actor = CurrentActor(self.name, self._spawn, self._changed, _unavailable, owned=True)
 
     def _changed(self) -> None:
-        self._heard = 0.0
+        self._heard, self._unanswered = 0.0, 0
 
     async def _replace_if_it_hangs(self) -> None:
         """End one that answered once and does not any more; one that starts may take its time."""
+        self._unanswered += 1
         if not self._heard or time.monotonic() - self._heard < SILENCE + PATIENCE:
+            return
+        if self._unanswered < UNANSWERED:
             return
         assert self._actor is not None
         log.warning("a silent actor is replaced", extra={"actor": self.name})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from ray.exceptions import RayActorError
 
+from actors.placement import host_link
 from actors.placement.host_client import HostClient
+from actors.placement.host_watch import HostWatch
 from actors.write_owner import WriteOwner
 from actors.write_settings import WriteSettings
 from rayfold import Registry
@@ -21,6 +24,8 @@ class Host:
         self._actor_id = b"1"
         self.address = self
         self.process: RpcServer | None = None
+        self.wakes = asyncio.Event()
+        self.wakes.set()
 
     async def remote(self) -> Address:
         """Return where it listens."""
@@ -43,6 +48,7 @@ class Host:
         return self
 
     async def _commands(self, _: Any) -> list[Any]:
+        await self.wakes.wait()
         return []
 
 
@@ -64,6 +70,26 @@ async def test_each_process_after_the_first_is_a_restart(host: Host) -> None:
         assert (client.error, client.restarts) == ("RpcDisconnected", restarts)
         host.start()
     await client.close()
+
+
+async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was suspended: for long nobody had asked."""
+    replaced: list[HostClient] = []
+    client = HostClient(host.find)
+    watch = HostWatch(list, lambda client: None, replaced.append)
+    await client.ping()
+    host.wakes.clear()
+    client.heard_at -= 3600.0
+    monkeypatch.setattr(host_link, "STATUS_TIMEOUT", 0.01)
+    await watch.look(client)
+    assert replaced == []
+    await watch.look(client)
+    assert replaced == [client]
+    host.wakes.set()
+    await client.close()
+    await host.die()
 
 
 async def test_what_breaks_a_host_while_it_is_made_is_told_and_logged_once(

@@ -101,6 +101,20 @@ async def test_one_that_hangs_is_replaced(
     assert spawned[1].asks_at == [tuple(HERE)]
 
 
+async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
+    handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was suspended: for long nobody had asked."""
+    await handle.look(HERE)
+    spawned[0].says = ...
+    handle._heard -= 3600.0
+    monkeypatch.setattr(partition_handle, "SILENCE", 0.01)
+    await handle.look(HERE)
+    assert len(spawned) == 1
+    await handle.look(HERE)
+    assert len(spawned) == 2
+
+
 async def test_one_that_has_never_answered_may_take_its_time(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
