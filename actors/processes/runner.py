@@ -334,8 +334,9 @@ class ProcessRunner:
 
     async def _time(self) -> None:
         while True:
-            now = self._clock()
+            now, turn = self._clock(), Turn()
             for due, key, name, number in self._timers.pop_due(now):
+                await turn.pass_on()
                 told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
                 self._commits.tell(key, told)
             await self._timers.sleep(now)

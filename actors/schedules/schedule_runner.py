@@ -40,6 +40,7 @@ from rayfold.process_instance import stamped
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import ended
+from rayfold.runtime.waking import asleep
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,12 @@ RETRY = 1.0
 
 FIRING = 256
 """Commands that are read, and noted as due, at a time; the others wait for their turn."""
+
+BEGUN = 2 * FIRING
+"""Commands that are being sent, apart from those that had no answer: others stay timers."""
+
+LOOK = 0.1
+"""Seconds after which it looks again whether some of them had no answer."""
 
 WAITING = 1_000_000
 """Records that may wait to be appended."""
@@ -81,6 +88,7 @@ class ScheduleRunner:
         """Why commands are not sent: nobody can read what is scheduled."""
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
+        self._sent = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
         """What sends a command, by its id."""
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
@@ -176,6 +184,7 @@ class ScheduleRunner:
         def over(_: asyncio.Task[None]) -> None:
             if self._sending.get(command_id) is task:
                 del self._sending[command_id]
+            self._sent.set()
 
         task.add_done_callback(over)
 
@@ -217,6 +226,10 @@ class ScheduleRunner:
             now = self._clock()
             for timer in self._timers.pop_due(now):
                 self._begin_to_send(timer.key, timer.due)
+                # All that are due at midnight, say, would be in memory at once.
+                while len(self._sending) - len(self._delivery.unanswered) >= BEGUN:
+                    self._sent.clear()
+                    await asleep(LOOK, self._sent)
             await self._timers.sleep(now)
 
     async def _fire(self, command_id: str, due: datetime) -> None:

@@ -35,6 +35,7 @@ from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.part_process import begin_part, end_part, process_status
 from rayfold.runtime.rpc import Address, RpcServer
 from rayfold.runtime.together import together
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +322,12 @@ class ReplicaActor:
         if not self._replica.caught_up.is_set():
             # Restarted, and asked by somebody who has not noticed: what it lacks is not missing.
             return [tuple(RowResult(None, None, 0, late=True))] * len(queries)
-        results = self._replica.answer([RowQuery(*query) for query in queries])
+        # One of two filters of which each has half of a million rows, and both none, takes 0.2 s.
+        replica, turn, results = self._replica, Turn(), list[Any]()
+        for query in queries:
+            if turn.over:
+                await turn.pass_on()
+            results += replica.answer([RowQuery(*query)])
         return [tuple(each) if isinstance(each, tuple) else each for each in results]
 
     async def watch(self, watcher: str, rows: list[tuple[str, str]]) -> None:

@@ -31,6 +31,9 @@ CHANGED = "its definition has changed, or its rows are gone"
 RESTORED = "the log was restored to an earlier moment"
 """Why the rows of a view are no use."""
 
+ASKED = 16
+"""Views of which a store is asked how far they are at a time: Postgres takes 100 connections."""
+
 RETRY = 1.0
 """Seconds until a store that was away at the start is prepared again."""
 
@@ -100,8 +103,11 @@ class StoreSupervisor:
         changed = await generations.prepare(views, self.wanted)
         stale = dict.fromkeys((view.name for view in changed), CHANGED)
         others = [view for view in views if view.name not in stale]
-        positions = await asyncio.gather(*(generations.furthest(view) for view in others))
-        checkpoints = dict(zip((view.name for view in others), positions, strict=True))
+        checkpoints: dict[str, int] = {}
+        for at in range(0, len(others), ASKED):  # each may have a connection of its own
+            some = others[at : at + ASKED]
+            positions = await asyncio.gather(*(generations.furthest(view) for view in some))
+            checkpoints |= zip((view.name for view in some), positions, strict=True)
         return stale | dict.fromkeys(await self._folded.lacks(checkpoints), RESTORED)
 
     async def _prepare_later(self) -> None:

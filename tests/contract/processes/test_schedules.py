@@ -22,6 +22,7 @@ from actors.errors import (
     Unavailable,
 )
 from actors.local import LocalRuntime
+from actors.schedules import schedule_runner
 from actors.schedules.records import DUE, Nothing, new_record
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedule_state import ScheduleState, read_schedule
@@ -428,6 +429,40 @@ async def _write(log: Log, stream: str, expected: int | None, record: NewRecord)
 
 def _field(data: bytes, name: str) -> str:
     return str(json.loads(data)[name])
+
+
+async def test_of_very_many_that_are_due_at_once_few_are_begun_whoever_has_no_answer(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_runner, "BEGUN", 4)
+    fine, let_go, most = later.runner._delivery.answer, asyncio.Event(), 0
+    skus = [f"sku-{number}-{uuid4()}" for number in range(20)]
+    told = [await later.schedule(ReceiveStock(sku=sku, quantity=1)) for sku in skus]
+    stuck = {each["command_id"] for each in told[:6]}
+
+    async def held(envelope: Envelope, *asked: Any, **how: Any) -> Any:
+        nonlocal most
+        unanswered = later.runner._delivery.unanswered
+        if envelope.command_id in stuck:
+            unanswered[envelope.command_id] = "it breaks"
+        most = max(most, len(later.runner._sending) - len(unanswered))
+        if envelope.command_id in stuck:
+            await let_go.wait()
+        return await fine(envelope, *asked, **how)
+
+    async def known() -> bool:
+        return {each["command_id"] for each in told} <= later.runner._open.keys()
+
+    await until(known)
+    monkeypatch.setattr(later.runner._delivery, "answer", held)
+    later.pass_time(2 * HOUR)
+    for each in told[6:]:
+        await later.until(each["command_id"], "accepted")
+    assert most <= 4
+    assert len(later.runner._sending) >= len(stuck)
+    let_go.set()
+    for each in told:
+        await later.until(each["command_id"], "accepted")
 
 
 async def test_an_error_that_nobody_expected_is_shown_until_it_is_over(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -312,3 +313,30 @@ async def test_a_snapshot_in_pieces_is_of_the_moment_in_which_it_began(
         monkeypatch.setattr(replica_actor, "COPY_IDLE", -1.0)
         await actor.status()
         assert replica.tables["balances"]._moments == []
+
+
+async def test_others_have_their_turn_between_queries_that_take_long(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that does not say how it is for some seconds is taken for one that hangs."""
+    async with running(tmp_path) as actor:
+        await until(actor._replica.caught_up.is_set)
+        began, said = list[str](), list[int]()
+
+        def slow(query: RowQuery) -> RowResult:
+            began.append(query.view)
+            until = time.monotonic() + 0.004
+            while time.monotonic() < until:
+                pass
+            return RowResult(None, None, 0)
+
+        async def asked() -> None:
+            await actor.status()
+            said.append(len(began))
+
+        monkeypatch.setattr(actor._replica, "_told", slow)
+        asking = asyncio.ensure_future(actor._ask([("totals", "a", 0, {}, 0, None)] * 8))
+        other = asyncio.ensure_future(asked())
+        await asyncio.gather(asking, other)
+        assert len(began) == 8
+        assert said[0] < 8

@@ -175,6 +175,30 @@ async def test_views_that_are_further_than_a_restored_log_are_rebuilt_before_the
     assert done == [*(registry.views if is_lost else ()), "started"]
 
 
+async def test_a_store_of_very_many_views_is_not_asked_for_all_of_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each question may have a connection of its own, of which Postgres takes a hundred."""
+    store: Any = Oracle(registry_for("oracle"), Place("", ""))
+    store.away, asking, most = False, 0, 0
+
+    async def furthest(view: ViewDefinition) -> int:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await asyncio.sleep(0)
+        asking -= 1
+        return 3 if view.name == "199" else 0
+
+    monkeypatch.setattr(store, "furthest", furthest)
+    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements(), MemoryLog())
+    views: Any = {str(number): SimpleNamespace(name=str(number)) for number in range(200)}
+    subject._views = views
+    monkeypatch.setattr(folded_log, "LAG", 0)
+    assert await subject._prepare() == {"199": supervisor.RESTORED}
+    assert 1 < most <= supervisor.ASKED
+
+
 class Projector:
     """An actor that answers, and can be ended."""
 
