@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check docs servers test clients vendor bench bench-growth profile lock image image-cluster
+.PHONY: install up check lint types arrows docs servers test clients vendor bench bench-growth profile lock image image-cluster
 BIN := .venv/bin
 
 install: .venv/installed
@@ -18,12 +18,17 @@ install: .venv/installed
 up: install
 	$(BIN)/rayfold up
 
-check: install
+check: lint types arrows docs
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
+
+arrows: install
 	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory docs
 
 # The documentation site, into site/; without a network. The variable silences an advertisement.
 docs: install
