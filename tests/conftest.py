@@ -5,12 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.nodeid import coerce_node_id  # pytest has no other way to tell them apart
 from hypothesis import settings
 
 from rayfold import Registry
@@ -33,12 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in COSTS:
             item.add_marker(folder)
-    # Tests that schemathesis makes share one id; xdist would run one of them for all.
-    seen: Counter[str] = Counter()
-    for item in items:
-        seen[item.nodeid] += 1
-        if seen[item.nodeid] > 1:
-            item._id = coerce_node_id(f"{item.nodeid}[{seen[item.nodeid]}]")
 
 
 def pytest_collection_finish() -> None:
