@@ -1,29 +1,35 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check docs servers test clients vendor bench bench-growth profile lock image image-cluster
+.PHONY: install up check lint types arrows docs servers test clients vendor bench bench-growth profile lock image image-cluster
 BIN := .venv/bin
 
 install: .venv/installed
 
 # Installed once for a given lock, from hashes alone. The lock is complete, so nothing is resolved:
 # pip would take the newest grpcio for `grpcio[protobuf]`, whatever the lock says of `grpcio`.
-# pip compiles all of it, a third of its work: where Python may write no bytecode
+# All of it is compiled, on all cores, which pip would do on one: where Python may write no bytecode
 # (PYTHONDONTWRITEBYTECODE) each process of a stack would do that anew, and keep 15 MB for it.
 # `make PYTHON=…` takes another interpreter than the fastest of `python3`'s version.
 .venv/installed: requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || "$(or $(PYTHON),$$(python3 deploy/interpreter.py))" -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements-dev.lock
+	-$(BIN)/python -m compileall -q -j 0 .venv/lib
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 up: install
 	$(BIN)/rayfold up
 
-check: install
+check: lint types arrows docs
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
+
+arrows: install
 	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory docs
 
 # The documentation site, into site/; without a network. The variable silences an advertisement.
 docs: install

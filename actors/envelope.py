@@ -50,9 +50,10 @@ class Envelope(NamedTuple):
     only_refuse: bool = False
 
     def to_wire(self, now: float) -> tuple[Any, ...]:
-        """Return it for another process, whose clock is another: with the seconds that are left.
+        """Return the envelope for another process, with the seconds that are left as its deadline.
 
-        Without what has its default at the end, it is what a release before that reads.
+        Clocks differ, so no moment is sent. Fields at the end are left out while they have their
+        defaults: an older release, which does not know them, can then read the rest.
         """
         sent = (*self[:_DEADLINE], self.deadline - now)
         if self.only_refuse:

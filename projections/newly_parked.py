@@ -17,14 +17,14 @@ from rayfold.keys import printable
 
 
 class NewlyParked(NamedTuple):
-    """How much it is, one or more, and what of it comes first in the log."""
+    """The keys that a new generation parks and the live one serves: how many, and the first."""
 
     number: int
     first: Parked
 
 
 class Comparison:
-    """Of two generations: it is shown what the live one has parked, then what was built."""
+    """Compares what two generations have parked: first tell it of the live one, then of the new."""
 
     def __init__(self, position: int) -> None:
         """`position` is how far all of the live one has come, before it was asked what is parked.

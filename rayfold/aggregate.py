@@ -205,6 +205,25 @@ class Aggregate(ABC, Generic[S, C, E]):
             found.append(f"{name} needs initial=…, a {cls.state_type.__qualname__}")
         if cls.snapshot_every < 1:
             found.append(f"{name}: snapshot_every is 1 or more, not {cls.snapshot_every}")
+        found += cls._mistakes_of_methods()
+        if not cls.id_field:
+            found.append(f'{name} needs id_field="…", the field of every message that holds the id')
+        state_mistakes = mistakes_of_state(name, cls.state_type)
+        found += state_mistakes
+        if cls.storage not in list(Storage):
+            found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")
+        elif cls.storage == Storage.STATE and not state_mistakes:
+            found += [f"{name}: {mistake}" for mistake in cls.layout().mistakes]
+        messages: tuple[type[Command] | type[Event], ...] = (*cls.commands, *cls.events)
+        for message in messages:
+            found += message.__rayfold__.mistakes()
+            if cls.id_field:
+                found += _mistakes_of_id(message, cls.id_field)
+        return found
+
+    @classmethod
+    def _mistakes_of_methods(cls) -> list[str]:
+        name, found = cls.__qualname__, []
         takes = {"decide": "command", "evolve": "event"} if cls.commands else {"evolve": "event"}
         for method, what in takes.items():
             function = getattr(cls, method)
@@ -218,28 +237,18 @@ class Aggregate(ABC, Generic[S, C, E]):
             if returns_nothing(function):
                 gives = "the events, or raise Rejected" if method == "decide" else "the state"
                 found.append(f"{name}.{method} returns nothing: return {gives}")
-        if not cls.id_field:
-            found.append(f'{name} needs id_field="…", the field of every message that holds the id')
-        state_mistakes = mistakes_of_state(name, cls.state_type)
-        found += state_mistakes
-        if cls.storage not in list(Storage):
-            found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")
-        elif cls.storage == Storage.STATE and not state_mistakes:
-            found += [f"{name}: {mistake}" for mistake in cls.layout().mistakes]
-        messages: tuple[type[Command] | type[Event], ...] = (*cls.commands, *cls.events)
-        for message in messages:
-            found += message.__rayfold__.mistakes()
-            if not cls.id_field:
-                continue
-            info = message.model_fields.get(cls.id_field)
-            if info is None:
-                found.append(f"{message.__qualname__} has no field {cls.id_field!r}, the id")
-            elif scalar_of(info) is None:
-                found.append(f"{message.__qualname__}.{cls.id_field} cannot be an id: no scalar")
-            elif may_be_none(info):
-                where = f"{message.__qualname__}.{cls.id_field}"
-                found.append(f"{where} may be None, and an id is always there: take None away")
         return found
+
+
+def _mistakes_of_id(message: type[Command] | type[Event], id_field: str) -> list[str]:
+    info, where = message.model_fields.get(id_field), f"{message.__qualname__}.{id_field}"
+    if info is None:
+        return [f"{message.__qualname__} has no field {id_field!r}, the id"]
+    if scalar_of(info) is None:
+        return [f"{where} cannot be an id: no scalar"]
+    if may_be_none(info):
+        return [f"{where} may be None, and an id is always there: take None away"]
+    return []
 
 
 def _type_arguments(

@@ -75,17 +75,7 @@ class Collected:
 
     def _add(self, member: Any, module: str) -> None:
         if isinstance(member, Upcaster):
-            where = f"the upcaster of version {member.from_version} of {member.name!r}"
-            self.mistakes += miscalled(where, member.upcast, "data")
-            self.mistakes += yielding(where, member.upcast, "a list")
-            self.mistakes += drawing(where, member.upcast)
-            if returns_nothing(member.upcast):
-                self.mistakes.append(f"{where} returns nothing: return the data, or None")
-            other = self.upcasters.setdefault((member.name, member.from_version), member)
-            if other is not member:
-                self.mistakes.append(
-                    f"two upcasters read version {member.from_version} of {member.name!r}"
-                )
+            self._add_upcaster(member)
         elif isinstance(member, list | tuple) and any(isinstance(each, Route) for each in member):
             self._add_routes(member, module)
         elif not isinstance(member, type) or member.__module__ != module:
@@ -114,6 +104,18 @@ class Collected:
             self._declare(self.middleware, member.__rayfold__, "middleware")
         elif issubclass(member, Command) and member.__rayfold__.name:
             self._named.append(member)
+
+    def _add_upcaster(self, upcaster: Upcaster) -> None:
+        read = f"version {upcaster.from_version} of {upcaster.name!r}"
+        where = f"the upcaster of {read}"
+        self.mistakes += miscalled(where, upcaster.upcast, "data")
+        self.mistakes += yielding(where, upcaster.upcast, "a list")
+        self.mistakes += drawing(where, upcaster.upcast)
+        if returns_nothing(upcaster.upcast):
+            self.mistakes.append(f"{where} returns nothing: return the data, or None")
+        other = self.upcasters.setdefault((upcaster.name, upcaster.from_version), upcaster)
+        if other is not upcaster:
+            self.mistakes.append(f"two upcasters read {read}")
 
     def _add_routes(self, declared: Sequence[Any], module: str) -> None:
         for each in declared:

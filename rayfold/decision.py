@@ -106,7 +106,7 @@ class DecisionDefinition:
 
     @property
     def mentioned(self) -> list[Any]:
-        """What is declared as an aggregate that it reads, whatever that is."""
+        """What its author has given as aggregates in `reads`, valid or not."""
         if not isinstance(self.declared, Mapping):
             return []
         return [
@@ -115,7 +115,7 @@ class DecisionDefinition:
 
     @cached_property
     def aggregate_of(self) -> dict[type[Event], AggregateType]:
-        """The aggregate whose event it is, of those that it may yield."""
+        """Of each event type that the decision may yield, the aggregate that it belongs to."""
         return {event: each for each in self.aggregates for event in each.events}
 
     def instances(self, command: Command, tenant: str = "") -> tuple[Instance, ...]:

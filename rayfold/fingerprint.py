@@ -31,9 +31,9 @@ _PLAIN = (str, bytes, int, float, complex, Decimal, UUID, date, time, timedelta,
 
 
 def fingerprint_of(*values: Any) -> str:
-    """Return a short text that is another one when one of the values means another thing.
+    """Return a short text that changes when the code of one of these functions or classes does.
 
-    They are functions and classes; None counts for nothing.
+    None among them is passed over.
     """
     seen: set[int] = set()
     parts = [part for value in values for part in _meaning(value, seen)]
@@ -41,9 +41,9 @@ def fingerprint_of(*values: Any) -> str:
 
 
 def fingerprint_of_model(model: type[BaseModel]) -> str:
-    """Return a short text that is another one when the model has other fields or defaults.
+    """Return a short text that changes when the fields or defaults of the model do.
 
-    What its classes of the same package do counts too, as a fold may call it.
+    So it does when the code of its classes in the same package changes, as a fold may call that.
     """
     schema = json.dumps(_settled(model.model_json_schema(mode="serialization")), sort_keys=True)
     fields = model.model_fields.values()

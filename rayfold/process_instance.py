@@ -209,6 +209,18 @@ class ProcessInstance:
         self.begun = True
         if step.position is not None:
             self.position = step.position
+        self._wait_no_more(step)
+        if not self.ended:
+            for happened in step.happened:
+                if not isinstance(happened, Aborted) or self.definition.on_abort is not None:
+                    self.state = self.definition.evolve(self.state, happened)
+        self._note(step.decided)
+        # Older ones are no part of a chain that is still short enough.
+        for oldest in list(self._sent)[: -10 * self.definition.max_chain]:
+            del self._sent[oldest]
+
+    def _wait_no_more(self, step: ProcessStep) -> None:
+        """Forget the timer or the command that has led to a step; all timers, if it is aborted."""
         kind, _, rest = step.trigger.partition(":")
         if kind == "timeout":
             name, _, number = rest.rpartition(":")
@@ -221,11 +233,10 @@ class ProcessInstance:
             self.timers.clear()
             for command_id in step.answered:
                 self.answered(command_id)
-        if not self.ended:
-            for happened in step.happened:
-                if not isinstance(happened, Aborted) or self.definition.on_abort is not None:
-                    self.state = self.definition.evolve(self.state, happened)
-        for each in step.decided:
+
+    def _note(self, decided: Sequence[Decided]) -> None:
+        """Note what waits from now on: commands for their answers, timers for their time."""
+        for each in decided:
             if isinstance(each, Sending):
                 self.waiting[each.command_id] = self._sent[each.command_id] = each
             elif isinstance(each, Timer):
@@ -235,9 +246,6 @@ class ProcessInstance:
                 self.timers.pop(each.timeout_name, None)
             elif isinstance(each, Complete):
                 self.end()
-        # Older ones are no part of a chain that is still short enough.
-        for oldest in list(self._sent)[: -10 * self.definition.max_chain]:
-            del self._sent[oldest]
 
     def answered(self, command_id: UUID) -> None:
         """Note that a command has had its answer."""

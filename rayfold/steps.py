@@ -55,9 +55,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Unschedule:
-    """Forget the timeout of that name; none of that name is no mistake, nor is one without handler.
+    """Forget the timeout of that name, if one is scheduled.
 
-    So a release may take a handler away, and let open processes forget what they wait for.
+    It needs no handler: a release may remove the handler of a timeout, and unschedule that timeout
+    in the processes that still wait for it.
     """
 
     timeout_name: str
@@ -65,7 +66,7 @@ class Unschedule:
 
 @dataclass(frozen=True)
 class Publish:
-    """Tell others, by each `Publication` that carries such integration events."""
+    """Publish an integration event by each `Publication` that carries events of its type."""
 
     integration_event: IntegrationEvent
 
@@ -79,7 +80,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Complete:
-    """End the process: what was sent is still delivered, nothing is seen any more."""
+    """End the process: it is told of nothing more; commands that it sent are still delivered."""
 
 
 Step = Send | Schedule | Unschedule | Publish | Complete

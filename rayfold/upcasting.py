@@ -70,10 +70,10 @@ def upcast(
 def fingerprint_of_upcasters(
     upcasters: Iterable[Upcaster], events: Collection[str], today: Collection[str]
 ) -> str:
-    """Return a text that is another one when old records may be others of these `events`.
+    """Return a text that changes when upcasters may read old records as others of these `events`.
 
-    Of the upcasters of these events, of those of events that there are no more `today`, and of what
-    else names one of them. Empty without any.
+    It is made of the upcasters of these events; of those of events that are declared no more, so
+    not in `today`; and of any other whose code names one of these events. Empty without any.
     """
     found = [
         f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"

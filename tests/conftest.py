@@ -1,21 +1,16 @@
-"""What several suites need of the write side; Ray is started once a session."""
+"""What several suites need: a domain, an event store, a Postgres."""
 
 from __future__ import annotations
 
 import gc
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.nodeid import coerce_node_id  # pytest has no other way to tell them apart
 from hypothesis import settings
 
-from actors.host.limits import HostLimits
-from actors.write_side import WriteSettings, WriteSide
-from deploy.stack import ray_runtime
 from rayfold import Registry
 from tests.postgres_server import postgres_server
 
@@ -36,12 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in COSTS:
             item.add_marker(folder)
-    # Tests that schemathesis makes share one id; xdist would run one of them for all.
-    seen: Counter[str] = Counter()
-    for item in items:
-        seen[item.nodeid] += 1
-        if seen[item.nodeid] > 1:
-            item._id = coerce_node_id(f"{item.nodeid}[{seen[item.nodeid]}]")
 
 
 def pytest_collection_finish() -> None:
@@ -91,31 +80,3 @@ def postgres() -> Iterator[str]:
     """A DSN."""
     with postgres_server() as dsn:
         yield dsn
-
-
-@pytest.fixture(scope="session")
-def on_ray() -> Iterator[None]:
-    """Ray on this machine. Nobody starts it again here: one that has died explains what failed."""
-    ray_runtime.start(None, "write-tests")
-    yield
-    ended = ray_runtime.ended()
-    ray_runtime.stop()
-    assert ended is None, f"Ray's {ended} ended before its tests did; its logs are in /tmp/ray"
-
-
-@pytest.fixture(scope="session")
-async def sides(
-    registry: Registry, eventstore: str, postgres: str, on_ray: None
-) -> AsyncIterator[dict[str, WriteSide]]:
-    """A write side of each placement, for the same aggregates."""
-    settings = WriteSettings(
-        "domain",
-        eventstore,
-        namespace="write-tests",
-        postgres=postgres,
-        dedicated=8,
-        limits=HostLimits(idle_timeout=60),
-    )
-    side = await WriteSide.start(registry, settings)
-    yield {"ray": side}
-    await side.stop()

@@ -66,7 +66,7 @@ class RecentOutcomes:
         self._size = 0
 
     def begin(self, envelopes: Sequence[Envelope]) -> _Batch:
-        """Note that these are on their way; tell what is returned what becomes of them."""
+        """Note that these commands are on their way; set their outcomes on the batch returned."""
         batch = _Batch(envelopes)
         self._batches.append(batch)
         self._size += len(batch.ids)

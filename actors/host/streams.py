@@ -143,7 +143,7 @@ class Streams:
         self.release(stream)
 
     def forget(self, stream: str) -> None:
-        """Take no more for granted what is known of a stream: it is folded again."""
+        """Drop what is in memory of a stream, at once or after its commit; it is folded again."""
         if stream in self._busy:
             self._stale.add(stream)
         elif stream in self._cache:
@@ -153,7 +153,7 @@ class Streams:
                 self._make_ready(stream, optimistic=False)
 
     def forget_all(self, gone: Callable[[str], bool]) -> None:
-        """Forget each for which this is so."""
+        """Forget each stream of which `gone` is true."""
         for stream in [*self._cache, *self._busy]:
             if gone(stream):
                 self.forget(stream)
@@ -164,7 +164,10 @@ class Streams:
             self.forget(stream)
 
     async def forget_known(self, knows: Callable[[str], bool]) -> None:
-        """Forget each for which this is so; return when none is in a commit that knew it."""
+        """Forget each stream of which `knows` is true.
+
+        Return when no commit that began before uses what was in memory of one of them.
+        """
         for stream in [*self._cache]:
             if stream not in self._busy and knows(stream):
                 self.forget(stream)

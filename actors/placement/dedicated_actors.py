@@ -161,7 +161,7 @@ class DedicatedActors:
             client.lose()
 
     async def clear(self) -> None:
-        """Forget all of them: those for which commands wait are asked for again."""
+        """Forget all actors. Where commands wait for one, it is looked up or made again."""
         clients = self.clients
         self._restarts_of_gone = self.restarts
         self._clients.clear()
@@ -180,7 +180,7 @@ class DedicatedActors:
     async def replace(
         self, fresh: Mapping[str, HostClient], retire: Callable[[HostClient], Awaitable[None]]
     ) -> None:
-        """Put others in the place of all; let these finish, and end them."""
+        """Put the `fresh` actors in the place of all; `retire` those that were there before."""
         async with self._making:
             self._restarts_of_gone = self.restarts
             leaving, self._clients = self._clients, dict(fresh)

@@ -111,7 +111,7 @@ class HostActors:
         return clients
 
     async def new_dedicated(self, streams: Iterable[str], release: str) -> dict[str, HostClient]:
-        """Return those of these aggregates once they answer, by stream.
+        """Start an actor for each of these aggregates; return them by stream once all answer.
 
         Raises:
             WriteSideError: one of them does not.

@@ -168,11 +168,11 @@ class ProcessState:
         return new_record(told.step_type, step_record(told, step), writer, self._correlation(told))
 
     def write_parked(self, told: Told, error: str, writer: str) -> NewRecord:
-        """Return the record that says that it broke on this."""
+        """Return the record of an event, timeout or refusal on which the process broke."""
         return new_record(PARKED, Parked(told, error), writer, self._correlation(told))
 
     def write_waits(self, told: Told, writer: str) -> NewRecord:
-        """Return the record that says that this waits behind what it broke on."""
+        """Return the record of one that waits behind that on which the process broke."""
         return new_record(WAITS, Waits(told), writer, self._correlation(told))
 
     def apply(self, told: Told, step: ProcessStep) -> None:
@@ -223,13 +223,13 @@ class ProcessState:
         self.lost.pop(command_id, None)
 
     def park(self, told: Told, error: str) -> None:
-        """Leave it as it is, with what it broke on."""
+        """Stop the process at what it broke on; its state stays as it was before."""
         if not self.parked or self.parked[0].trigger != told.trigger:
             self.parked.insert(0, told)
         self.error = error
 
     def drop(self, trigger: str) -> None:
-        """Be parked on this no more: it was told, or concerns the process no more."""
+        """Wait no longer on what the process broke on: it was told, or no longer concerns it."""
         if self.parked and self.parked[0].trigger == trigger:
             del self.parked[0]
             self.error = ""

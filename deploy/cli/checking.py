@@ -30,7 +30,6 @@ def check(
     from deploy.authoring.endless import endless
     from deploy.stack.settings import load
     from deploy.stack.unused import unused
-    from deploy.stack.whole_file import write_whole
     from rayfold import DomainError, Registry
 
     if force and not update:
@@ -52,22 +51,16 @@ def check(
         raise typer.Exit(1)
     code = catalogue_of(registry)
     report = compare(registry, locked or Catalogue(), code)
-    for broken in report.broken:
-        for line in broken.lines():
-            typer.echo(line)
+    for line in (line for broken in report.broken for line in broken.lines()):
+        typer.echo(line)
     if report.broken and not force:
-        for broken in report.broken:
-            if broken.code:
-                typer.echo(f"\n{broken.code}")
+        for upcaster in (broken.code for broken in report.broken if broken.code):
+            typer.echo(f"\n{upcaster}")
         raise typer.Exit(1)
     if update:
         for broken in report.broken:
             typer.echo(f"dropped: {broken.name} {broken.version}")
-        text = text_of(taken_up(locked or Catalogue(), code, report))
-        try:
-            write_whole(file.resolve(), text, 0o666)  # it is committed; and may be a link
-        except OSError as error:
-            raise StartError(f"{file} cannot be written: {error}") from error
+        _write(file, text_of(taken_up(locked or Catalogue(), code, report)))
         typer.echo(f"{file} is written: commit it")
     elif report.behind:
         typer.echo(f"{file} is behind: `rayfold check --update` takes it up")
@@ -75,3 +68,17 @@ def check(
             typer.echo(f"  {each}")
     told = f"{len(code.events)} events and {len(code.integration_events)} integration events"
     typer.echo(f"{package}: {told}, which read what {file} has")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the lock file, which is committed, and may be a link.
+
+    Raises:
+        StartError: it cannot be written.
+    """
+    from deploy.stack.whole_file import write_whole
+
+    try:
+        write_whole(file.resolve(), text, 0o666)
+    except OSError as error:
+        raise StartError(f"{file} cannot be written: {error}") from error

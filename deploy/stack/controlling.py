@@ -26,7 +26,7 @@ from deploy.stack.release import Release, ReleaseWatch, refuse, wanted_release
 from deploy.stack.roles import check, join, unless, until_stopped
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
-from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
+from deploy.stack.starting import ANSWER_TIMEOUT, Lifetime, keep_going
 from deploy.stack.up import load_registry
 from projections.errors import WouldPark
 from rayfold.runtime.identity import domain_hash
@@ -50,23 +50,23 @@ async def run(settings: Settings, seat: Seat) -> int:
     os.umask(0o077)
     check(settings, "controller")
 
-    async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
+    async def role(life: Lifetime) -> None:
         registry = load_registry(settings)
         publishing.check(settings, registry)
-        foundation = await unless(stop, join(settings, registry, parts, stop, retake_signals))
+        foundation = await unless(stop, join(settings, registry, life))
         if foundation is None:
             return
         watch = ReleaseWatch(foundation.postgres, domain_hash(registry), seat.wanted)
-        keep_going(watch.run, "watching for a release", parts)
-        keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
+        keep_going(watch.run, "watching for a release", life.parts)
+        keep_going(partial(seat.watch, stop.set), "watching for a successor", life.parts)
         ready = partial(_say_ready, foundation.postgres, domain_hash(registry), seat)
-        keep_going(ready, "saying that it is ready", parts)
+        keep_going(ready, "saying that it is ready", life.parts)
 
         def taken_down() -> None:
             seat.taken_down()
             stop.set()
 
-        await _terms(settings, foundation, stop, taken_down, retake_signals)
+        await _terms(settings, foundation, life, taken_down)
 
     return await until_stopped(role, stop)
 
@@ -96,30 +96,16 @@ async def _say_ready(dsn: str, own: str, seat: Seat) -> None:
 
 
 async def _terms(
-    settings: Settings,
-    foundation: Foundation,
-    stop: asyncio.Event,
-    taken_down: Callable[[], None],
-    retake_signals: Callable[[], None],
+    settings: Settings, foundation: Foundation, life: Lifetime, taken_down: Callable[[], None]
 ) -> None:
     """Own the stack whenever nobody else does, until told to stop."""
+    stop = life.stop
     this = Owner(uuid4().hex, f"a controller on {socket.gethostname()}, process {os.getpid()}")
     while not stop.is_set():
         async with AsyncExitStack() as parts:
-            lost = asyncio.Event()
-            owned = await unless(
-                stop,
-                own(
-                    settings,
-                    foundation.registry,
-                    foundation.eventstore,
-                    foundation.postgres,
-                    this,
-                    parts,
-                    lost.set,
-                    stand_by=True,
-                ),
-            )
+            term, lost = life._replace(parts=parts), asyncio.Event()
+            owning = own(settings, foundation, this, parts, lost.set, stand_by=True)
+            owned = await unless(stop, owning)
             if owned is None:
                 return
             if owned.taken_down:
@@ -127,9 +113,7 @@ async def _terms(
                 taken_down()
                 return
             follows = await unless(stop, _check_domain(settings, foundation.postgres, owned))
-            if not await _govern(
-                settings, foundation, owned, parts, stop, lost, taken_down, retake_signals, follows
-            ):
+            if not await _govern(settings, foundation, owned, term, lost, taken_down, follows):
                 return
 
 
@@ -137,11 +121,9 @@ async def _govern(
     settings: Settings,
     foundation: Foundation,
     owned: Owned,
-    parts: AsyncExitStack,
-    stop: asyncio.Event,
+    term: Lifetime,
     lost: asyncio.Event,
     taken_down: Callable[[], None],
-    retake_signals: Callable[[], None],
     follows: Release | None,
 ) -> bool:
     """Keep the stack's parts until told to stop, or until another one owns it: then return True.
@@ -157,15 +139,13 @@ async def _govern(
         accept_parked=follows is None or follows.accept_parked,
     )
     both = asyncio.Event()
-    watching = [asyncio.create_task(_pass_on(each, both)) for each in (stop, lost)]
+    watching = [asyncio.create_task(_pass_on(each, both)) for each in (term.stop, lost)]
     try:
         display = Display()
         with display.shown():
-            started = await unless(both, government.start(parts, display))
+            started = await unless(both, government.start(term.parts, display))
         if started is not None:
-            watch = partial(foundation.ray.watch, government.sides, retake_signals)
-            keep_going(watch, "watching Ray", parts)
-            keep_going(foundation.ray.answers.watch, "asking Ray's processes", parts)
+            foundation.watch_ray(government.sides, term)
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
     except WouldPark as error:
@@ -175,7 +155,7 @@ async def _govern(
     finally:
         for each in watching:
             each.cancel()
-    return lost.is_set() and not stop.is_set()
+    return lost.is_set() and not term.stop.is_set()
 
 
 async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:

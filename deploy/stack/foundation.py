@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy.stack import ray_runtime
 from deploy.stack.display import Display
-from deploy.stack.local_ray import LocalRay
+from deploy.stack.local_ray import LocalRay, OnRay
 from deploy.stack.nodes import cluster_nodes
 from deploy.stack.operations import Server
 from deploy.stack.reaching import check_cluster
 from deploy.stack.redis_server import start_redis
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
+from deploy.stack.starting import Lifetime, keep_going
 from rayfold import Registry
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
@@ -34,21 +34,26 @@ class Foundation(NamedTuple):
     """All of them, for `rayfold status`."""
     ray: LocalRay
 
+    def watch_ray(self, sides: Sequence[OnRay], life: Lifetime) -> None:
+        """Start Ray again when it has lost a process, or hangs, and the actors of `sides` with it.
+
+        Until the life ends.
+        """
+        keep_going(partial(self.ray.watch, sides, life.retake_signals), "watching Ray", life.parts)
+        keep_going(self.ray.answers.watch, "asking Ray's processes", life.parts)
+
 
 async def lay(
     settings: Settings,
     registry: Registry,
-    parts: AsyncExitStack,
+    life: Lifetime,
     display: Display,
-    stop: asyncio.Event,
-    retake_signals: Callable[[], None],
     *,
     data: Path | None = None,
 ) -> Foundation:
-    """Start what is not given, in the folder `data`, and connect to the rest; until `parts` end.
+    """Start what is not given, in the folder `data`, and connect to the rest, until the life ends.
 
-    Without `data` all is given: see `deploy.stack.roles.check`. `retake_signals` takes signals back
-    that Ray has taken.
+    Without `data` all is given: see `deploy.stack.roles.check`.
 
     Raises:
         StartError: one of them does not come up, or does not answer.
@@ -57,7 +62,7 @@ async def lay(
         ray_runtime.start,
         settings.ray_address,
         settings.stack,
-        lambda: not stop.is_set(),
+        lambda: not life.stop.is_set(),
         data,
         domain=settings.domain,
         runtime_env=settings.runtime_env,
@@ -65,18 +70,18 @@ async def lay(
 
     async def ray() -> None:
         with display.part("ray"):
-            parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
+            life.parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
             await in_thread(start_ray)
-            retake_signals()
+            life.retake_signals()
             if settings.ray_address:
                 here, nodes = await in_thread(cluster_nodes)
                 check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
 
     folder = settings.data if data is None else data
     (eventstore, store), (postgres, database), redis, _ = await together(
-        start_eventstore(settings, registry.prefixes, folder, parts, display),
-        start_postgres(settings, folder, parts, display),
-        start_redis(settings, registry, folder, parts, display),
+        start_eventstore(settings, registry.prefixes, folder, life.parts, display),
+        start_postgres(settings, folder, life.parts, display),
+        start_redis(settings, registry, folder, life.parts, display),
         ray(),
     )
     local = LocalRay(data, start_ray)

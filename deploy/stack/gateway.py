@@ -7,8 +7,6 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,7 @@ from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses, Re
 from deploy.stack.roles import check, join, unless, until_stopped
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
-from deploy.stack.starting import keep_going
+from deploy.stack.starting import Lifetime, keep_going
 from deploy.stack.up import load_registry
 from rayfold import Registry
 from rayfold.runtime.postgres import FAILURES, why
@@ -56,21 +54,20 @@ async def run(settings: Settings, seat: Seat, wait: float) -> int:
     os.umask(0o077)
     check(settings, "gateway")
 
-    async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
+    async def role(life: Lifetime) -> None:
         # Several on one machine share no folder: only one that is given says there where it is.
         if "data" in settings.model_fields_set:
-            parts.enter_context(folder.locked(settings.data))
+            life.parts.enter_context(folder.locked(settings.data))
 
         async def joining() -> tuple[Foundation, Membership]:
             registry = load_registry(settings)
-            member = await _served(
-                settings, registry, seat, wait
-            )  # before joining Ray, which is slow
-            return await join(settings, registry, parts, stop, retake_signals), member
+            # Before joining Ray, which is slow.
+            member = await _served(settings, registry, seat, wait)
+            return await join(settings, registry, life), member
 
         joined = await unless(stop, joining())
         if joined is not None:
-            await _serve(settings, *joined, parts, stop, retake_signals, seat)
+            await _serve(settings, *joined, life, seat)
 
     return await until_stopped(role, stop)
 
@@ -116,9 +113,7 @@ async def _serve(
     settings: Settings,
     foundation: Foundation,
     member: Membership,
-    parts: AsyncExitStack,
-    stop: asyncio.Event,
-    retake_signals: Callable[[], None],
+    life: Lifetime,
     seat: Seat,
 ) -> None:
     # Imported here, since they pull in Ray, which reads its environment on import.
@@ -128,22 +123,20 @@ async def _serve(
     from eventstore.personal.opening import open_log
 
     log = open_log(foundation.eventstore, foundation.registry, foundation.postgres)
-    parts.push_async_callback(log.close)
+    life.parts.push_async_callback(log.close)
     sides = Following(settings, foundation, member)
     writes, reads, controller = sides.writes, sides.reads, sides.controller
 
     async def begun() -> bool:
-        await sides.start(parts)
-        watching = partial(foundation.ray.watch, [writes, reads], retake_signals)
-        keep_going(watching, "watching Ray", parts)
-        keep_going(foundation.ray.answers.watch, "asking Ray's processes", parts)
+        await sides.start(life.parts)
+        foundation.watch_ray([writes, reads], life)
         if seat.follows or member.routing.document.get("previous"):
             # Somebody else answers meanwhile, who can.
             await reads.monitor.caught_up(BUILDING)
-        await _enter(settings, foundation.postgres, sides, parts, stop, seat)
+        await _enter(settings, foundation.postgres, sides, life, seat)
         return True
 
-    if not await unless(stop, begun()):
+    if not await unless(life.stop, begun()):
         return
 
     def serving() -> None:
@@ -172,7 +165,7 @@ async def _serve(
         reads.monitor,
         seat.listening
         or listening.bound(settings.host, settings.port, open_to_all=settings.is_open, shared=True),
-        stop,
+        life.stop,
         serving,
         ready,
         drain=DRAIN,
@@ -183,11 +176,10 @@ async def _enter(
     settings: Settings,
     postgres: str,
     sides: Following,
-    parts: AsyncExitStack,
-    stop: asyncio.Event,
+    life: Lifetime,
     seat: Seat,
 ) -> None:
-    """Be known as a gateway of the release, until `parts` end, and make room for a successor.
+    """Be known as a gateway of the release until the life ends, and make room for a successor.
 
     Raises:
         StartError: Postgres does not answer.
@@ -197,13 +189,13 @@ async def _enter(
         await presence.enter()
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
-    parts.push_async_callback(presence.leave)
-    keep_going(presence.run, "telling of the gateway", parts)
+    life.parts.push_async_callback(presence.leave)
+    keep_going(presence.run, "telling of the gateway", life.parts)
 
     def another_is_wanted(release: Release) -> None:
         if sides.routing.document.get("domain") == release.hash:  # it could serve now
             seat.wanted(release)
 
     releases = ReleaseWatch(postgres, sides.release, another_is_wanted)
-    keep_going(releases.run, "watching for a release", parts)
-    keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
+    keep_going(releases.run, "watching for a release", life.parts)
+    keep_going(partial(seat.watch, life.stop.set), "watching for a successor", life.parts)

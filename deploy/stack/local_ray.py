@@ -44,12 +44,13 @@ class OnRay(Protocol):
 
 
 class LocalRay:
-    """A GCS without a disk forgets its actors when it dies, and a raylet takes its along.
+    """A Ray that is replaced as a whole when one of its processes is lost.
 
-    So nothing of an old Ray is worth keeping: what it ran is made again in a new one. The log is
-    the truth; commands on their way are asked again under their ids. Of a cluster that was joined
-    the same is true when the raylet here ends: whoever runs it starts it again, and with the
-    driver all actors of the driver have ended.
+    A GCS without a disk forgets its actors when it dies, and the actors of a raylet die with it. So
+    nothing of an old Ray is worth keeping: its actors are made again in a new one. The log is the
+    truth; commands on their way are asked again under their ids. The same is true of a cluster that
+    was joined when its raylet on this machine ends: whoever runs the cluster starts that again, and
+    the actors of this process have ended with its connection.
     """
 
     def __init__(self, data: Path | None, start: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from actors.origins import PROCESSES, SCHEDULES
 from deploy.errors import StartError
 from deploy.stack import routing, survival, wanted
+from deploy.stack.foundation import Foundation
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
 from deploy.stack.left_behind import left_behind
@@ -64,9 +65,7 @@ class Owned(NamedTuple):
 
 async def own(
     settings: Settings,
-    registry: Registry,
-    eventstore: str,
-    postgres: str,
+    foundation: Foundation,
     owner: Owner,
     parts: AsyncExitStack,
     lost: Callable[[], None],
@@ -75,11 +74,12 @@ async def own(
 ) -> Owned:
     """Own the stack until `parts` end, or another owner takes it: then `lost` is called.
 
-    With `stand_by`, wait for as long as somebody else does.
+    With `stand_by`, wait for as long as somebody else owns it.
 
     Raises:
         StartError: log, database and namespace do not belong together, or somebody has them.
     """
+    registry, eventstore, postgres = foundation.registry, foundation.eventstore, foundation.postgres
     store = await own_store_id(eventstore)
     domain = domain_hash(registry)
     try:

@@ -44,7 +44,7 @@ class RayAnswers:
             await self.ask()
 
     async def ask(self) -> None:
-        """Ask each of them once. One that is another now begins anew."""
+        """Ask each process once. One that was replaced since counts from zero."""
         asked = list(self._addresses().items())
         answered = await asyncio.gather(*(_answers(address) for _, address in asked))
         self._silent = {

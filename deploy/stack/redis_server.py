@@ -41,9 +41,9 @@ class RedisServer(NamedTuple):
 async def start_redis(
     settings: Settings, registry: Registry, data: Path, parts: AsyncExitStack, display: Display
 ) -> RedisServer:
-    """Return the Redis that is given, or one that is started where a view names it.
+    """Return the Redis that is given; without, start one if a view is to be kept there.
 
-    Where there is none, views that name others as well are kept in those.
+    Where none can be started, a view that names other stores too is kept in those alone.
 
     Raises:
         StartError: it does not answer or is no good, none is installed that was asked for, or a

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar
 
 from deploy.errors import StartError
@@ -14,6 +15,7 @@ from deploy.stack.foundation import Foundation, lay
 from deploy.stack.listening import check_rpc_ports
 from deploy.stack.reaching import check_ray
 from deploy.stack.settings import EMBEDDED, Settings
+from deploy.stack.starting import Lifetime
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
 from rayfold.runtime.together import ended
@@ -22,9 +24,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Role = Callable[[AsyncExitStack, Callable[[], None]], Awaitable[None]]
-"""Runs until it is told to stop; what it starts ends with the exits. The second argument takes
-signals back that Ray has taken."""
+Role = Callable[[Lifetime], Awaitable[None]]
+"""Runs until it is told to stop."""
 
 
 def check(settings: Settings, command: str) -> None:
@@ -44,13 +45,7 @@ def check(settings: Settings, command: str) -> None:
     check_ray(settings.ray_address)
 
 
-async def join(
-    settings: Settings,
-    registry: Registry,
-    parts: AsyncExitStack,
-    stop: asyncio.Event,
-    retake_signals: Callable[[], None],
-) -> Foundation:
+async def join(settings: Settings, registry: Registry, life: Lifetime) -> Foundation:
     """Connect to everything.
 
     Raises:
@@ -58,7 +53,7 @@ async def join(
     """
     display = Display()
     with display.shown():
-        return await lay(settings, registry, parts, display, stop, retake_signals)
+        return await lay(settings, registry, life, display)
 
 
 async def until_stopped(role: Role, stop: asyncio.Event) -> int:
@@ -71,7 +66,7 @@ async def until_stopped(role: Role, stop: asyncio.Event) -> int:
     """
     take_signals(stop)
     async with AsyncExitStack() as parts:
-        running = asyncio.ensure_future(role(parts, lambda: take_signals(stop)))
+        running = asyncio.ensure_future(role(Lifetime(parts, stop, partial(take_signals, stop))))
         try:
             await running
         except RayfoldError as error:

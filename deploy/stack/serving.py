@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from deploy.stack.governing import Government
 from deploy.stack.http_front import import_app, serve_http
 from deploy.stack.owning import Owner, own
 from deploy.stack.settings import Settings
-from deploy.stack.starting import keep_going
+from deploy.stack.starting import Lifetime, keep_going
 from rayfold import RayfoldError, Registry
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
@@ -31,18 +29,15 @@ async def run(
     settings: Settings,
     registry: Registry,
     data: Path,
-    parts: AsyncExitStack,
+    life: Lifetime,
     bound: socket.socket,
-    stop: asyncio.Event,
-    take_signals: Callable[[], None],
     *,
     serves: asyncio.Event,
     lost: Callable[[], None],
 ) -> None:
-    """Start everything and serve on a socket until `stop`; `parts` undoes what was started.
+    """Start everything, and serve on a socket until it is to end.
 
-    `take_signals` takes signals back that Ray has taken. `serves` is set once requests are taken;
-    `lost` is called once another one owns the stack.
+    `serves` is set once requests are taken; `lost` is called once another one owns the stack.
 
     Raises:
         StartError: a part does not come up.
@@ -54,43 +49,32 @@ async def run(
 
     display = Display()
     with display.shown():
-        foundation = await lay(settings, registry, parts, display, stop, take_signals, data=data)
+        foundation = await lay(settings, registry, life, display, data=data)
         folder.keep_private(data)  # Postgres' wheel opens it for its own user
         try:
-            government = await _govern(settings, foundation, data, parts, display, stop, lost)
+            government = await _govern(settings, foundation, data, life, display, lost)
         except RayfoldError as error:
             raise StartError(str(error)) from error
-    ray = foundation.ray
-    keep_going(partial(ray.watch, government.sides, take_signals), "watching Ray", parts)
-    keep_going(ray.answers.watch, "asking Ray's processes", parts)
-    keep_going(ray.tidy_up, "removing old logs", parts)
+    foundation.watch_ray(government.sides, life)
+    keep_going(foundation.ray.tidy_up, "removing old logs", life.parts)
     monitor = government.reads.monitor
-    await serve_http(settings, registry, _ports(government), monitor, bound, stop, serving)
+    await serve_http(settings, registry, _ports(government), monitor, bound, life.stop, serving)
 
 
 async def _govern(
     settings: Settings,
     foundation: Foundation,
     data: Path,
-    parts: AsyncExitStack,
+    life: Lifetime,
     display: Display,
-    stop: asyncio.Event,
     lost: Callable[[], None],
 ) -> Government:
     """Own the stack, and start its parts."""
     with display.part("stack"):
-        owned = await own(
-            settings,
-            foundation.registry,
-            foundation.eventstore,
-            foundation.postgres,
-            Owner.of_folder(data),
-            parts,
-            lost,
-        )
-    government = Government(settings, foundation, owned, detached=False, stop=stop.set)
+        owned = await own(settings, foundation, Owner.of_folder(data), life.parts, lost)
+    government = Government(settings, foundation, owned, detached=False, stop=life.stop.set)
     await together(
-        government.start(parts, display),
+        government.start(life.parts, display),
         in_thread(import_app),  # while actors start
     )
     return government

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import ended
@@ -14,6 +15,17 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 15.0
 """Seconds for a server that was given to answer at the start."""
+
+
+class Lifetime(NamedTuple):
+    """From the start of one of the stack's processes until it has ended."""
+
+    parts: AsyncExitStack
+    """What was started, and ends with it."""
+    stop: asyncio.Event
+    """Set when it is to end."""
+    retake_signals: Callable[[], None]
+    """Takes back the signals that Ray has taken for itself."""
 
 
 def why_no_answer(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from deploy.stack.own_disk import check_room
 from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
+from deploy.stack.starting import Lifetime
 from deploy.stack.unused import unused
 from rayfold import DomainError, Registry
 from rayfold.runtime.middleware_layers import DomainMiddleware
@@ -76,9 +77,9 @@ async def _until_stopped(
 
     async with AsyncExitStack() as parts:
         parts.enter_context(bound)  # also where nobody comes to listen on it
-        retake = partial(take_signals, stop)
+        life = Lifetime(parts, stop, partial(take_signals, stop))
         running = asyncio.create_task(
-            run(settings, registry, data, parts, bound, stop, retake, serves=serves, lost=lose)
+            run(settings, registry, data, life, bound, serves=serves, lost=lose)
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)

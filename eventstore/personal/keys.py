@@ -27,7 +27,8 @@ class SubjectKeys(Protocol):
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """Return a key of each subject; one that has none, or was forgotten, gets a new one.
 
-        None of those that are being forgotten at this moment: what is known of them may be old.
+        Subjects that are being forgotten at this moment are left out: what was decided for them may
+        rest on data from before.
 
         Raises:
             StoreUnavailable: the keys cannot be had.
@@ -35,7 +36,7 @@ class SubjectKeys(Protocol):
         ...
 
     async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey | None]:
-        """Return these keys as of now, None for one that is destroyed; not those that never were.
+        """Return the keys with these ids: None for a destroyed one, no entry for an unknown id.
 
         Raises:
             StoreUnavailable: the keys cannot be had.

@@ -54,7 +54,7 @@ class Basket(
     """Can be bought once."""
 
     @staticmethod
-    def decide(state: BasketState, command: PutIn | Buy) -> Iterable[Event]:
+    def decide(state: BasketState, command: PutIn | Buy) -> Iterable[ItemPut | BasketBought]:
         if state.bought:
             raise Rejected("basket-bought", "this basket is bought")
         if isinstance(command, PutIn):

@@ -117,7 +117,7 @@ def value_prefix(value: str) -> str:
 
 
 def behind(prefix: str) -> str:
-    """Return a text behind all that begin with that prefix of a value, and before all others."""
+    """Return the least text that sorts after all members that begin with a value's prefix."""
     return prefix[:-1] + "\x01"
 
 

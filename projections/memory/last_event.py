@@ -22,7 +22,7 @@ class LogChanged(Exception):
 
 
 class LastEvent(NamedTuple):
-    """Where it is, and what tells it from any other that could be there."""
+    """The last event that was folded: its place in the log, and a digest to recognise it by."""
 
     position: int
     stream: str
@@ -31,7 +31,7 @@ class LastEvent(NamedTuple):
 
     @classmethod
     def of(cls, raw: RawRecord) -> LastEvent:
-        """Return it without its data."""
+        """Return a record as such an event: the digest stands for its data."""
         return cls(raw.position, raw.stream, raw.revision, _digest(raw))
 
 

@@ -62,7 +62,7 @@ class Checkpoints:
         self._epochs = {record["table"]: record["epoch"] for record in records}
 
     async def move(self, connection: Connection, to: Mapping[str, int]) -> None:
-        """Move them, first of all in a transaction: whoever waits for it holds nothing else.
+        """Move the checkpoints, first of all in a transaction: who waits here holds no other lock.
 
         Raises:
             Fenced: another projector has moved one of them.

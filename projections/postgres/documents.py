@@ -35,9 +35,10 @@ class Part(NamedTuple):
 
 
 def parts_of(codec: RowCodec) -> list[Part] | None:
-    """Return what of each row, one after the other, is the document that `decode` would lead to.
+    """Return the parts that, put together, are a row's JSON document without reading the row.
 
-    None where that takes the view's model.
+    The document is the one that `decode` and the view's model would give. None where only the model
+    can write it: it has serializers or settings of its own, or fields that are more than columns.
     """
     view = codec.view.model
     decorators = view.__pydantic_decorators__

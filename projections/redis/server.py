@@ -90,7 +90,7 @@ class Server:
         return result
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Return what each gives, in one round trip; others may come in between.
+        """Run scripts in one round trip; return their results. Other clients may come in between.
 
         Raises:
             RedisError, OSError: one of them did not run, or nobody knows.
@@ -102,7 +102,7 @@ class Server:
         return results
 
     async def run_each(self, calls: Sequence[Call]) -> list[Any]:
-        """Return what each gives, or the error that it is.
+        """Run scripts in one round trip; return of each the result, or its error.
 
         Raises:
             RedisError, OSError: there is no connection, or no more.

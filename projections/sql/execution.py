@@ -42,7 +42,10 @@ async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> 
 async def first_failure(
     connection: Connection, schema: str, work: Sequence[Work]
 ) -> tuple[int, Exception] | None:
-    """Execute one event after the other; which one fails, with those before it done."""
+    """Execute one event after the other, up to the first that fails.
+
+    Return its place in `work`, and the error; the events before it are done. None if none fails.
+    """
     for at, each in enumerate(work):
         try:
             await execute(connection, schema, [each])

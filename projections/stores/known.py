@@ -27,7 +27,7 @@ def make(name: str, registry: Registry, place: Place) -> ReadStore:
 
 
 def imported(name: str) -> MakesStore:
-    """Return what makes stores of that name, with all that it imports.
+    """Return the function that makes stores of that name; import the package that has it.
 
     Raises:
         NoSuchStore: there is none, or its package cannot be imported.

@@ -63,9 +63,10 @@ class Transaction(Protocol):
         before: Mapping[str, VersionedRow],
         new: Collection[str] = (),
     ) -> None:
-        """Write rows; those that are None go. `before` has what they are now, as it was loaded.
+        """Write rows by key; None removes the row.
 
-        The generation has none of the `new` keys.
+        `before` has the rows that exist now, as `load` gave them. `new` are keys of which the
+        generation is known to have no row, so that nothing has to be looked for.
 
         Raises:
             Exception: the store does not take one of them; `ReadStore.refuses` tells.

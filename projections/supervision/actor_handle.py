@@ -167,13 +167,13 @@ class ActorHandle:
         await self._call("renew", view)
 
     async def end(self) -> None:
-        """End it for good; whoever waits for it is told that it did not come so far."""
+        """End the actor for good; whoever waits for a position learns that it was not reached."""
         self.close()
         self._place.ended()
         await self._actor.end()
 
     async def leave(self) -> None:
-        """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
+        """Stop calling the actor, but do not end it: it belongs to another process."""
         self.close()
 
     def misplaced(self) -> bool:
@@ -181,7 +181,7 @@ class ActorHandle:
         return self._place.misplaced()
 
     async def move(self) -> None:
-        """End it, and start it again where it is better."""
+        """End the actor, and start it again on the node that `Placing` prefers."""
         log.warning("an actor goes to another node", extra={"actor": self.name})
         self.ready = False
         with suppress(RayError):  # the next call tries again

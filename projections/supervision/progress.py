@@ -20,11 +20,11 @@ class Progress:
         """At most so many of those that wait do so no more."""
 
     def begin_at(self, position: int) -> None:
-        """Note that there is another store, or one that has lost something: it is there."""
+        """Set the position, also to an earlier one: the store is another, or has lost events."""
         self.position = position
 
     def advance(self, position: int) -> None:
-        """Note that the store has come so far; wake whom that satisfies."""
+        """Note that the store has reached a position; wake whoever waits for it or for less."""
         if position > self.position:
             self.position = position
         while self._waiting and self._waiting[0][0] <= self.position:

@@ -35,7 +35,11 @@ class ActorNotThere(LookupError):
 
 
 class CurrentActor:
-    """Ray restarts it when its process dies; when Ray has given it up, whoever owns it does."""
+    """Calls the actor that a name stands for.
+
+    Ray restarts the actor when its process dies. When Ray has given it up, the process that owns it
+    makes another one; all others look that one up.
+    """
 
     def __init__(
         self,
@@ -158,10 +162,11 @@ class CurrentActor:
         """
         if self.ray_actor is gone and not self._ended:
             if self._making is None or self._making.done():
-                self._making = asyncio.create_task(self._make_instead(gone))
+                self._making = asyncio.create_task(self._take_another(gone))
             await asyncio.shield(self._making)
 
-    async def _make_instead(self, gone: Any) -> None:
+    async def _take_another(self, gone: Any) -> None:
+        """Make another actor, and call that one from now on; end it if all has ended meanwhile."""
         actor = await asyncio.to_thread(self._spawn)
         if self._ended:
             self._kill(actor)

@@ -27,7 +27,7 @@ Around = Callable[[Any, Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Ends(Protocol[Asked, Given]):
-    """What is around of all middleware, of one run: what may go on, and what may come back."""
+    """Both ends of a run of middleware: what is checked as it goes in, and as it comes out."""
 
     lasts: bool
     """Whether what was given stands: it cannot be refused any more."""
@@ -150,7 +150,7 @@ class _Run(Generic[Asked, Given]):
 
     @property
     def is_done(self) -> bool:
-        """Whether what it went on with stands, whatever it says now."""
+        """Whether what the middleware passed on was done: it can no longer refuse it."""
         return self._ends.lasts and (bool(self.given) or self._done_behind)
 
     def has_raised(self, error: BaseException) -> bool:

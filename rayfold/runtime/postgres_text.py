@@ -19,7 +19,10 @@ _ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 
 
 def storable(text: str) -> str:
-    """Return a text that Postgres takes, another one for each; most are what they were."""
+    """Return the text with what Postgres cannot store escaped; no two texts become one.
+
+    Most texts stay as they are. `restored` leads back.
+    """
     if text.isprintable():
         return text
     return _UNSTORABLE.sub(lambda found: f"{ESCAPE}{ord(found[0]):04x}", text)
@@ -33,9 +36,9 @@ def restored(stored: str) -> str:
 
 
 def indexable(text: str) -> str:
-    """Return a text for an index, another one for each: of a long one the beginning and a digest.
+    """Return the text as an index takes it; of a long one, its beginning and a digest.
 
-    It does not lead back to the text.
+    No two texts become one, but a shortened one cannot be restored.
     """
     stored = storable(text)
     if len(stored) * 4 <= LONGEST or len(stored.encode()) <= LONGEST:

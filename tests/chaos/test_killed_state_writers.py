@@ -129,9 +129,9 @@ async def kill_now_and_then(side: WriteSide, progress: Progress) -> int:
 
 
 async def test_every_receipt_is_on_the_log_and_in_the_rows_once(
-    registry: Registry, sides: dict[str, WriteSide], eventstore: str, postgres: str
+    registry: Registry, side: WriteSide, eventstore: str, postgres: str
 ) -> None:
-    side, customers = sides["ray"], [uuid4() for _ in range(CUSTOMERS)]
+    customers = [uuid4() for _ in range(CUSTOMERS)]
     progress = Progress()
     clients = [Client(registry, side, customers, progress) for _ in range(CLIENTS)]
     await side.scale(2)

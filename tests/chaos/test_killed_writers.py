@@ -95,9 +95,8 @@ async def kill_one_each_second(side: WriteSide) -> int:
 
 
 async def test_every_effect_is_on_the_log_once(
-    registry: Registry, sides: dict[str, WriteSide], eventstore: str
+    registry: Registry, side: WriteSide, eventstore: str
 ) -> None:
-    side = sides["ray"]
     orders = [uuid4() for _ in range(ORDERS)]
     clients = [Client(registry, side, orders) for _ in range(CLIENTS)]
     await side.scale(2)

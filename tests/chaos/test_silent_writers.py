@@ -33,11 +33,6 @@ def placed(
     return request.param
 
 
-@pytest.fixture
-async def side(sides: dict[str, WriteSide]) -> WriteSide:
-    return sides["ray"]
-
-
 async def not_ready(side: WriteSide) -> list[str]:
     return [part["part"] for part in await side.status() if not part["ready"]]
 

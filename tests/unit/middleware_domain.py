@@ -6,8 +6,23 @@ import importlib
 import inspect
 import pkgutil
 from types import ModuleType
+from typing import Any
 
-from rayfold import Middleware, Registry
+from actors.local import LocalRuntime
+from domain.inventory.stock import ReceiveStock
+from eventstore.memory import MemoryLog
+from rayfold import Command, CommandContext, Middleware, ProceedCommand, Registry
+
+TEA = ReceiveStock(sku="tea", quantity=2)
+
+
+class Around(Middleware):
+    """A base, which is nothing by itself."""
+
+    async def command(
+        self, command: Command, context: CommandContext, proceed: ProceedCommand
+    ) -> Any:
+        return await proceed(command)
 
 
 def with_middleware(*classes: type[Middleware], package: str = "domain") -> Registry:
@@ -23,3 +38,13 @@ def with_middleware(*classes: type[Middleware], package: str = "domain") -> Regi
                 member.__module__ = brought.__name__
         setattr(brought, each.__name__, each)
     return Registry([*modules, brought])
+
+
+def runtime(*classes: type[Middleware], log: MemoryLog | None = None) -> LocalRuntime:
+    """Return the reference domain with these, in this process."""
+    return LocalRuntime(with_middleware(*classes), log)
+
+
+async def recorded(of: LocalRuntime, stream: str) -> list[str]:
+    """Return what the events of a stream say."""
+    return [raw.data.decode() async for raw in of.log.read_stream(stream)]

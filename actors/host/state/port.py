@@ -83,7 +83,7 @@ class States(Protocol):
     """Where states are kept."""
 
     async def prepare(self, aggregates: Sequence[AggregateType]) -> None:
-        """Be ready for these, or say what keeps it from that.
+        """Check that the store can keep the states of these aggregates as they are declared.
 
         Raises:
             StatesUnavailable: no answer.

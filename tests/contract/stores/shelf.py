@@ -68,6 +68,14 @@ class Thing(
         return state
 
 
+SOME = [
+    *(Put(id=f"{at}", name=f"n{at % 2}", colour="red") for at in range(6)),
+    *(Painted(id=f"{at}", colour="blue") for at in range(0, 6, 2)),
+    Taken(id="1"),
+]
+"""Events of six things, of which one is taken again."""
+
+
 class Shelf(View, name="shelf", key="id", stores=("memory",), indexes=("name", "colour", "size")):
     """What is there. Colours that are `broken` break it."""
 

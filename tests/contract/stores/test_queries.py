@@ -7,17 +7,16 @@ import json
 import time
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from eventstore.memory import MemoryLog
 from projections.errors import BadCursor, Behind
 from projections.row_query import RowQuery
-from rayfold import Event, key_text
+from rayfold import Event
 from rayfold.runtime.turns import TURN
+from tests.contract.stores.questions import Under, ids, one, page
 from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
-from tests.contract.stores.subjects import Subject, pace, running
+from tests.contract.stores.subjects import pace, running
 
 HOSTILE = [
     "plain",
@@ -39,30 +38,6 @@ HOSTILE = [
 """Values that some store may take for something else; none has a NUL, which no client may send."""
 
 LARGE = [2**70, -(2**70), 2**63, 2**53 + 1, 0]
-
-Under = tuple[MemoryLog, Subject]
-
-
-def one(key: str, at_least: int = 0) -> RowQuery:
-    return RowQuery("shelf", key, at_least, {}, 0, None)
-
-
-def page(at_least: int = 0, limit: int = 50, cursor: str | None = None, **filters: Any) -> RowQuery:
-    texts = {field: key_text(value) for field, value in filters.items()}
-    return RowQuery("shelf", None, at_least, texts, limit, cursor)
-
-
-async def ids(subject: Subject, query: RowQuery) -> list[str]:
-    """Of all rows, page by page."""
-    found: list[str] = []
-    while True:
-        answer = await subject.ask(query)
-        said = json.loads(answer.body or b"")
-        found += [row["id"] for row in said["items"]]
-        assert len(said["items"]) <= query.limit
-        if said["next_cursor"] is None:
-            return found
-        query = query._replace(cursor=said["next_cursor"])
 
 
 async def test_a_row_is_its_document_with_its_revision_and_the_position_it_is_of(

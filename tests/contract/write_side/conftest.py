@@ -1,4 +1,4 @@
-"""The same write side in three places; Ray, store and all are started once a session."""
+"""The same write side in three places; Ray is started once for all tests of the folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from actors.write_side import WriteSide
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry, Storage
 from tests.contract.write_side.runtimes import Orders
+from tests.write_sides import write_side
 
 PLACES = [
     "local",
@@ -25,6 +26,13 @@ PLACES = [
     "state-stored in memory",
     "state-stored",
 ]
+
+
+@pytest.fixture(scope="package")
+async def side(registry: Registry, eventstore: str, postgres: str) -> AsyncIterator[WriteSide]:
+    """The one on Ray."""
+    async with write_side(registry, eventstore, postgres) as side:
+        yield side
 
 
 @pytest.fixture(params=PLACES)
@@ -37,7 +45,7 @@ def place(request: pytest.FixtureRequest) -> tuple[str, Any]:
         return request.param, [request.getfixturevalue(each) for each in needed]
     if request.param == "local on a server":
         return request.param, request.getfixturevalue("eventstore")
-    return request.param, request.getfixturevalue("sides")["ray"]
+    return request.param, request.getfixturevalue("side")
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from projections.redis.store import RedisStore
 from projections.stores import runner
 from projections.stores.port import Place
 from tests.contract.stores.checks import differences
+from tests.contract.stores.questions import ids, one, page
 from tests.contract.stores.shelf import Painted, Put, Taken, registry_for, write
 from tests.contract.stores.subjects import TIMEOUT, Durable, running
-from tests.contract.stores.test_queries import ids, one, page
 from tests.redis_server import RedisServer
 
 SOME = [Put(id=f"{at}", name=f"n{at % 2}", size=at) for at in range(6)]

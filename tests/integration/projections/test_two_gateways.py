@@ -24,6 +24,7 @@ from projections.read_side import ReadSide
 from projections.settings import ReadSettings
 from projections.supervision.spawning import leftovers
 from rayfold import Receipt, Registry
+from tests.write_sides import write_side
 
 DEADLINE = 60.0
 
@@ -81,9 +82,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(
-    registry: Registry, sides: dict[str, WriteSide], eventstore: str, postgres: str
-) -> AsyncIterator[Cluster]:
+async def cluster(registry: Registry, eventstore: str, postgres: str) -> AsyncIterator[Cluster]:
     settings = ReadSettings(
         "domain",
         eventstore,
@@ -92,15 +91,16 @@ async def cluster(
         stack_id="two",
         detached=True,
     )
-    cluster = Cluster(registry, settings, sides["ray"])
-    await cluster.own()
-    for gateway in cluster.gateways:
-        await gateway.start()
-    yield cluster
-    for gateway in cluster.gateways:
-        await gateway.stop()
-    if cluster.owner is not None:
-        await cluster.owner.end()
+    async with write_side(registry, eventstore, postgres) as side:
+        cluster = Cluster(registry, settings, side)
+        await cluster.own()
+        for gateway in cluster.gateways:
+            await gateway.start()
+        yield cluster
+        for gateway in cluster.gateways:
+            await gateway.stop()
+        if cluster.owner is not None:
+            await cluster.owner.end()
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -64,11 +64,49 @@ def stack(folder: Path, environment: dict[str, str]) -> Iterator[Stack]:
     assert made.stop() == 0
 
 
+class Unpaid(NamedTuple):
+    """An order that nobody pays, and what it has reserved: one of five."""
+
+    order: str
+    sku: str
+
+
+def unpaid(http: httpx.Client) -> Unpaid:
+    """Place such an order; it waits for its payment from now on."""
+    sku = stocked(http)
+    order = placed(http, sku)
+    wait_for(lambda: stage(http, order) == "awaiting-payment")
+    return Unpaid(order, sku)
+
+
+@pytest.fixture(scope="module")
+def before_a_crash(stack: Stack) -> Unpaid:
+    """Place one; then the stack is killed, and started again."""
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        waits = unpaid(client)
+    stack.kill()
+    stack.start()
+    return waits
+
+
+@pytest.fixture(scope="module")
+def since_a_crash(stack: Stack, before_a_crash: Unpaid) -> Unpaid:
+    """Place one in the stack that was started again."""
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        return unpaid(client)
+
+
 @pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    """A client of it."""
+def http(stack: Stack, since_a_crash: Unpaid) -> Iterator[httpx.Client]:
+    """A client of it. What waits for its timeout does so while the other tests run."""
     with httpx.Client(base_url=stack.url, timeout=60) as client:
         yield client
+
+
+def test_a_timeout_that_is_to_come_is_listed(stack: Stack, since_a_crash: Unpaid) -> None:
+    """The first test of those here, before it comes."""
+    due = json.loads(told_by(stack, "schedules", "list", "--json"))["schedules"]
+    assert since_a_crash.order in [each["key"] for each in due]
 
 
 def test_an_order_is_reserved_paid_and_shipped(http: httpx.Client) -> None:
@@ -104,36 +142,11 @@ def test_an_order_without_stock_for_its_second_line_is_compensated(http: httpx.C
     assert "ProcessCommandRejected" in types
 
 
-def test_an_unpaid_order_is_compensated_after_its_timeout(http: httpx.Client, stack: Stack) -> None:
-    tea = stocked(http)
-    order = placed(http, tea)
-    wait_for(lambda: stage(http, order) == "awaiting-payment")
-    due = json.loads(told_by(stack, "schedules", "list", "--json"))["schedules"]
-    assert order in [each["key"] for each in due]
-    wait_for(lambda: stage(http, order) == "cancelled")
-    wait_for(lambda: available(http, tea) == 5)
-
-
 def test_an_order_that_does_not_ask_for_it_is_left_alone(http: httpx.Client) -> None:
     order = placed(http, "nothing", fulfil=False)
     for step in ("pay", "ship"):
         assert http.post(f"/orders/{order}/{step}").status_code == 202
     assert http.get(f"/processes/fulfilment/{order}").status_code == 404
-
-
-def test_it_goes_on_after_a_restart(stack: Stack) -> None:
-    with httpx.Client(base_url=stack.url, timeout=60) as http:
-        tea = stocked(http)
-        order = placed(http, tea)
-        wait_for(lambda: stage(http, order) == "awaiting-payment")
-    stack.kill()
-    stack.start()
-    with httpx.Client(base_url=stack.url, timeout=60) as http:
-        wait_for(lambda: stage(http, order) == "cancelled")
-        wait_for(lambda: available(http, tea) == 5)
-        assert http.get("/operators/verify").json() == {"differences": []}
-        [part] = actors(http)
-        assert (part["ready"], part["parked"]) == (True, 0)
 
 
 def test_its_actors_are_scaled_and_come_back_when_they_are_killed(
@@ -201,6 +214,17 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     assert stage(http, order) == "cancelled"
     refused = ran(stack, "processes", "retry", "fulfilment", order)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_an_unpaid_order_is_compensated_after_its_timeout(
+    http: httpx.Client, before_a_crash: Unpaid, since_a_crash: Unpaid
+) -> None:
+    for waited in (before_a_crash, since_a_crash):
+        wait_for(lambda waited=waited: stage(http, waited.order) == "cancelled")
+        wait_for(lambda waited=waited: available(http, waited.sku) == 5)
+    assert http.get("/operators/verify").json() == {"differences": []}
+    [part] = actors(http)
+    assert (part["ready"], part["parked"]) == (True, 0)
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from deploy.errors import StartError
 from deploy.stack import down, release, routing, wanted
 from deploy.stack import identity as identities
 from deploy.stack import lease as leases
+from deploy.stack.foundation import Foundation
 from deploy.stack.identity import LAYOUT, identify
 from deploy.stack.lease import Lease
+from deploy.stack.local_ray import LocalRay
 from deploy.stack.owning import Owned, Owner, own
 from deploy.stack.release import wanted_release
 from deploy.stack.settings import Settings
@@ -184,9 +186,9 @@ async def test_who_is_refused_the_stack_has_changed_nothing_of_it(
     one, other = Registry.load("tests.releases.one"), Registry.load("examples.shop")
 
     async def owned(registry: Registry, name: str, parts: AsyncExitStack, **how: bool) -> Owned:
-        settings = Settings(stack="shop")
-        owner = Owner(name, "here")
-        return await own(settings, registry, store, postgres, owner, parts, lambda: None, **how)
+        foundation = Foundation(registry, store, postgres, "", [], LocalRay(None, lambda: None))
+        settings, owner = Settings(stack="shop"), Owner(name, "here")
+        return await own(settings, foundation, owner, parts, lambda: None, **how)
 
     connection = await connect(postgres)
     async with AsyncExitStack() as controller:

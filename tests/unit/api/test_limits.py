@@ -19,7 +19,7 @@ from rayfold import Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.serving import serving, soon
+from tests.unit.api.serving import NO_MORE, serving, soon
 
 MIB = 1024 * 1024
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -68,7 +68,7 @@ async def refused(reader: StreamReader, status: int, kind: str) -> None:
 async def test_a_head_that_is_too_large_is_refused(
     gateway: Gateway, port: int, head: bytes
 ) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         reader, _ = await connected(port, head)
         await refused(reader, 431, "head-too-large")
         reader, writer = await connected(port, LIVE)
@@ -109,7 +109,7 @@ async def test_trailers_are_no_headers(gateway: Gateway, port: int) -> None:
 async def test_a_request_before_one_that_is_too_large_is_answered(
     gateway: Gateway, port: int
 ) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         head = b"GET / HTTP/1.1\r\nx: %b\r\n\r\n" % (b"a" * 40_000)
         reader, _ = await connected(port, LIVE + head)
         assert (await answer(reader))[0] == 200

@@ -10,7 +10,7 @@ import pytest
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.serving import serving, soon
+from tests.unit.api.serving import NO_MORE, serving, soon
 
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 CREATE = b'{"customer_id":"c"}'
@@ -85,7 +85,7 @@ async def test_the_body_of_an_upgrade_is_no_request(gateway: Gateway, port: int)
     ],
 )
 async def test_a_request_names_one_host(gateway: Gateway, port: int, head: bytes) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         for path in (b"/orders/%b" % ORDER_ID.encode(), b"/health/live", b"/nowhere"):
             got = await answers(port, head % path)
             assert statuses(got) == [400]
@@ -109,7 +109,7 @@ async def test_before_http_1_1_none_is_needed(gateway: Gateway, port: int) -> No
 async def test_what_is_refused_before_it_is_read_has_a_date_too(
     gateway: Gateway, port: int, sent: bytes
 ) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         got = await answers(port, sent)
         assert len(statuses(got)) == 1
         assert b"\r\ndate: " in got

@@ -20,7 +20,7 @@ from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW
 from tests.unit.api.problems import problem
-from tests.unit.api.serving import PATIENCE, serving, soon
+from tests.unit.api.serving import NO_MORE, PATIENCE, serving, soon
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_cancelling_stops_it_too(gateway: Gateway, port: int) -> None:
 async def test_the_rest_of_a_body_that_is_too_large_is_not_awaited(
     gateway: Gateway, port: int
 ) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /orders HTTP/1.1\r\nHost: localhost\r\n"
@@ -134,7 +134,7 @@ async def test_the_rest_of_a_body_that_is_too_large_is_not_awaited(
 
 
 async def test_bytes_that_are_no_http_are_refused(gateway: Gateway, port: int) -> None:
-    async with serving(gateway, port):
+    async with serving(gateway, port, NO_MORE):
         for garbage in (b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(garbage)

@@ -37,8 +37,8 @@ async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
         return SimpleNamespace(routing=SimpleNamespace(document={"previous": {"one": {}}}))
 
     async def joined(*_: Any) -> SimpleNamespace:
-        ray = SimpleNamespace(watch=_forever, answers=SimpleNamespace(watch=_forever))
-        return SimpleNamespace(eventstore="", postgres="", registry=Registry(()), ray=ray)
+        where = {"eventstore": "", "postgres": "", "registry": Registry(())}
+        return SimpleNamespace(**where, watch_ray=lambda *_: None)
 
     class Sides:
         writes = controller = None
@@ -71,7 +71,3 @@ async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
     assert left.is_set()
-
-
-async def _forever(*_: Any) -> None:
-    await asyncio.Event().wait()

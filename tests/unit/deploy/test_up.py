@@ -58,8 +58,8 @@ async def test_one_whose_stack_another_has_taken_over_says_so(
         if serving:
             serves.set()
         lost()
-        stop = given[5]
-        assert stop.is_set()
+        life = given[3]
+        assert life.stop.is_set()
         await asyncio.sleep(0)
         if not serving:
             await asyncio.Event().wait()
