@@ -263,6 +263,38 @@ async def test_a_switch_that_nobody_finished_holds_writers_by_their_own_time(
         assert (await all_words(words, end))[MANY[0]] == 3
 
 
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_switch_that_died_while_nothing_was_written_holds_no_event(
+    words: Durable, monkeypatch: pytest.MonkeyPatch, idle: bool
+) -> None:
+    """Its time runs from when a writer opens, or looks, and not from the next event a day later."""
+    monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.01)
+    monkeypatch.setattr("projections.dynamodb.writer.WAIT", 2 * TIMEOUT)
+    day = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("projections.dynamodb.writer.time", day)
+    await words.start()
+    await words.end()
+    store = words.make()
+    assert isinstance(store, DynamoStore)
+    async with asyncio.timeout(TIMEOUT), store.writing(words.views, 0, 1, {}) as writer:
+        if idle:
+            await writer.open()
+        [view] = words.views
+        live = (await store.generations.pointer(view)).live
+        await store.generations.hold(store.generations.keys_of(view, live))
+        if idle:
+            looks = asyncio.create_task(writer.lost())
+            while writer.kept["word"].hold is None:
+                await asyncio.wait([looks], timeout=0.01)
+            looks.cancel()
+        else:
+            await writer.open()
+        day.monotonic = lambda: 24 * 60 * 60.0
+        async with writer.transaction({"word": writer.positions["word"] + 1}):
+            pass
+    await store.close()
+
+
 async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_else_is(
     words: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
