@@ -78,7 +78,9 @@ class PostgresRows:
             except PostgresUnavailable:
                 if database is self.primary:
                     raise
-                database = self.choose(table, query.at_least)
+                # One that is there, and has rows of another release, would be chosen for ever.
+                there = database.ready
+                database = self.primary if there else self.choose(table, query.at_least)
                 continue
             if found.covered >= query.at_least or database is self.primary:
                 return found

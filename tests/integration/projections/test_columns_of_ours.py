@@ -63,7 +63,8 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    reader = PostgresReader(registry, Placements(), dsn)
+    reader = PostgresReader(registry, Placements(), dsn, [dsn])  # as a replica answers, too
+    await reader.store.connect()
     try:
         for key in ("a", "b", None):
             query = RowQuery("made", key, end, {}, 10, None)
@@ -87,7 +88,8 @@ async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> No
         await connection.execute(change.replace("TABLE", f'TABLE "{table}"'))
         for key in ("a", None):
             with pytest.raises(error, match=told) as found:
-                await reader.ask(RowQuery("made", key, 0, {}, 10, None), time.monotonic())
+                async with asyncio.timeout(DEADLINE):
+                    await reader.ask(RowQuery("made", key, 0, {}, 10, None), time.monotonic())
             assert "ada@example.org" not in str(found.value)
 
     column, other = f'"{NAMES[0]}"', "not as this release keeps them"
