@@ -46,6 +46,18 @@ class _Kept:
         self.mark = mark
         self.coming = mark
         """What it may be by now: a transaction is on its way."""
+        self.hold: int | None = None
+        """What lets it wait: a switch, by the name that the checkpoint has of it."""
+        self.since = 0.0
+        """When that was seen first, by our own time: hosts' clocks differ."""
+
+    def waits_for(self, hold: int | None) -> None:
+        """Note what the checkpoint says, also while nothing is written.
+
+        Else the next event, a day later, would wait for a switch that died.
+        """
+        if hold != self.hold:
+            self.hold, self.since = hold, time.monotonic()
 
 
 class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
@@ -72,6 +84,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         if checkpoint is None or checkpoint["of"] != self._partitions:
             raise Fenced("the key space is partitioned in another way, or the generation is gone")
         kept = _Kept(view, keys, checkpoint["mark"])
+        kept.waits_for(checkpoint.get("hold"))
         self._opened(view, kept, checkpoint["position"], filling="filling" in checkpoint)
 
     @asynccontextmanager
@@ -102,12 +115,11 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             name, entries = await write_journal(self.table, kept.keys, self._partition, changes)
             moved |= {"journal": name, "entries": entries, "next": position}
             changes = []
-        hold, since = None, 0.0
         while True:
             free = Check("attribute_not_exists(#hold)", {})
-            if hold is not None and time.monotonic() - since > HELD / 1000:
-                # Nobody has finished that switch. By our own time: hosts' clocks differ.
-                free = Check("#hold = :hold", {":hold": hold})
+            if kept.hold is not None and time.monotonic() - kept.since > HELD / 1000:
+                # Nobody has finished that switch.
+                free = Check("#hold = :hold", {":hold": kept.hold})
                 moved["hold"] = None
             check = Check(
                 f"#mark = :known AND attribute_not_exists(#journal) AND {free.text}",
@@ -120,8 +132,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
                 [found] = await self.table.get([at])
                 if found is None or found["mark"] != kept.mark or "journal" in found:
                     raise Fenced(f"somebody else has written {view!r}") from None
-                if found.get("hold") != hold:
-                    hold, since = found.get("hold"), time.monotonic()
+                kept.waits_for(found.get("hold"))
             await asyncio.sleep(WAIT)
         if "journal" in moved:
             await finish_journal(self.table, kept.keys, self._partition)
@@ -129,6 +140,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             if found is None or found["mark"] != mark or "journal" in found:
                 raise Fenced(f"somebody else writes {view!r}")
         kept.mark = mark
+        kept.waits_for(None)
         self.positions[view] = position
 
     async def _filled(self, kept: _Kept) -> bool:
@@ -160,6 +172,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
                     continue  # it has written meanwhile, which was not refused
                 if item["mark"] not in known:
                     raise Fenced(f"the checkpoint of {view!r} is not what it was")
+                each.waits_for(item.get("hold"))
 
 
 class DynamoTransaction:

@@ -39,27 +39,26 @@ AS_USUAL = "SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on"
 
 _OTHERWISE = (
     asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,  # no comparison: a column is of another type
     asyncpg.DatatypeMismatchError,
 )
 """What Postgres says where a table has not the columns that are asked for."""
 
 
-def unreadable(error: BaseException) -> PostgresUnavailable:
-    """Return what to say of rows that are kept otherwise.
+def unreadable(reason: str) -> PostgresUnavailable:
+    """Return what to say of rows that are kept otherwise; the reason is told, so it has no values.
 
     While a release follows another, tables are the new one's already: gateways of the one before
     read what both have in common.
     """
     told = "the rows in Postgres are not as this release keeps them: another follows, or did"
-    return PostgresUnavailable(f"{told}: {why(error)}")
+    return PostgresUnavailable(f"{told}: {reason}")
 
 
 def unanswered(error: BaseException) -> PostgresUnavailable:
     """Return why a statement has no answer."""
     if isinstance(error, _OTHERWISE):
-        return unreadable(error)
+        return unreadable(why(error))
     return PostgresUnavailable(f"Postgres does not answer: {why(error)}")
 
 

@@ -13,6 +13,7 @@ from projections.errors import PostgresUnavailable
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database, unreadable
+from projections.postgres.row_codec import fingerprint_of
 from projections.postgres.rows import Rows
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
@@ -23,6 +24,8 @@ from rayfold.tenants import TENANT
 
 PAGE = 500
 """Rows of a whole view that are read at once."""
+
+_BUILT_BY = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
 
 
 class Fetches(Protocol):
@@ -75,7 +78,9 @@ class PostgresRows:
             except PostgresUnavailable:
                 if database is self.primary:
                     raise
-                database = self.choose(table, query.at_least)
+                # One that is there, and has rows of another release, would be chosen for ever.
+                there = database.ready
+                database = self.primary if there else self.choose(table, query.at_least)
                 continue
             if found.covered >= query.at_least or database is self.primary:
                 return found
@@ -103,7 +108,7 @@ class PostgresRows:
         rows, found, turn = self._rows[view], [], Turn()
         async with self.primary.snapshot() as connection:
             async for record in connection.cursor(rows.select_all, prefetch=PAGE):
-                row = _decoded(rows, record)
+                [row] = await _decoded(connection, rows, [record])
                 found.append((record["_key"], document(row), row.position, row.started))
                 await turn.pass_on()
             pages = [(await self._page(connection, each)).result.body or b"" for each in queries]
@@ -131,7 +136,7 @@ class PostgresRows:
             return RowResult(None, None, 0)
         if records[0]["_key"] is None:
             return RowResult(None, None, records[0]["_covered"])
-        entry = _decoded(rows, records[0])
+        [entry] = await _decoded(database, rows, records)
         return RowResult(document(entry), entry.revision, records[0]["_covered"])
 
     async def _page(self, database: Fetches, query: RowQuery) -> Found:
@@ -164,17 +169,28 @@ class PostgresRows:
         found = [record for record in records if record["_key"] is not None]
         page = found[: query.limit]
         last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
-        body = page_json([document(_decoded(rows, record)) for record in page], last)
+        body = page_json([document(row) for row in await _decoded(database, rows, page)], last)
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
         return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
 
 
-def _decoded(rows: Rows, record: asyncpg.Record) -> VersionedRow:
+async def _decoded(
+    database: Fetches, rows: Rows, records: Sequence[asyncpg.Record]
+) -> list[VersionedRow]:
+    """Return rows of the live table.
+
+    Raises:
+        PostgresUnavailable: another release has built it. What does not decode of a table of this
+            one is the domain's mistake, and no release that follows makes it good.
+    """
     try:
-        return rows.codec.decode(record)
-    except (ValueError, TypeError, AttributeError) as error:  # a column is of another type now
-        raise unreadable(error) from error
+        return [rows.codec.decode(record) for record in records]
+    except (ValueError, TypeError, AttributeError) as error:
+        built_by = await database.fetch(_BUILT_BY, rows.view.name)
+        if [each["fingerprint"] for each in built_by] == [fingerprint_of(rows.view)]:
+            raise
+        raise unreadable(f"{type(error).__name__} in {rows.view.name!r}") from error
 
 
 def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:

@@ -6,11 +6,12 @@ import asyncio
 import time
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
 from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
@@ -31,9 +32,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Field name .* shadows")
 
 
 def view_of(names: list[str]) -> type[View]:
-    """A view with a text in each of these fields: its name."""
-    fields: dict[str, tuple[type, str]] = dict.fromkeys(names, (str, ""))
-    base = create_model("Base", __base__=View, counter=(str, ...), **fields)  # type: ignore[call-overload]
+    """A view with a text in each of these fields: its name; and a number."""
+    fields: dict[str, tuple[type, Any]] = dict.fromkeys(names, (str, ""))
+    fields |= {"counter": (str, ...), "counted": (int, 0)}
+    base = create_model("Base", __base__=View, **fields)  # type: ignore[call-overload]
 
     @on(Added)
     def added(row: View, event: Added) -> View:
@@ -61,7 +63,8 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    reader = PostgresReader(registry, Placements(), dsn)
+    reader = PostgresReader(registry, Placements(), dsn, [dsn])  # as a replica answers, too
+    await reader.store.connect()
     try:
         for key in ("a", "b", None):
             query = RowQuery("made", key, end, {}, 10, None)
@@ -70,20 +73,30 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
             if key != "b":
                 answer = msgspec.json.decode(found.body or b"")
                 [row] = answer["items"] if key is None else [answer]
-                assert row == {"counter": "a", **{name: name for name in NAMES}, "revision": 0}
+                texts = {name: name for name in NAMES}
+                assert row == {"counter": "a", "counted": 0, **texts, "revision": 0}
         await of_another_release(reader, dsn, table_of(view))
     finally:
         await reader.store.close()
 
 
 async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> None:
-    """Its column of a name has another type, then there is none: Postgres answers all the same."""
+    """What does not decode is another release's if that has built the table, and only then."""
     connection = await asyncpg.connect(dsn)
-    column = f'"{NAMES[0]}"'
-    for change in (f"ALTER COLUMN {column} TYPE bigint USING 1", f"DROP COLUMN {column}"):
-        await connection.execute(f'ALTER TABLE "{table}" {change}')
+
+    async def refused(change: str, error: type[Exception], told: str) -> None:
+        await connection.execute(change.replace("TABLE", f'TABLE "{table}"'))
         for key in ("a", None):
-            query = RowQuery("made", key, 0, {}, 10, None)
-            with pytest.raises(PostgresUnavailable, match="not as this release keeps them"):
-                await reader.ask(query, time.monotonic())
+            with pytest.raises(error, match=told) as found:
+                async with asyncio.timeout(DEADLINE):
+                    await reader.ask(RowQuery("made", key, 0, {}, 10, None), time.monotonic())
+            assert "ada@example.org" not in str(found.value)
+
+    column, other = f'"{NAMES[0]}"', "not as this release keeps them"
+    await refused(f'UPDATE "{table}" SET {column} = NULL', ValidationError, "valid string")
+    await refused("UPDATE rayfold_view SET fingerprint = 'b'", PostgresUnavailable, other)
+    text = "ALTER TABLE ALTER COLUMN counted TYPE text USING 'ada@example.org'"
+    await refused(text, PostgresUnavailable, other)
+    await refused(f"ALTER TABLE DROP COLUMN {column}", PostgresUnavailable, other)
+    await refused("DROP TABLE", PostgresUnavailable, f'does not answer: relation "{table}"')
     await connection.close()

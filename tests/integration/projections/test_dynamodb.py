@@ -253,14 +253,47 @@ async def test_a_switch_that_nobody_finished_holds_writers_by_their_own_time(
         store = words.store
         assert isinstance(store, DynamoStore)
         [view] = words.views
+        keys = store.generations.keys_of(view, (await store.generations.pointer(view)).live)
+        await store.generations.hold(keys)
+        began = time.monotonic()
+        end = await listed(words, Listed(id="a", words=MANY[:1]))
+        await words.reached(end)
+        assert time.monotonic() - began >= 0.2
+        [checkpoint] = (await store.generations.checkpoints(keys)).values()
+        assert "hold" not in checkpoint
+        assert (await all_words(words, end))[MANY[0]] == 2
+
+
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_switch_that_died_while_nothing_was_written_holds_no_event(
+    words: Durable, monkeypatch: pytest.MonkeyPatch, idle: bool
+) -> None:
+    """Its time runs from when a writer opens, or looks, and not from the next event a day later."""
+    monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.01)
+    monkeypatch.setattr("projections.dynamodb.writer.WAIT", 2 * TIMEOUT)
+    day = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("projections.dynamodb.writer.time", day)
+    await words.start()
+    await words.end()
+    store = words.make()
+    assert isinstance(store, DynamoStore)
+    async with asyncio.timeout(TIMEOUT), store.writing(words.views, 0, 1, {}) as writer:
+        if idle:
+            await writer.open()
+        [view] = words.views
         live = (await store.generations.pointer(view)).live
         await store.generations.hold(store.generations.keys_of(view, live))
-        for least in (0.2, 0.0):  # it is over then
-            began = time.monotonic()
-            end = await listed(words, Listed(id="a", words=MANY[:1]))
-            await words.reached(end)
-            assert time.monotonic() - began >= least
-        assert (await all_words(words, end))[MANY[0]] == 3
+        if idle:
+            looks = asyncio.create_task(writer.lost())
+            while writer.kept["word"].hold is None:
+                await asyncio.wait([looks], timeout=0.01)
+            looks.cancel()
+        else:
+            await writer.open()
+        day.monotonic = lambda: 24 * 60 * 60.0
+        async with writer.transaction({"word": writer.positions["word"] + 1}):
+            pass
+    await store.close()
 
 
 async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_else_is(

@@ -136,13 +136,14 @@ async def test_a_lease_runs_out_in_its_time_where_postgres_clock_was_set_back(
     await Lease(postgres, "killed", "there").take("domain")
     await connection.execute("UPDATE rayfold_stack SET until = until + interval '1 hour'")
     assert not await identities.owned_now(connection, leases.LENGTH)
-    heir = Lease(postgres, "heir", "here", length=0.5)
     async with asyncio.timeout(60):
-        await heir.stand_by("domain")
+        await Lease(postgres, "heir", "here", length=0.5).stand_by("domain")
+    heir = Lease(postgres, "heir", "here")  # of a length that no stall of this machine has
+    await heir.take("domain")
     await connection.execute("UPDATE rayfold_stack SET until = until + interval '1 hour'")
     holding = asyncio.create_task(heir.hold(lambda: None))
     with pytest.raises(StartError, match="the stack 'shop' is run by here"):
-        await Lease(postgres, "other", "elsewhere", length=0.5).take("domain")
+        await Lease(postgres, "other", "elsewhere").take("domain")
     holding.cancel()
     await heir.release()
     await connection.close()
