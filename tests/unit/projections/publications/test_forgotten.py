@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.personal.keys import MemoryKeys
 from eventstore.personal.log import PersonalLog
 from eventstore.port import ANY, StreamAppend
-from eventstore.records import NewRecord
+from eventstore.records import NewRecord, RawRecord
 from projections.publications import deliveries
+from projections.publications import publisher as publisher_module
+from projections.publications.lanes import MOST_IN_LANE
 from projections.publications.outgoing import Outgoing
 from projections.publications.publisher import Publisher
 from projections.publications.settings import Patience
 from rayfold import FORGOTTEN, IntegrationEvent, Personal, Publication, Registry, on
 from tests.personal import people
-from tests.personal.people import Registered
+from tests.personal.people import AccountClosed, Registered
 from tests.unit.projections.publications.papers import Recording, until
 
 
@@ -33,6 +41,17 @@ class Newcomers(Publication[Newcomer], name="newcomers", key="name"):
     @on(Registered)
     def told(event: Registered) -> Newcomer:
         return Newcomer(name=event.customer_id, text=event.email)
+
+
+class Closed(IntegrationEvent, name="closed"):
+    holder: str
+
+
+class Closings(Publication[Closed], name="closings", key="holder"):
+    @staticmethod
+    @on(AccountClosed)
+    def told(event: AccountClosed) -> Closed:
+        return Closed(holder=event.holder)
 
 
 async def register(log: PersonalLog, customer: str, email: str) -> None:
@@ -105,3 +124,106 @@ async def test_who_is_forgotten_meanwhile_is_told_of_no_more() -> None:
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+class Away(MemoryLog):
+    """A store that tells of nobody while it is `away`, which by `now` is for long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.asked = 0
+        self.now = 0.0
+        self.personal = PersonalLog(self, MemoryKeys())
+
+    async def read_stream(self, stream: str, **how: Any) -> AsyncGenerator[RawRecord, None]:
+        if not stream.startswith("rayfold-"):
+            self.asked += 1
+            if self.away:
+                self.now += 1000.0
+                raise StoreUnavailable("away")
+        async for raw in super().read_stream(stream, **how):
+            yield raw
+
+
+PATIENT = Patience(0.001, 0.01, 500.0, 3600.0)
+
+
+@asynccontextmanager
+async def late(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Away,
+    receiver: Recording,
+    definition: Any = Newcomers.__rayfold__,
+    patience: Patience = PATIENT,
+) -> AsyncIterator[Publisher]:
+    """Run a publisher all of whose events have waited."""
+    monkeypatch.setattr(deliveries, "PROMPT", -1.0)
+    clock = SimpleNamespace(monotonic=lambda: store.now, time=time.time)
+    monkeypatch.setattr(publisher_module, "time", clock)
+    registry = Registry([people, sys.modules[__name__]])
+    publisher = Publisher(
+        registry, definition, store.personal, receiver, source="/test", patience=patience
+    )
+    running = asyncio.create_task(publisher.run())
+    try:
+        await until(lambda: publisher.ready)
+        yield publisher
+    finally:
+        running.cancel()
+        await until(running.done)
+
+
+@pytest.mark.parametrize(("events", "refusals"), [(MOST_IN_LANE + 2, 0), (1, 1)])
+async def test_a_store_that_is_away_parks_no_key_whose_receiver_is_there(
+    monkeypatch: pytest.MonkeyPatch, events: int, refusals: int
+) -> None:
+    store, receiver = Away(), Recording()
+    receiver.refuse = lambda told: "not now" if receiver.attempts["ada"] <= refusals else ""
+    async with late(monkeypatch, store, receiver) as publisher:
+        store.away = True
+        for number in range(events):
+            await register(store.personal, "ada", f"{number}@example.org")
+        await until(lambda: publisher.status()["waiting"] == events and store.asked > 3)
+        assert publisher.status()["error"] == "key ada: away"
+        store.away = False
+        await until(lambda: publisher.parked or len(receiver.taken) == events)
+        assert not publisher.parked
+
+
+async def test_what_is_parked_goes_on_though_the_store_is_away_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, receiver = Away(), Recording()
+    receiver.refuse = lambda told: "not now"
+    at_once = Patience(0.001, 0.01, -1.0, 3600.0)
+    async with late(monkeypatch, store, receiver, patience=at_once) as publisher:
+        await register(store.personal, "ada", "ada@example.org")
+        await until(lambda: publisher.parked)
+        receiver.refuse = lambda told: ""
+        store.away = True
+        retrying = asyncio.create_task(publisher.retry())
+        await until(lambda: store.asked > deliveries.REPLAY_TRIES + 2)
+        store.away = False
+        assert await retrying == {"released": 1, "parked": 0}
+
+
+async def test_one_that_waits_for_the_store_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Away()
+    for_ever = Patience(3600.0, 3600.0, 3600.0, 3600.0)
+    async with late(monkeypatch, store, Recording(), patience=for_ever) as publisher:
+        store.away = True
+        await register(store.personal, "ada", "ada@example.org")
+        await until(lambda: publisher.status()["failing"])
+
+
+async def test_the_log_is_not_read_again_for_what_says_nothing_of_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, receiver = Away(), Recording()
+    async with late(monkeypatch, store, receiver, Closings.__rayfold__):
+        data = AccountClosed.__rayfold__.encode(AccountClosed(holder="ada"))
+        record = NewRecord("AccountClosed", data, {}, str(uuid4()))
+        await store.append([StreamAppend("account-ada", ANY, [record])])
+        await until(lambda: receiver.taken)
+        assert not store.asked
