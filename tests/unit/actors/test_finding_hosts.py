@@ -85,8 +85,8 @@ async def test_that_it_was_not_found_is_no_error_where_nobody_asks_any_more() ->
     finding.let_go.set()
     await turns()
     del client, finding
-    gc.collect()
-    assert not told
+    gc.collect()  # also what tests before have left in the loop, which is told in other words
+    assert not [each for each in told if "never retrieved" in each["message"]]
 
 
 async def test_what_is_made_when_the_one_before_is_found_dead_is_kept() -> None:
