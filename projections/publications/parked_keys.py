@@ -5,11 +5,12 @@ It may be as much as there are keys: a receiver may take nothing for days.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import nsmallest
+from itertools import islice
 from typing import Any
 
-from projections.publications.records import Parked
+from projections.publications.records import Parked, lane_of
 
 Place = tuple[int, str, str]
 """Position, key and stream: where a key stands in the list."""
@@ -17,16 +18,40 @@ Place = tuple[int, str, str]
 BEFORE_ALL: Place = (-1, "", "")
 
 
-def page(parked: Mapping[str, Parked], after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
-    """Return at most so many of what stands behind a place, the first in the log first."""
-    least = tuple(after)
-    found = (each for each in parked.values() if _place(each) > least)
-    return [_plain(each) for each in nsmallest(limit, found, key=_place)]
+class ParkedKeys(dict[str, Parked]):
+    """By lane. `park` and `release` alone change it: they keep it in the log's order as well.
 
+    Each of very many pages would go through all of it otherwise.
+    """
 
-def under(parked: Mapping[str, Parked], lanes: Iterable[str]) -> list[dict[str, Any]]:
-    """Return what is parked in these lanes."""
-    return [_plain(parked[lane]) for lane in lanes if lane in parked]
+    def __init__(self, parked: Iterable[Parked] = ()) -> None:
+        super().__init__((each.lane, each) for each in parked)
+        self._places = sorted(map(_place, self.values()))
+
+    def park(self, parked: Parked) -> None:
+        """Take a lane, or where one that is parked is parked now."""
+        place, before = _place(parked), self.get(parked.lane)
+        self[parked.lane] = parked
+        if before is not None:
+            if _place(before) == place:
+                return
+            del self._places[bisect_left(self._places, _place(before))]
+        insort(self._places, place)
+
+    def release(self, lanes: Iterable[str]) -> None:
+        """Let lanes go, perhaps all."""
+        gone = {_place(self.pop(lane)) for lane in lanes}
+        self._places = [each for each in self._places if each not in gone]
+
+    def page(self, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
+        """Return what stands behind a place, at most so many if there is a `limit`."""
+        behind = bisect_right(self._places, tuple(after))
+        page = islice(self._places, behind, behind + limit if limit else None)
+        return [_plain(self[lane_of(key, stream)]) for _, key, stream in page]
+
+    def under(self, lanes: Iterable[str]) -> list[dict[str, Any]]:
+        """Return what is parked in these lanes."""
+        return [_plain(self[lane]) for lane in lanes if lane in self]
 
 
 def place_of(listed: Mapping[str, Any]) -> Place:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventstore.personal.opening import open_log
-from projections.publications import parked_keys
 from projections.publications.publisher import Publisher
 from projections.publications.receiver import receiver_of
 from projections.publications.settings import Configured
@@ -60,13 +59,13 @@ class PublicationActor:
         }
 
     async def parked_keys(self, after: Sequence[Any], limit: int) -> tuple[int, list[Any]]:
-        """Return how much is parked, and a page of it: see `parked_keys.page`."""
+        """Return how much is parked, and a page of it: see `ParkedKeys.page`."""
         parked = self._running().parked
-        return len(parked), parked_keys.page(parked, after, limit)
+        return len(parked), parked.page(after, limit)
 
     async def parked_under(self, lanes: Sequence[str]) -> list[Any]:
-        """See `parked_keys.under`."""
-        return parked_keys.under(self._running().parked, lanes)
+        """See `ParkedKeys.under`."""
+        return self._running().parked.under(lanes)
 
     async def retry(self, key: str | None) -> dict[str, int]:
         """See `Publisher.retry`."""

@@ -32,7 +32,7 @@ class PublicationHandle(ActorHandle):
         return number, found
 
     async def parked_under(self, lanes: Sequence[str]) -> list[dict[str, Any]]:
-        """See `parked_keys.under`.
+        """See `ParkedKeys.under`.
 
         Raises:
             ActorUnavailable: it does not answer.

@@ -25,6 +25,7 @@ from projections.publications.deliveries import Deliveries
 from projections.publications.errors import NotDelivered, Unpublishable
 from projections.publications.lanes import Lane, Waiting
 from projections.publications.outgoing import Derivation, Outgoing
+from projections.publications.parked_keys import ParkedKeys
 from projections.publications.receiver import Receiver
 from projections.publications.records import Parked, PublicationRecords, lane_of, now_text
 from projections.publications.sending_again import again, parked_in, send_again
@@ -67,7 +68,7 @@ class Publisher:
     ) -> None:
         self.definition = definition
         self.error = ""
-        self.parked: dict[str, Parked] = {}
+        self.parked = ParkedKeys()
         self._log = log
         self._patience = patience or Patience()
         self._deliveries = Deliveries(
@@ -136,7 +137,7 @@ class Publisher:
     async def _load(self) -> None:
         while True:
             try:
-                position, self.parked = await self._records.load()
+                position, parked = await self._records.load()
                 if position is None:
                     # A new one, whatever there is to tell already, begins as it was declared.
                     prefixes = self._derivation.prefixes
@@ -147,6 +148,7 @@ class Publisher:
                 self.error = str(error)
                 await asyncio.sleep(RETRY)
             else:
+                self.parked = ParkedKeys(parked.values())
                 self._window, self._read = Window(position, MOST_WAITING), position
                 return
 
@@ -184,7 +186,7 @@ class Publisher:
         except Unpublishable as error:
             parked = Parked("", raw.stream, raw.revision, raw.position, str(error), now_text())
             self._window.sent(pending)
-            self.parked[parked.lane] = parked
+            self.parked.park(parked)
             self._begin(self._note(parked, [pending]))
             return
         for outgoing in told:
@@ -213,7 +215,7 @@ class Publisher:
                     outgoing.key, raw.stream, raw.revision, raw.position, error, now_text()
                 )
                 # From here on what comes for it is passed over, and what is queued is found again.
-                self.parked[name] = parked
+                self.parked.park(parked)
                 del self._lanes[name]
                 await self._note(parked, [each.pending for each in lane.queue])
                 return
@@ -337,7 +339,7 @@ class Publisher:
                     if parked is not None:
                         still += 1
                         del left[name]
-                        self.parked[name] = parked
+                        self.parked.park(parked)
                 await self._records.park([each for each in broken.values() if each is not None])
                 # Where the log has no more of ours, its end is never told as a position.
                 live = live or batch.caught_up
@@ -345,9 +347,8 @@ class Publisher:
                 if batch.position >= at or not left:
                     # No pause between this look and the next line: from here on the log's reader
                     # puts into lanes what comes.
-                    for name in left:
-                        del self.parked[name]
-                        self._passed[name] = batch.position
+                    self.parked.release(left)
+                    self._passed |= dict.fromkeys(left, batch.position)
                     await self._records.release([*left.values()])
                     return still
         return still + len(left)

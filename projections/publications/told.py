@@ -13,7 +13,7 @@ from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.turns import Turn
 
 Lanes = Callable[[Sequence[str]], Awaitable[Sequence[Mapping[str, Any]]]]
-"""Says what is parked in some lanes: see `parked_keys.under`."""
+"""Says what is parked in some lanes: see `ParkedKeys.under`."""
 
 
 async def told_of(

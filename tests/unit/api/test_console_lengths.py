@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from api.operators.parked_places import encode_place
-from projections.publications.parked_keys import page
-from projections.publications.records import Parked, lane_of
+from projections.publications.parked_keys import ParkedKeys
+from projections.publications.records import Parked
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 
@@ -99,13 +99,12 @@ class FullPublications:
     """One publication, with everything parked."""
 
     def __init__(self) -> None:
-        self.parked = {
-            lane_of(f"key-{n}-", ""): Parked(f"key-{n}-", f"order-{n}", 0, n // 2, "no " * 200, "")
-            for n in range(MANY)
-        }
+        self.parked = ParkedKeys(
+            Parked(f"key-{n}-", f"order-{n}", 0, n // 2, "no " * 200, "") for n in range(MANY)
+        )
 
     async def list(self, publication: str, after: Sequence[Any], limit: int) -> dict[str, Any]:
-        keys = {"parked_keys": MANY, "parked": page(self.parked, after, limit)}
+        keys = {"parked_keys": MANY, "parked": self.parked.page(after, limit)}
         one = {"publication": "news", "target": "http://x", "carries": [], "status": "parked"}
         return {"publications": [one | {"published": 1, "lag": 0, "error": "", **keys}]}
 
