@@ -26,7 +26,7 @@ class Publications(Protocol):
     async def list(
         self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
     ) -> dict[str, Any]:
-        """Return every publication, or one, with at most so many of its parked keys after a place.
+        """Return every publication, or one, with its parked keys after a place; at most `limit`.
 
         See `projections.publications.parked_keys` for what a place is.
         """

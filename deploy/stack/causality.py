@@ -151,11 +151,12 @@ class Causality:
 
     async def _outgoing(self, records: Sequence[RawRecord]) -> dict[Place, list[dict[str, Any]]]:
         publications = self._outbound.publications
+        parts = publications.status()
+        positions = {part["publication"]: part["position"] for part in parts if "position" in part}
         told_by = []
-        for each in (await publications.list())["publications"]:
-            definition = self._registry.publications[each["publication"]]
-            position = each["position"] if each["target"] else None
-            parked_under = partial(publications.parked_under, definition.name)
+        for name, definition in self._registry.publications.items():
+            parked_under = partial(publications.parked_under, name)
+            position = positions.get(name)
             told_by.append(
                 await told_of(self._registry, definition, records, position, parked_under)
             )

@@ -127,7 +127,8 @@ class PublicationSide:
     ) -> dict[str, Any]:
         """Return every publication, or one, with where it is, and a page of what of it is parked.
 
-        The page has at most `limit` keys, behind the place `after`.
+        The page has at most `limit` keys, behind the place `after`; without a limit it has all,
+        which is what gateways of before ask for.
 
         Raises:
             ActorUnavailable: one does not answer.

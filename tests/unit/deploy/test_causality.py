@@ -65,10 +65,6 @@ class Outbound:
     def reactors(self) -> Any:
         return self
 
-    async def list(self) -> dict[str, Any]:
-        news = {"publication": "order-news", "target": "x", "position": self.position}
-        return {"publications": [news]}
-
     async def parked_under(self, name: str, lanes: Sequence[str]) -> list[dict[str, Any]]:
         assert name == "order-news"
         return [each for each in self.parked_keys if lane_of(each["key"], "") in lanes]
@@ -78,7 +74,8 @@ class Outbound:
         return []
 
     def status(self) -> list[dict[str, Any]]:
-        return []
+        part = {"part": "publication:order-news", "publication": "order-news"}
+        return [part | {"position": self.position}]
 
 
 class Stack:
