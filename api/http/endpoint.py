@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -167,7 +167,16 @@ class Stream(NamedTuple):
     chunks: AsyncGenerator[bytes, None]
 
 
-Handler = Callable[[Call], Awaitable[Reply | Stream]]
+class Document(NamedTuple):
+    """A `Reply` whose body is sent piece by piece; where it breaks off, its connection does."""
+
+    status: int
+    headers: Fields
+    pieces: AsyncGenerator[bytes, None]
+
+
+Answered = Reply | Document | Stream
+Handler = Callable[[Call], Awaitable[Answered]]
 
 
 class Audits(Protocol):
@@ -337,7 +346,9 @@ class Endpoint:
                     span.set("http.response.status_code", status)
                     span.end(str(status) if status >= 500 else None)
                 exchange: Exchange | None = scope.pop(EXCHANGE, None)  # else a reference cycle
-                if exchange is None or not exchange.answer(status, fields, body):
+                if not isinstance(body, bytes):
+                    await self._write(call, Document(status, fields, body), send)
+                elif exchange is None or not exchange.answer(status, fields, body):
                     await _send(send, status, fields, body)
 
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
@@ -363,7 +374,7 @@ class Endpoint:
             return handle
         action = path.rpartition("/")[2]
 
-        async def noted(call: Call) -> Reply | Stream:
+        async def noted(call: Call) -> Answered:
             arguments = await call.body_again()
             return await self.noted(call.principal, action, arguments, partial(handle, call))
 
@@ -413,23 +424,49 @@ class Endpoint:
                 exchange.hold_nothing_back()
             await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
             if call.scope["method"] != "HEAD":
-                await self._until_an_end(call, stream, send)
+                closing = self.closing.wait()
+                pump = await self._until_an_end(call, stream.chunks, send, closing)
+                if not pump.cancelled() and (error := pump.exception()) is not None:
+                    path = call.scope["path"]
+                    log.error("a stream broke", exc_info=error, extra={"path": path})
             with contextlib.suppress(OSError):  # whoever went away needs no proper end
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._streams -= 1
 
-    async def _until_an_end(self, call: Call, stream: Stream, send: Send) -> None:
-        pump = asyncio.create_task(self._pump(stream.chunks, send))
-        ends = [pump, asyncio.create_task(call.gone()), asyncio.create_task(self.closing.wait())]
+    async def _write(self, call: Call, document: Document, send: Send) -> None:
+        status, headers, pieces = document
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if call.scope["method"] != "HEAD":
+            pump = await self._until_an_end(call, pieces, send)
+            if pump.cancelled():
+                return  # the client has gone away
+            if (error := pump.exception()) is not None:
+                # Without the proper end of its body the server ends the connection.
+                if isinstance(error, RayfoldError):
+                    self._told(call.scope, problem_of(error), None)
+                else:
+                    self._unforeseen(call.scope, error, None)
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _until_an_end(
+        self,
+        call: Call,
+        chunks: AsyncGenerator[bytes, None],
+        send: Send,
+        *others: Coroutine[Any, Any, Any],
+    ) -> asyncio.Task[None]:
+        """Send what comes until that ends, the client goes away, or one of the others is done."""
+        pump = asyncio.create_task(self._pump(chunks, send))
+        ends = [pump, *map(asyncio.create_task, (call.gone(), *others))]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
-        if not pump.cancelled() and (error := pump.exception()) is not None:
-            log.error("a stream broke", exc_info=error, extra={"path": call.scope["path"]})
+        return pump
 
     async def _pump(self, chunks: AsyncGenerator[bytes, None], send: Send) -> None:
         async with contextlib.aclosing(chunks):

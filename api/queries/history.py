@@ -13,7 +13,7 @@ from msgspec.json import encode
 from pydantic import ValidationError
 
 from api.http.auth import Role
-from api.http.endpoint import Call, Endpoint, Stream
+from api.http.endpoint import Call, Document, Endpoint
 from api.http.headers import store, token
 from api.http.problems import Problem, invalid, invalid_field
 from api.http.reply import OF_JSON, Reply, json_bytes
@@ -108,7 +108,7 @@ class HistoryOf:
 
         return await self._answer(call, ask, Reading.AS_OF)
 
-    async def history(self, call: Call) -> Reply | Stream:
+    async def history(self, call: Call) -> Reply | Document:
         """Return every event, in order; many of them are never in memory at once.
 
         But where there is middleware: that is given a whole answer.
@@ -127,7 +127,7 @@ class HistoryOf:
             return _reply(call, await _whole(begun))
         revision, position = await self._histories.last(self.aggregate, key)
         headers = [*OF_JSON, _token(call, max(position, begun[-1]["position"]))]
-        return Stream(headers, self._pieces(key, begun, revision))
+        return Document(200, headers, self._pieces(key, begun, revision))
 
     async def _begun(self, key: str, limit: int | None) -> list[dict[str, Any]]:
         """Return the first events.

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
+from api.http.auth import Role, Token
+from api.http.limits import Limits
 from api.queries.history import AT_ONCE
+from projections.errors import ReadStoreUnavailable
+from rayfold import Registry
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
-from tests.unit.api.fakes import ORDER_ID, ROW
+from tests.unit.api.fakes import ORDER_ID, ROW, FakeHistories
 from tests.unit.api.problems import fields_of, problem
+from tests.unit.api.serving import PATIENCE, serving, soon
 
 ORDER = f"/orders/{ORDER_ID}"
 
@@ -48,6 +57,116 @@ async def test_a_long_history_ends_where_its_token_says(
     reply = await gateway.http.get(f"{ORDER}/history")
     assert reply.json() == past[:-1]
     assert reply.headers["consistency-token"] == str(2 * AT_ONCE - 1)
+
+
+class StoppedHistories(FakeHistories):
+    """Have many events; the last of them come, or the error does, once they may."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.past = [
+            {"type": "LineAdded", "revision": n, "position": n} for n in range(3 * AT_ONCE)
+        ]
+        self.go_on = asyncio.Event()
+        self._error = error
+
+    async def events(self, *of: Any, after: int | None = None, **how: Any) -> Any:
+        """See `History.events`."""
+        async for each in super().events(*of, after=after, **how):
+            if after is not None and each["revision"] > 2 * AT_ONCE:
+                await self.go_on.wait()
+                if self._error is not None:
+                    raise self._error
+            yield each
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (ReadStoreUnavailable("it went away"), 503, "it went away"),
+        (ValueError("a secret"), 500, "ValueError, see the log"),
+    ],
+)
+async def test_of_a_long_history_that_breaks_off_the_client_sees_it(
+    registry: Registry, error: Exception, status: int, detail: str
+) -> None:
+    histories, port = StoppedHistories(error), free_port()
+    histories.go_on.set()
+    gateway = Gateway(registry, histories=histories)
+    url = f"http://127.0.0.1:{port}"
+    async with serving(gateway, port), httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.get(f"{ORDER}/history")
+        [noted] = (await http.get("/operators/status")).json()["errors"]
+    assert noted["path"] == f"{ORDER}/history"
+    assert (noted["status"], noted["detail"]) == (status, detail)
+
+
+async def test_a_gateway_that_stops_ends_a_long_history_first(registry: Registry) -> None:
+    histories, port = StoppedHistories(), free_port()
+    gateway = Gateway(registry, histories=histories)
+    url = f"http://127.0.0.1:{port}{ORDER}/history"
+    async with (
+        serving(gateway, port) as stop,
+        httpx.AsyncClient(timeout=PATIENCE) as http,
+        http.stream("GET", url) as reply,
+    ):
+        stop.set()
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionRefusedError):
+                while True:  # it listens still
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    await asyncio.sleep(0.01)
+        histories.go_on.set()
+        await reply.aread()
+        assert reply.json() == histories.past
+
+
+async def test_who_goes_away_has_no_more_of_a_long_history_read(registry: Registry) -> None:
+    read_no_more = asyncio.Event()
+
+    class Histories(StoppedHistories):
+        async def events(self, *of: Any, **how: Any) -> Any:
+            try:
+                async for each in super().events(*of, **how):
+                    yield each
+            finally:
+                if "after" in how:
+                    read_no_more.set()
+
+    port = free_port()
+    async with serving(Gateway(registry, histories=Histories()), port):
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE) as http,
+            http.stream("GET", f"http://127.0.0.1:{port}{ORDER}/history"),
+        ):
+            assert not read_no_more.is_set()
+        await soon(read_no_more.wait())
+
+
+async def test_a_long_history_is_an_answer_as_others_are(registry: Registry) -> None:
+    """However many rows are followed; it counts, and caches are told of tenants."""
+    histories = StoppedHistories()
+    histories.go_on.set()
+    tokens = [
+        Token("ada", "ada", Role.READER, tenant="acme"),
+        Token("ops", "ops", Role.OPERATOR),
+    ]
+    made = Gateway(
+        Registry.load("domain", tenants=True),
+        histories=histories,
+        options={"tokens": tokens, "limits": Limits(streams=0)},
+    )
+    async with made.http as http:
+        of_ada = {"authorization": "Bearer ada"}
+        reply = await http.get(f"{ORDER}/history", headers=of_ada)
+        assert reply.json() == histories.past
+        assert reply.headers["vary"] == "rayfold-tenant"
+        head = await http.head(f"{ORDER}/history", headers=of_ada)
+        assert (head.status_code, head.content) == (200, b"")
+        metrics = await http.get("/metrics", headers={"authorization": "Bearer ops"})
+    assert 'http_seconds_count{method="GET",route="/orders/{order_id}/history"} 1' in metrics.text
 
 
 async def test_what_never_was_has_no_history(gateway: Gateway) -> None:
