@@ -166,6 +166,8 @@ def sample(about: inspect.Type, position: int) -> Any:
             return [sample(each, position) for each in types]
         case inspect.ListType():
             return [sample(about.item_type, position)] * 2
+        case inspect.DictType():
+            return {"order-1": sample(about.value_type, position)}
         case inspect.RawType():
             return {"position": THEN, "told": {"position": THEN}, "missed": [{"position": THEN}]}
         case inspect.IntType():
