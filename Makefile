@@ -59,7 +59,7 @@ endif
 
 # In two processes, as much of it waits for something to happen; a file's tests stay together. What
 # they need comes while the sources are checked.
-WORKERS ?= 2
+WORKERS ?= 3
 test: install
 	$(MAKE) --no-print-directory --jobs 3 --output-sync=target check servers $(CLIENT_TOOLS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
