@@ -89,8 +89,8 @@ class ScheduleRunner:
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
         self._sent = asyncio.Event()
-        self._sending: dict[str, asyncio.Task[None]] = {}
-        """What sends a command, by its id."""
+        self._sending: dict[asyncio.Task[None], tuple[str, datetime]] = {}
+        """What sends commands: which, and when it was due."""
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -165,12 +165,12 @@ class ScheduleRunner:
         hold what was decrypted, and write that once it is taken.
         """
         sending = {**self._sending}
-        for task in sending.values():
+        for task in sending:
             task.cancel()
-        await ended([*sending.values()])
-        for command_id in sending:
-            if command_id in self._open:
-                self._begin_to_send(command_id, self._clock())
+        await ended([*sending])
+        for command_id, due in sending.values():
+            if command_id in self._open:  # perhaps as one that was scheduled again, and is not due
+                self._begin_to_send(command_id, due)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -179,11 +179,12 @@ class ScheduleRunner:
         return task
 
     def _begin_to_send(self, command_id: str, due: datetime) -> None:
-        task = self._sending[command_id] = self._begin(self._fire(command_id, due))
+        known = self._open[command_id]  # before the task begins: it may be scheduled again by then
+        task = self._begin(self._fire(command_id, known, due))
+        self._sending[task] = command_id, due
 
         def over(_: asyncio.Task[None]) -> None:
-            if self._sending.get(command_id) is task:
-                del self._sending[command_id]
+            del self._sending[task]
             self._sent.set()
 
         task.add_done_callback(over)
@@ -232,34 +233,39 @@ class ScheduleRunner:
                     await asleep(LOOK, self._sent)
             await self._timers.sleep(now)
 
-    async def _fire(self, command_id: str, due: datetime) -> None:
-        known = self._open.get(command_id)
+    async def _fire(self, command_id: str, known: OpenSchedule, due: datetime) -> None:
         while True:
             try:
-                held = await self._send(command_id, due)
+                left = await self._send(command_id, due)
             except (StoreError, OSError) as error:
                 self.error = str(error)
             except (Exception, SystemExit) as error:  # an author's validator, for instance
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("a scheduled command was not sent", extra={"command_id": command_id})
             else:
-                if self._open.get(command_id) is known:  # it was not scheduled again meanwhile
-                    if held:
-                        self._hold(command_id, held)
-                    else:
-                        self._forget(command_id)
+                if self._open.get(command_id) is not known:
+                    return  # it was scheduled again meanwhile, and has its timer
+                if isinstance(left, datetime):
+                    self._timers.replace(command_id, {"": (0, left)})
+                elif left:
+                    self._hold(command_id, left)
+                else:
+                    self._forget(command_id)
                 return
             await asyncio.sleep(RETRY)
 
-    async def _send(self, command_id: str, due: datetime) -> str:
-        """Send what is due then until it has an answer; return why nobody can read it, if so."""
+    async def _send(self, command_id: str, due: datetime) -> str | datetime:
+        """Send what is due then until it has an answer.
+
+        Return why nobody can read it, if so; or when it is due, if that is later.
+        """
         async with self._firing:
             state, due_at = await self._read(command_id), None
             while state is not None and state.end is None and state.due_at is None:
                 if state.command is None:
                     return state.error
                 if state.command.not_before > due:
-                    return ""  # it was deleted, and scheduled again for later
+                    return state.command.not_before  # it was deleted, and scheduled again
                 record = new_record(DUE, Nothing(), state.command.correlation_id or command_id)
                 if noted := await self._appended(command_id, state.revision, record):
                     state, due_at = state._replace(revision=state.revision + 1), noted.position

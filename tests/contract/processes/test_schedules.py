@@ -29,6 +29,7 @@ from actors.schedules.schedule_state import ScheduleState, read_schedule
 from actors.schedules.schedules import Schedules
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PlaceOrder
+from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
 from eventstore.records import Batch, NewRecord
@@ -326,12 +327,70 @@ async def test_one_that_is_scheduled_again_keeps_its_time_where_the_runner_is_be
     later.pass_time(HOUR + timedelta(minutes=1))
     async with asyncio.timeout(60):
         await asked.wait()
-    await until(lambda: is_so(known(later, key), False))
     assert await later.status(str(key)) == "scheduled"
+    before = later.runner._open[str(key)]
     caught_up.set()
-    await until(lambda: is_so(known(later, key), True))
+    await until(lambda: later.runner._open[str(key)] is not before)
     later.pass_time(HOUR)
     await later.until(str(key), "accepted")
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
+
+
+async def test_one_that_is_scheduled_again_while_it_is_sent_stays_when_somebody_is_forgotten(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent is read again then: that is the one after it by now, and is not due."""
+    sku, key, tried = f"tea-{uuid4()}", uuid4(), asyncio.Event()
+    send = later.writes.bus.send
+
+    async def away(envelope: Envelope) -> Any:
+        if envelope.command_id == str(key):
+            tried.set()
+            raise Unavailable("it is away")
+        return await send(envelope)
+
+    monkeypatch.setattr(later.writes.bus, "send", away)
+    await later.schedule(ReceiveStock(sku=sku, quantity=1), -HOUR, key)
+    async with asyncio.timeout(60):
+        await tried.wait()
+    before = later.runner._open[str(key)]
+    await later.log.delete_stream(f"schedule-{key}")
+    await later.schedule(ReceiveStock(sku=sku, quantity=2), HOUR, key)
+    await until(lambda: later.runner._open[str(key)] is not before)
+    await later.runner.forget_personal()
+    monkeypatch.setattr(later.writes.bus, "send", send)
+    other = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(other["command_id"], "accepted")
+    assert await later.status(str(key)) == "scheduled"
+    assert await known(later, key)
+    later.pass_time(HOUR)
+    await later.until(str(key), "accepted")
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
+
+
+async def test_what_was_due_is_sent_though_the_clock_is_set_back_and_somebody_is_forgotten(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is noted that it is due."""
+    monkeypatch.setattr("actors.schedules.schedule_runner.RETRY", 0.01)
+    sku, tried, append = f"tea-{uuid4()}", asyncio.Event(), later.log.append
+
+    async def down(appends: Any) -> Any:
+        if any(record.event_type == DUE for each in appends for record in each.records):
+            tried.set()
+            raise StoreUnavailable("away")
+        return await append(appends)
+
+    command_id = (await later.schedule(ReceiveStock(sku=sku, quantity=1)))["command_id"]
+    await until(lambda: is_so(known(later, command_id), True))
+    monkeypatch.setattr(later.log, "append", down)
+    later.pass_time(HOUR)
+    async with asyncio.timeout(60):
+        await tried.wait()
+    later.pass_time(-HOUR)
+    await later.runner.forget_personal()
+    monkeypatch.setattr(later.log, "append", append)
+    await later.until(command_id, "accepted")
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
