@@ -70,6 +70,8 @@ class ProcessCommits:
         self.open: set[str] = set()
         self.parked: dict[str, str] = {}
         self.steps = 0
+        self.forgotten = 0
+        """How often somebody was: what was read before may tell of them."""
         self.error = ""
         self._registry = registry
         self._definition = definition
@@ -151,6 +153,7 @@ class ProcessCommits:
 
     async def forget_personal(self) -> None:
         """Read processes again from the log, where somebody may be forgotten by now."""
+        self.forgotten += 1
         done = asyncio.get_running_loop().create_future()
         self._reading_again.append(done)
         self._work.set()

@@ -252,13 +252,16 @@ class ProcessRunner:
         subscription = self._log.subscribe(
             self._registry.prefixes, self.position or None, event_types=self._event_types
         )
+        forgotten = self._commits.forgotten  # before a batch is decrypted
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 keys, turn = [], Turn()
                 for raw in batch.records:
                     await turn.pass_on()
                     keys.append(self._keys_of(raw))
-                # Without a pause: what is open changes in one.
+                if self._commits.forgotten != forgotten:
+                    return  # it may tell of them: it is read again
+                # Without a pause: what is open changes in one, and so does who is forgotten.
                 told = [
                     each
                     for raw, begins in zip(batch.records, keys, strict=True)
@@ -283,6 +286,7 @@ class ProcessRunner:
                 self.position = batch.position
                 interval = CHECKPOINT_INTERVAL if told else IDLE_CHECKPOINT_INTERVAL
                 await self._checkpoints.save_after(self._safe_position(), interval)
+                forgotten = self._commits.forgotten
 
     def _traces(self, records: Sequence[RawRecord]) -> dict[int | None, str]:
         """Return the traces that events belong to, by position, of those that are recorded."""

@@ -19,6 +19,7 @@ from actors.errors import EventStoreUnavailable, StreamUnreadable, Unavailable
 from actors.host.state.memory import MemoryStates
 from actors.local import LocalRuntime
 from actors.processes import commits
+from actors.processes import runner as runner_module
 from actors.processes.checkpoints import Layout
 from actors.processes.runner import ProcessRunner
 from actors.schedules.schedule_runner import ScheduleRunner
@@ -37,6 +38,7 @@ from projections.memory.replica import Replica
 from projections.queries import through_time
 from projections.queries.log_browser import LogBrowser
 from rayfold import FORGOTTEN, Command, Receipt, Registry, UnreadableEvent
+from rayfold.runtime.turns import Turn
 from rayfold.tenants import within
 from tests.contract.processes.stages import until
 from tests.personal.people import (
@@ -465,6 +467,29 @@ async def test_what_waits_to_be_told_to_a_process_is_told_as_the_log_reads_by_th
         assert await letter(world, "bob-1") == "bob@example.org"
         assert await letter(world, "ada-1") == FORGOTTEN
     assert world.keys.subjects == {"bob"}
+
+
+async def test_a_process_is_told_of_nobody_who_is_forgotten_while_events_are_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are decrypted, and others have their turn before it is told."""
+    paused, may_go_on = asyncio.Event(), asyncio.Event()
+
+    class Long(Turn):
+        async def pass_on(self) -> None:
+            paused.set()
+            await may_go_on.wait()
+
+    monkeypatch.setattr(runner_module, "Turn", Long)
+    monkeypatch.setattr(runner_module, "RETRY", 0.01)
+    async with welcoming(world) as runner:
+        await world.send(REGISTER)
+        await asyncio.wait_for(paused.wait(), 10)
+        world.keys.forget("ada")
+        await runner.forget_personal()
+        may_go_on.set()
+        assert await letter(world, "ada-1") == FORGOTTEN
+    assert world.keys.subjects == set()
 
 
 async def test_an_aggregate_through_time_shows_nobody_who_is_forgotten_since(
