@@ -86,6 +86,8 @@ class Delivery:
         self._searching = asyncio.Semaphore(SEARCHING)
         self.unanswered: dict[str, str] = {}
         """Why a command that is sent again had no answer the last time, by its id."""
+        self._broken: set[str] = set()
+        """Those of them that broke on an author's code the last time."""
 
     async def close(self) -> None:
         """Send nothing more."""
@@ -137,11 +139,12 @@ class Delivery:
             return await self._answer(envelope, decided_at, sender, sent)
         finally:
             self.unanswered.pop(envelope.command_id, None)
+            self._broken.discard(envelope.command_id)
 
     async def _answer(
         self, envelope: Envelope, decided_at: int, sender: Sender, sent: bool
     ) -> Done | Refusal:
-        pause = 0.05
+        pause = 0.025
         refusal: Refusal | None = None  # unless the log says that it was done
         while True:
             try:
@@ -183,7 +186,10 @@ class Delivery:
                 sent = sent or not isinstance(error, NOTHING_DONE)
                 longest = LONGEST_PAUSE
                 if isinstance(error, OF_AUTHORS):
-                    longest = max(longest, len(self.unanswered) / BROKEN)
+                    self._broken.add(envelope.command_id)
+                    longest = max(longest, len(self._broken) / BROKEN)
+                else:
+                    self._broken.discard(envelope.command_id)
                 if news and not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",
@@ -194,8 +200,8 @@ class Delivery:
                             "error": str(error),
                         },
                     )
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, longest)
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     def _check(self, envelope: Envelope) -> None:
         """Refuse what nobody will ever read: a writer that cannot may be of another release."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -173,6 +173,60 @@ async def test_the_more_break_on_the_domains_code_the_less_often_each_is_sent_ag
     assert max(pauses) == pytest.approx(seconds, rel=0.21)
     told = [record for record in caplog.records if record.name == delivery.__name__]
     assert len(told) == len(commands)  # once each, and not again for the same reason
+
+
+@pytest.mark.parametrize(
+    "error", [DecisionFailed("ZeroDivisionError"), Unavailable("no answer")], ids=["break", "wait"]
+)
+async def test_one_that_breaks_is_held_up_by_none_but_those_that_still_break(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Not by those that wait for the store, nor by those that have their answers by now."""
+    among_others: list[float] = []
+    alone: list[float] = []
+    are_mended, turn = False, asyncio.sleep
+
+    class OneBreaks:
+        """A bus whose writers always break on one command, and on others until they are mended."""
+
+        async def send(self, envelope: Envelope) -> Receipt:
+            if envelope.stream == "stock-tea-0":
+                raise DecisionFailed("ZeroDivisionError")
+            if not are_mended:
+                raise error
+            return Receipt(
+                command_id=UUID(envelope.command_id), stream=envelope.stream, revision=0, position=0
+            )
+
+    async def sleep(pause: float) -> None:
+        if asyncio.current_task() is waiting[0]:
+            (alone if len(sender.unanswered) == 1 else among_others).append(pause)
+        await turn(0)
+
+    async def ten(pauses: list[float]) -> None:
+        while len(pauses) < 10:
+            await turn(0)
+
+    monkeypatch.setattr(delivery.asyncio, "sleep", sleep)
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE", 0.1)
+    registry = Registry.load("domain")
+    sender = Delivery(registry, MemoryLog(), OneBreaks())
+    commands = [ReceiveStock(sku=f"tea-{number}", quantity=1) for number in range(100)]
+    waiting = [
+        asyncio.ensure_future(sender.answer(enclose(registry, each), -1)) for each in commands
+    ]
+    try:
+        async with asyncio.timeout(60):
+            await ten(among_others)
+            assert (max(among_others) > 1) == isinstance(error, DecisionFailed)
+            are_mended = True
+            await asyncio.wait(waiting[1:])
+            await ten(alone)
+            assert max(alone) < 0.13
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
 
 
 class Lossy:
