@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout, lay_out
-from actors.processes.partition_handle import SILENCE, STOP, PartitionHandle
+from actors.processes.partition_handle import SILENCE, STOP, PartitionHandle, unavailable
 from actors.processes.process_actor import ProcessActor
 from actors.processes.reaching import Switchboard
 from actors.processes.runner import partition_of
@@ -27,7 +27,8 @@ from actors.write_settings import WriteSettings
 from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.opening import open_log
-from rayfold import Registry
+from rayfold import RayfoldError, Registry
+from rayfold.runtime.current_actor import CurrentActor
 from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
@@ -63,8 +64,8 @@ class ProcessSide:
         """What a gateway in this process does with commands that are sent later."""
         self._commands = ScheduleRunner(registry, self._log, writes.bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
-        self._before: Sequence[str] = ()
-        """Names of the actors of a release before, until ours take over."""
+        self._before: Sequence[CurrentActor] = ()
+        """The actors of a release before, until ours take over."""
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._lost = False
@@ -78,7 +79,8 @@ class ProcessSide:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
         if follows:
-            self._before = await asyncio.to_thread(self._named)
+            names = await asyncio.to_thread(self._named)
+            self._before = [self._found(each) for each in names]
         else:
             await self.take_over()
         self._looking = asyncio.create_task(self._look_always())
@@ -149,6 +151,8 @@ class ProcessSide:
         self._lost = True
         for each in self._all:
             each.lose()
+        for before in self._before:
+            before.lose()
 
     async def heal(self) -> None:
         """Make the actors again, in another Ray; they begin by themselves.
@@ -157,6 +161,8 @@ class ProcessSide:
             Unavailable: they cannot be made.
         """
         self._lost = False
+        for before in self._before:
+            before.respawn()
         try:
             await asyncio.gather(*(each.start() for each in self._all))
         except RayError as error:
@@ -319,12 +325,15 @@ class ProcessSide:
         prefix = f"rayfold:{self._settings.identity.stack}:{KIND}:"
         return [each for each in list_named_actors() if each.startswith(prefix)]
 
-    async def _tell(self, before: str, address: Address) -> None:
+    def _found(self, name: str) -> CurrentActor:
+        find = partial(ray.get_actor, name, self._settings.namespace)
+        return CurrentActor(name, find, lambda: None, unavailable, owned=False)
+
+    async def _tell(self, before: CurrentActor, address: Address) -> None:
         """Tell an actor of another release where it asks the way of commands."""
-        with suppress(ValueError, RayError, TimeoutError):  # it is gone, or made again
+        with suppress(RayfoldError, TimeoutError):  # it is gone, or made again
             async with asyncio.timeout(SILENCE):
-                actor = await asyncio.to_thread(ray.get_actor, before, self._settings.namespace)
-                await actor.ask_at.remote(tuple(address))
+                await before.call("ask_at", tuple(address))
 
     def _ending(self, layout: Layout) -> str:
         release = self._settings.identity.domain if self._settings.detached else ""

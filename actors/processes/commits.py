@@ -293,7 +293,10 @@ class ProcessCommits:
             told = message.what
             if isinstance(told, Told) and told.event and is_marked(bytes(told.data)):
                 raw = await record_at(self._log, told.stream, told.revision)
-                if raw is not None:
+                if raw is None:  # it was deleted: after a restart nobody would be told of it
+                    process.mailbox.remove(message)
+                    message.settle()
+                else:
                     message.what = msgspec.structs.replace(told, data=msgspec.Raw(raw.data))
         process.is_stale = False
 

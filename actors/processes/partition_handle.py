@@ -130,7 +130,7 @@ class PartitionHandle:
             self._pid = pid
 
     def _make(self) -> None:
-        self._actor = CurrentActor(self.name, self._spawn, self._changed, _unavailable, owned=True)
+        self._actor = CurrentActor(self.name, self._spawn, self._changed, unavailable, owned=True)
 
     def _changed(self) -> None:
         self._heard, self._unanswered = 0.0, 0
@@ -153,7 +153,8 @@ class PartitionHandle:
         return await self._actor.call(method, *arguments)
 
 
-def _unavailable(name: str, error: BaseException) -> Unavailable:
+def unavailable(name: str, error: BaseException) -> Unavailable:
+    """Return why a process actor gives no answer, as a side's error."""
     if isinstance(error, ActorDiedError):
         return Unavailable(f"{name} has died: {why_not_made(error)}")
     if isinstance(error, RuntimeLost):

@@ -492,6 +492,34 @@ async def test_a_process_is_told_of_nobody_who_is_forgotten_while_events_are_rea
     assert world.keys.subjects == set()
 
 
+async def test_a_process_is_not_told_of_an_event_that_was_deleted_before_somebody_is_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said before cannot be read again: it would be written under another key."""
+    monkeypatch.setattr(commits, "RETRY", 0.01)
+    append, tried, is_down = world.beneath.append, asyncio.Event(), True
+
+    async def down(appends: Any) -> Any:
+        if is_down and any(each.stream.startswith("process-welcome") for each in appends):
+            tried.set()
+            raise StoreUnavailable("away")
+        return await append(appends)
+
+    async with welcoming(world) as runner:
+        monkeypatch.setattr(world.beneath, "append", down)
+        await world.send(REGISTER)
+        await asyncio.wait_for(tried.wait(), 10)
+        await world.beneath.delete_stream("customer-ada")
+        world.keys.forget("ada")
+        await runner.forget_personal()
+        is_down = False
+        await until(lambda: "ada" not in runner.open)
+        await world.send(Register(customer_id="bob", email="bob@example.org"))
+        assert await letter(world, "bob-1") == "bob@example.org"
+    assert await world.read("letter-ada-1") == []
+    assert world.keys.subjects == {"bob"}
+
+
 async def test_an_aggregate_through_time_shows_nobody_who_is_forgotten_since(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

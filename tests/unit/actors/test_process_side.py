@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,13 +71,21 @@ async def test_what_cannot_be_ended_keeps_no_other_from_ending(
 async def test_actors_of_the_release_before_go_on_until_ours_take_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They learn where commands go meanwhile; those of managers that went are ended, too."""
+    """They learn where commands go meanwhile; those of managers that went are ended, too.
+
+    While Ray's head is silent none is looked up twice, and no other waits for that.
+    """
     names = [f"rayfold:id:process:{name}#0@0@one" for name in ("fulfilment", "gone")]
     told: set[str] = set()
+    asked: list[str] = []
     steps: list[str] = []
-    both = asyncio.Event()
+    both, many_looks, is_head_back = asyncio.Event(), asyncio.Event(), threading.Event()
+    looks = count(1)
 
     def actor(name: str, namespace: str) -> Any:
+        asked.append(name)
+        is_head_back.wait(60)
+
         async def ask_at(address: tuple[Any, ...]) -> None:
             told.add(name)
             if told == {*names}:
@@ -90,9 +100,12 @@ async def test_actors_of_the_release_before_go_on_until_ours_take_over(
         pass
 
     async def address(*_: object) -> tuple[str, int, bytes]:
+        if next(looks) == 5:
+            many_looks.set()
         return "127.0.0.1", 1, b"key"
 
     monkeypatch.setattr(process_side, "LOOK", 0.01)
+    monkeypatch.setattr(process_side, "SILENCE", 0.01)
     monkeypatch.setattr(
         process_side, "list_named_actors", lambda: [*names, "rayfold:id:write#0@one"]
     )
@@ -112,6 +125,9 @@ async def test_actors_of_the_release_before_go_on_until_ours_take_over(
     side = ProcessSide(Registry.load("domain"), settings, writes)
     await side.start(follows=True)
     async with asyncio.timeout(60):
+        await many_looks.wait()
+        assert sorted(asked) == names
+        is_head_back.set()
         await both.wait()
     assert not steps
     await side.take_over()
