@@ -122,18 +122,25 @@ class WriteOwner:
         """
         if self._release != self.settings.release:
             return
-        said = await asyncio.gather(*(client.status() for client in clients))
+        said = await asyncio.gather(*map(self._domain_of, clients))
         ours = self.settings.identity.domain
-        others = [
-            client
-            for client, status in zip(clients, said, strict=True)
-            # One of a Rayfold before does not say it.
-            if status.get("domain", ours) != ours
-        ]
-        for client in others:
-            log.warning("a writer has the code of another release and is replaced")
+        others = [each for each in zip(clients, said, strict=True) if each[1] != ours]
+        for client, domain in others:
+            what = "has the code of another release" if domain is not None else "says nothing"
+            log.warning("a writer %s and is replaced", what)
             await client.replace()
-        await up(others)
+        # There may be no room for one that has said nothing: nobody else waits for it.
+        await up(client for client, domain in others if domain is not None)
+
+    async def _domain_of(self, client: HostClient) -> str | None:
+        """Return which code it has; None: it does not say, as it would if it only came up again."""
+        until = time.monotonic() + RETURN_TIMEOUT
+        while not (status := await client.status())["ready"]:
+            if time.monotonic() > until:
+                return None
+            await asyncio.sleep(ASK_INTERVAL)
+        # One of a Rayfold before does not say it.
+        return str(status.get("domain", self.settings.identity.domain))
 
     async def _check_log(self) -> None:
         event_log = EventLog(self.settings.eventstore)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
+from actors import write_owner
 from actors.errors import WriteSideError
 from actors.placement import host_actors, host_link
 from actors.placement.host_actors import HostActors
@@ -143,32 +145,43 @@ async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not
 async def test_actors_that_the_owner_of_another_release_has_made_are_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of its own code, by the names of ours, while it took over: it was given up since."""
+    """Of its own code, by the names of ours, while it took over: it was given up since.
+
+    One may say so only when it has come up again; one that says nothing may be such a one.
+    """
     made: dict[str, list[Running]] = {}
 
     class Running(Actor):
-        """One that says which code it has."""
+        """One that says which code it has, once it was asked so often."""
 
-        def __init__(self, domain: dict[str, object]) -> None:
+        def __init__(self, domain: dict[str, object], silent: float = 0) -> None:
             super().__init__(breaks=False)
             self._domain = domain
+            self._silent = silent
 
         async def remote(self) -> dict[str, object]:
+            if self._silent:
+                self._silent -= 1
+                raise RayError("it comes up again")
             return self._domain
 
     def make(actors_of_ray: HostActors, name: str, kind: str, place: object) -> Actor:
         before = made.setdefault(name, [])
         if not before:
-            is_other = name.startswith(("rayfold::write#1", "rayfold::aggregate:till-b"))
+            is_other = name.removesuffix("@one").endswith(("#1", "till-b", "till-c", "till-e"))
             says = {"domain": "two"} if is_other else {"domain": "one"}
-            before.append(Running({} if "#0" in name else says))
+            silent = next((n for end, n in silent_for.items() if end in name), 0)
+            before.append(Running({} if "#0" in name else says, silent))
         if before[-1] in killed:
             before.append(Running({"domain": "one"}))
         return before[-1]
 
     killed: list[Actor] = []
     monkeypatch.setattr(HostActors, "_actor", make)
-    streams = ["till-a", "till-b"]
+    silent_for = {"till-c": 2, "till-d": 2, "till-e": math.inf}
+    monkeypatch.setattr(write_owner, "RETURN_TIMEOUT", 0.5)
+    monkeypatch.setattr(write_owner, "ASK_INTERVAL", 0.01)
+    streams = ["till-a", "till-b", *silent_for]
     monkeypatch.setattr(HostActors, "named", lambda *_: host_actors.Named([], streams, []))
     monkeypatch.setattr(ray, "kill", killed.append)
 
@@ -187,13 +200,15 @@ async def test_actors_that_the_owner_of_another_release_has_made_are_made_again(
         monkeypatch.setattr(found, "_announce", lambda: None)
         return found
 
-    for domain, ended in (("two", 0), ("one", 2)):  # whose the old ones are not to be replaced
+    for domain, ended in (("two", 0), ("one", 4)):  # whose the old ones are not to be replaced
         taking_over = owner(domain)
         await taking_over.start()
         assert len(killed) == ended
         await taking_over.stop()
-    names = {name for name, actors in made.items() if len(actors) > 1}
-    assert names == {"rayfold::write#1@one", "rayfold::aggregate:till-b@one"}
+    names = {name for name, actors in made.items() if actors[0] in killed}
+    assert names == {"rayfold::write#1@one"} | {
+        f"rayfold::aggregate:till-{which}@one" for which in "bce"
+    }
 
 
 class Host:
