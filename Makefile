@@ -57,7 +57,7 @@ else
 endif
 endif
 
-# In two processes, as much of it waits for something to happen; a file's tests stay together. What
+# In three processes, as much of it waits for something to happen; a file's tests stay together. What
 # they need comes while the sources are checked.
 WORKERS ?= 3
 test: install
