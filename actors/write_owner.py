@@ -125,10 +125,10 @@ class WriteOwner:
         said = await asyncio.gather(*map(self._domain_of, clients))
         ours = self.settings.identity.domain
         others = [each for each in zip(clients, said, strict=True) if each[1] != ours]
-        for client, domain in others:
+        for _, domain in others:
             what = "has the code of another release" if domain is not None else "says nothing"
             log.warning("a writer %s and is replaced", what)
-            await client.replace()
+        await asyncio.gather(*(client.replace() for client, _ in others))
         # There may be no room for one that has said nothing: nobody else waits for it.
         await up(client for client, domain in others if domain is not None)
 

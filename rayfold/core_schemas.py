@@ -40,15 +40,6 @@ def has_serializers(model: type[BaseModel]) -> bool:
     return any(is_called(each.get("serialization", {})) for each in all_nodes(model))
 
 
-def computed_names(model: type[BaseModel]) -> frozenset[str]:
-    """Return the names of what is computed, by the model or by one that it holds."""
-    return frozenset(
-        field["property_name"]
-        for node in all_nodes(model)
-        for field in node.get("computed_fields", ())
-    )
-
-
 def kinds_of(model: type[BaseModel]) -> frozenset[str]:
     """Return what pydantic calls the types of all that stands anywhere in the model."""
     return frozenset(each["type"] for each in all_nodes(model))

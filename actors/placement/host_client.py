@@ -208,7 +208,7 @@ class HostClient(HostLink):
     def _counted(self) -> Iterator[None]:
         now = time.monotonic()
         if not self.outstanding and now - self.used_at > LONG_AGO:
-            self.heard_at = now  # nobody asked, so its silence begins here
+            self._begin_silence()  # nobody asked
         self.used_at = now
         self.outstanding += 1
         self._idle.clear()

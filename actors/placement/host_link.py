@@ -51,6 +51,7 @@ class HostLink(ABC):
         self._died_at: float | None = None
         self._finding: asyncio.Task[Any] | None = None
         self.heard_at = time.monotonic()
+        """When it was last heard, or was asked again after a time in which nobody had."""
         self.unanswered = 0
         """Times that it was asked since, and did not answer."""
         self.hangs = False
@@ -94,7 +95,7 @@ class HostLink(ABC):
         self._died_at = None
         self._actor = None
         self.hangs = self._has_come_up = self._was_connected = False
-        self.heard_at, self.unanswered = time.monotonic(), 0
+        self._begin_silence()
         self._rpc.close()
         self._rpc = self._new_rpc()
 
@@ -186,8 +187,11 @@ class HostLink(ABC):
             self._actor = None
             self._died_at = time.monotonic()
 
-    def _heard(self) -> None:
+    def _begin_silence(self) -> None:
         self.heard_at, self.unanswered = time.monotonic(), 0
+
+    def _heard(self) -> None:
+        self._begin_silence()
         self._has_come_up = True
         self.hangs = False
         self.error = self._broken = ""
@@ -205,7 +209,7 @@ class HostLink(ABC):
         if self._finding is asyncio.current_task():  # else it was of a Ray that is gone
             self._actor = actor
             self.actor_id = str(actor._actor_id.hex())
-            self.heard_at = time.monotonic()
+            self._begin_silence()
         return actor
 
     async def _address(self) -> Address:

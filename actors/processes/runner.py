@@ -343,7 +343,7 @@ class ProcessRunner:
                 await turn.pass_on()
                 told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
                 self._commits.tell(key, told)
-            await self._timers.sleep(now)
+            await self._timers.sleep(self._clock())  # it may have taken a while
 
 
 def partition_of(key: str, partitions: int) -> int:

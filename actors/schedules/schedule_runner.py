@@ -89,6 +89,8 @@ class ScheduleRunner:
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
         self._sent = asyncio.Event()
+        self._left = 0
+        """How many of those that are begun broke, and are tried again after a while."""
         self._sending: dict[asyncio.Task[None], tuple[str, datetime]] = {}
         """What sends commands: which, and when it was due."""
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
@@ -228,10 +230,10 @@ class ScheduleRunner:
             for timer in self._timers.pop_due(now):
                 self._begin_to_send(timer.key, timer.due)
                 # All that are due at midnight, say, would be in memory at once.
-                while len(self._sending) - len(self._delivery.unanswered) >= BEGUN:
+                while len(self._sending) - self._left - len(self._delivery.unanswered) >= BEGUN:
                     self._sent.clear()
                     await asleep(LOOK, self._sent)
-            await self._timers.sleep(now)
+            await self._timers.sleep(self._clock())  # it may have taken a while
 
     async def _fire(self, command_id: str, known: OpenSchedule, due: datetime) -> None:
         while True:
@@ -252,7 +254,12 @@ class ScheduleRunner:
                 else:
                     self._forget(command_id)
                 return
-            await asyncio.sleep(RETRY)
+            self._left += 1
+            self._sent.set()
+            try:
+                await asyncio.sleep(RETRY)
+            finally:
+                self._left -= 1
 
     async def _send(self, command_id: str, due: datetime) -> str | datetime:
         """Send what is due then until it has an answer.

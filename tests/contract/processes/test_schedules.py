@@ -524,6 +524,26 @@ async def test_of_very_many_that_are_due_at_once_few_are_begun_whoever_has_no_an
         await later.until(each["command_id"], "accepted")
 
 
+async def test_those_that_break_before_they_are_sent_hold_up_no_others(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_runner, "BEGUN", 2)
+    monkeypatch.setattr(schedule_runner, "RETRY", 0.01)
+    enclosed, broken = later.runner._envelope, {str(uuid4()) for _ in range(4)}
+
+    def breaks(command_id: str, scheduled: Any) -> Envelope:
+        if command_id in broken:
+            raise KeyError("a validator of this release")
+        return enclosed(command_id, scheduled)
+
+    monkeypatch.setattr(later.runner, "_envelope", breaks)
+    for each in sorted(broken):
+        await later.schedule(ReceiveStock(sku=f"sku-{each}", quantity=1), -HOUR, UUID(each))
+    await until(lambda: len(later.runner._sending) == 4)
+    fine = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=1), -HOUR)
+    await later.until(fine["command_id"], "accepted")
+
+
 async def test_an_error_that_nobody_expected_is_shown_until_it_is_over(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:

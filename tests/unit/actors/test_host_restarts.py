@@ -80,6 +80,7 @@ async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
     client = HostClient(host.find)
     watch = HostWatch(list, lambda client: None, replaced.append)
     await client.ping()
+    assert client.unanswered == 0
     host.wakes.clear()
     client.heard_at -= 3600.0
     monkeypatch.setattr(host_link, "STATUS_TIMEOUT", 0.01)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ConfigDict, Field, computed_field, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    OnErrorOmit,
+    ValidationError,
+    WrapValidator,
+    computed_field,
+    model_validator,
+)
 
 from actors.errors import Unavailable
 from rayfold import Command, Message, Personal
@@ -170,7 +178,8 @@ def test_what_nobody_has_any_more_holds_up_nothing() -> None:
     assert {*unread} == {("gone",), ("contact", "street")}
     less = Now.__rayfold__.without(data, unread)
     assert less is not None
-    assert Now.__rayfold__.decode_all(less) == (command, ())
+    again, unread = Now.__rayfold__.decode_all(less)
+    assert (again, [*unread]) == (command, [])
 
 
 class Picky(Command, name="picky"):
@@ -221,3 +230,70 @@ def test_what_is_computed_is_no_field_that_is_passed_over(monkeypatch: pytest.Mo
     """Nor is it looked for twice: each such command would cost its writer a second reading."""
     monkeypatch.setattr("rayfold.messages.passed_over", None)
     assert read(Before(id="a", must=1)) == (Before(id="a", must=1), [])
+
+
+class Priced(Message):
+    sku: str
+    price: int = 0
+
+    @computed_field
+    @property
+    def total(self) -> int:
+        return self.price
+
+
+class Plain(Message):
+    sku: str
+
+
+def forgiving(value: Any, inner: Any) -> Any:
+    try:
+        return inner(value)
+    except ValueError:
+        return None
+
+
+class Branches(Command, name="branches"):
+    thing_id: str
+    line: Priced | dict[str, str | int] | None = None
+    first: Annotated[Priced | Plain | None, Field(union_mode="left_to_right")] = None
+    lines: tuple[OnErrorOmit[Priced], ...] = ()
+    wrapped: Annotated[Priced | None, WrapValidator(forgiving)] = None
+
+
+def test_a_writer_reads_the_command_that_was_sent_whatever_is_computed_in_it() -> None:
+    """Where a field is forbidden, what an author has said of errors gives another command."""
+    line = Priced(sku="tea", price=6)
+    sent = Branches(thing_id="a", line=line, first=line, lines=(line,), wrapped=line)
+    data = Branches.__rayfold__.encode(sent)
+    assert Branches.__rayfold__.decode_all(data) == (sent, ())
+
+
+class Whole(Command, name="whole"):
+    thing_id: str
+    lines: tuple[Plain, ...] = ()
+
+    @computed_field
+    @property
+    def price(self) -> int:
+        return len(self.lines)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def told(cls, data: Any, handler: Any) -> Any:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ValueError("it is none") from error
+
+
+class Next(Command, name="next"):
+    thing_id: str
+    lines: tuple[Priced, ...] = ()
+
+
+def test_a_field_by_a_name_that_is_computed_elsewhere_is_told() -> None:
+    sent = Next(thing_id="a", lines=(Priced(sku="tea", price=6),))
+    found, unread = Whole.__rayfold__.decode_all(Next.__rayfold__.encode(sent))
+    assert found == Whole(thing_id="a", lines=(Plain(sku="tea"),))
+    assert {*unread} == {("lines", 0, "price"), ("lines", 0, "total")}
