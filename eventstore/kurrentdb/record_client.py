@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 from kurrentdbclient.asyncio_client import autoreconnect, retrygrpc
 from kurrentdbclient.protos.v1 import streams_pb2
 from kurrentdbclient.streams import AsyncReadResponse
 
+from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.connection import AsyncClient
 from eventstore.kurrentdb.sync_client import decoded
 from eventstore.records import RawRecord
@@ -19,6 +21,16 @@ from eventstore.records import RawRecord
 
 class Records(AsyncReadResponse):
     """The client's iterator, with its errors; of records."""
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            # Where another call has the client connect anew, it ends this one without an error.
+            call = self._unary_stream_call
+            if not call.done() or await call.code() is not grpc.StatusCode.OK:
+                raise StoreUnavailable("the connection ended before all was read") from None
+            raise
 
     def _convert_read_resp(self, read_resp: streams_pb2.ReadResp) -> Any:
         if read_resp.WhichOneof("content") == "event":

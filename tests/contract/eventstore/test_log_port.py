@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from eventstore.errors import NoSuchPosition, StreamTombstoned
+from eventstore.errors import NoSuchPosition, StoreUnavailable, StreamTombstoned
 from eventstore.folded_log import FoldedLog
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
@@ -405,3 +405,18 @@ async def test_an_event_that_was_delivered_is_found_again_until_its_stream_is_de
     assert await look_for(last, log, prefixes) is Found.CUT
     await log.delete_stream(stream, tombstone=True)
     assert await look_for(last, log, prefixes) is Found.CUT
+
+
+async def test_a_read_that_ends_as_another_call_connects_anew_is_not_taken_for_whole(
+    server: ServerProcess, stream: str
+) -> None:
+    log = EventLog(server.uri)
+    await append(log, stream, None, 1000)
+    async with aclosing(log.read_stream(stream)) as reading:
+        await anext(reading)
+        client = await log._connected()
+        await client.reconnect()
+        with pytest.raises(StoreUnavailable):
+            assert [raw.revision async for raw in reading] == [*range(1, 1000)]
+    assert len(await read(log, stream)) == 1000
+    await log.close()
