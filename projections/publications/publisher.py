@@ -253,8 +253,10 @@ class Publisher:
         finally:
             self._failing.pop(name, None)
 
-    async def _as_of_now(self, outgoing: Outgoing) -> Outgoing:
+    async def _as_of_now(self, outgoing: Outgoing) -> Outgoing | None:
         """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
+
+        None where that is nothing any more: its stream was deleted, say.
 
         Raises:
             NotDelivered: the domain's code does not take it.
@@ -265,7 +267,7 @@ class Publisher:
             told = self._derivation.outgoing(raw) if raw is not None else []
         except Unpublishable as error:
             raise NotDelivered(str(error)) from error
-        return next((each for each in told if each.id == outgoing.id), outgoing)
+        return next((each for each in told if each.id == outgoing.id), None)
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""
