@@ -24,7 +24,7 @@ REPLAY_TRIES = 3
 PROMPT = 1.0
 """Seconds from the log to the receiver in which an event goes out as it was read."""
 
-AsOfNow = Callable[[Outgoing], Awaitable[Outgoing]]
+AsOfNow = Callable[[Outgoing], Awaitable[Outgoing | None]]
 
 
 class Deliveries:
@@ -52,7 +52,9 @@ class Deliveries:
         self._tracing = tracing()
 
     async def deliver(self, outgoing: Outgoing, *, late: bool = False) -> None:
-        """Return when the receiver has taken it; `late`: it waits already, see the constructor.
+        """Return when the receiver has taken it, or it is nothing by now.
+
+        `late`: it waits already, see the constructor.
 
         Raises:
             NotDelivered: it has not.
@@ -62,7 +64,10 @@ class Deliveries:
             try:
                 late = late or time.monotonic() - outgoing.read > PROMPT
                 if late and outgoing.personal:
-                    outgoing = await self._as_of_now(outgoing)
+                    found = await self._as_of_now(outgoing)
+                    if found is None:
+                        return
+                    outgoing = found
                 if self._tracing is not None and is_sampled(outgoing.traceparent):
                     await self._deliver_traced(self._tracing, outgoing)
                 else:

@@ -84,15 +84,16 @@ class Derivation:
         ]
         """The types of the records that may lead to anything."""
 
-    def outgoing(self, raw: RawRecord) -> list[Outgoing]:
-        """Return what goes out because of a record, in order.
+    def outgoing(self, raw: RawRecord, read: float | None = None) -> list[Outgoing]:
+        """Return what goes out because of a record, in order; `read`: see there, if not just now.
 
         Raises:
             Unpublishable: the domain's code, old or new, does not take it.
         """
         try:
             told = self._published(raw) if raw.stream.startswith(PROCESSES) else self._derived(raw)
-            return [self._cloud_event(raw, index, each) for index, each in enumerate(told)]
+            read = time.monotonic() if read is None else read
+            return [self._cloud_event(raw, index, each, read) for index, each in enumerate(told)]
         except (Exception, SystemExit) as error:  # the author's code, or what it gave
             place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
             raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error
@@ -114,7 +115,9 @@ class Derivation:
             if each.type == "publish" and (carried := self._carried.get(each.event))
         ]
 
-    def _cloud_event(self, raw: RawRecord, index: int, told: IntegrationEvent) -> Outgoing:
+    def _cloud_event(
+        self, raw: RawRecord, index: int, told: IntegrationEvent, read: float
+    ) -> Outgoing:
         definition, subject = type(told).__rayfold__, self._definition.key_of(told)
         tenant = self._registry.tenant_of(raw.stream)
         key = within(tenant, subject)
@@ -154,6 +157,6 @@ class Derivation:
             metadata.get("traceparent", ""),
             raw.stream,
             raw.revision,
-            time.monotonic(),
+            read,
             is_marked(raw.data),
         )

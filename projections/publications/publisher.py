@@ -163,10 +163,10 @@ class Publisher:
         async with aclosing(batches):
             async for batch in batches:
                 self.error = ""
-                turn = Turn()
+                turn, read = Turn(), time.monotonic()
                 for raw in batch.records:
                     await turn.pass_on()
-                    self._take(raw)
+                    self._take(raw, read)
                     await self._window.room()
                 self._read = max(self._read, batch.position)
                 self._window.read(batch.position)
@@ -174,7 +174,7 @@ class Publisher:
                 self._passed = {k: at for k, at in self._passed.items() if at > self._read}
                 self.ready = self.ready or batch.caught_up
 
-    def _take(self, raw: RawRecord) -> None:
+    def _take(self, raw: RawRecord, read: float) -> None:
         """Put what a record leads to into its lanes. Without a pause: replays rely on it."""
         self._read = self._taken = raw.position
         pending = self._window.read(raw.position, raw.created)
@@ -182,7 +182,7 @@ class Publisher:
         if whole in self.parked or raw.position <= self._passed.get(whole, -1):
             return
         try:
-            told = self._derivation.outgoing(raw)
+            told = self._derivation.outgoing(raw, read)
         except Unpublishable as error:
             parked = Parked("", raw.stream, raw.revision, raw.position, str(error), now_text())
             self._window.sent(pending)
@@ -253,8 +253,10 @@ class Publisher:
         finally:
             self._failing.pop(name, None)
 
-    async def _as_of_now(self, outgoing: Outgoing) -> Outgoing:
+    async def _as_of_now(self, outgoing: Outgoing) -> Outgoing | None:
         """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
+
+        None where that is nothing any more: its stream was deleted, say.
 
         Raises:
             NotDelivered: the domain's code does not take it.
@@ -265,7 +267,7 @@ class Publisher:
             told = self._derivation.outgoing(raw) if raw is not None else []
         except Unpublishable as error:
             raise NotDelivered(str(error)) from error
-        return next((each for each in told if each.id == outgoing.id), outgoing)
+        return next((each for each in told if each.id == outgoing.id), None)
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""

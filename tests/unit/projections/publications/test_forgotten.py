@@ -20,6 +20,7 @@ from eventstore.personal.log import PersonalLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord
 from projections.publications import deliveries
+from projections.publications import outgoing as outgoing_module
 from projections.publications import publisher as publisher_module
 from projections.publications.lanes import MOST_IN_LANE
 from projections.publications.outgoing import Outgoing
@@ -54,11 +55,14 @@ class Closings(Publication[Closed], name="closings", key="holder"):
         return Closed(holder=event.holder)
 
 
-async def register(log: PersonalLog, customer: str, email: str) -> None:
-    """Write an event, as an aggregate would."""
-    data = Registered.__rayfold__.encode(Registered(customer_id=customer, email=email))
-    record = NewRecord("Registered", data, {}, str(uuid4()))
-    await log.append([StreamAppend(f"customer-{customer}", ANY, [record])])
+async def register(log: PersonalLog, *customers: tuple[str, str]) -> None:
+    """Write events together, as aggregates would: of each a name and an address."""
+    appends = []
+    for customer, email in customers:
+        data = Registered.__rayfold__.encode(Registered(customer_id=customer, email=email))
+        record = NewRecord("Registered", data, {}, str(uuid4()))
+        appends.append(StreamAppend(f"customer-{customer}", ANY, [record]))
+    await log.append(appends)
 
 
 class Slow(Recording):
@@ -74,8 +78,9 @@ class Slow(Recording):
         await super().deliver(outgoing)
 
 
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["left", "deleted before"])
 async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
     """Nothing has failed: it waits for one of the connections."""
     monkeypatch.setattr(deliveries, "PROMPT", 0.0)
@@ -88,14 +93,44 @@ async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
     running = asyncio.create_task(publisher.run())
     try:
         await until(lambda: publisher.ready)
-        await register(log, "bob", "bob@example.org")
+        await register(log, ("bob", "bob@example.org"))
         await until(lambda: receiver.attempts["all"] == 1)
-        await register(log, "ada", "ada@example.org")
+        await register(log, ("ada", "ada@example.org"))
         await until(lambda: publisher.status()["waiting"] == 2)
+        if is_deleted:
+            await log.delete_stream("customer-ada")
         keys.forget("ada")
         receiver.may.set()
-        await until(lambda: len(receiver.taken) == 2)
+        await until(lambda: publisher.status()["waiting"] == 0)
         assert receiver.texts("bob") == ["bob@example.org"]
+        assert receiver.texts("ada") == ([] if is_deleted else [FORGOTTEN])
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is decrypted together, and taken one by one, as the receiver has taken what was before."""
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    for module in (deliveries, outgoing_module, publisher_module):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(publisher_module, "MOST_WAITING", 1)
+    registry = Registry([people, sys.modules[__name__]])
+    keys, receiver = MemoryKeys(), Slow()
+    log = PersonalLog(MemoryLog(), keys)
+    publisher = Publisher(registry, Newcomers.__rayfold__, log, receiver, source="/test")
+    running = asyncio.create_task(publisher.run())
+    try:
+        await until(lambda: publisher.ready)
+        await register(log, ("bob", "bob@example.org"), ("ada", "ada@example.org"))
+        await until(lambda: receiver.attempts["all"] == 1)
+        keys.forget("ada")
+        now = 1000.0
+        receiver.may.set()
+        await until(lambda: len(receiver.taken) == 2)
         assert receiver.texts("ada") == [FORGOTTEN]
     finally:
         running.cancel()
@@ -115,7 +150,7 @@ async def test_who_is_forgotten_meanwhile_is_told_of_no_more() -> None:
     try:
         await until(lambda: publisher.ready)
         for email in ("first@example.org", "second@example.org"):
-            await register(log, "ada", email)
+            await register(log, ("ada", email))
         await until(lambda: receiver.attempts["ada"] > 1)
         keys.forget("ada")
         receiver.refuse = lambda told: "no" if "@" in told["data"]["text"] else ""
@@ -183,7 +218,7 @@ async def test_a_store_that_is_away_parks_no_key_whose_receiver_is_there(
     async with late(monkeypatch, store, receiver) as publisher:
         store.away = True
         for number in range(events):
-            await register(store.personal, "ada", f"{number}@example.org")
+            await register(store.personal, ("ada", f"{number}@example.org"))
         await until(lambda: publisher.status()["waiting"] == events and store.asked > 3)
         assert publisher.status()["error"] == "key ada: away"
         store.away = False
@@ -198,7 +233,7 @@ async def test_what_is_parked_goes_on_though_the_store_is_away_meanwhile(
     receiver.refuse = lambda told: "not now"
     at_once = Patience(0.001, 0.01, -1.0, 3600.0)
     async with late(monkeypatch, store, receiver, patience=at_once) as publisher:
-        await register(store.personal, "ada", "ada@example.org")
+        await register(store.personal, ("ada", "ada@example.org"))
         await until(lambda: publisher.parked)
         receiver.refuse = lambda told: ""
         store.away = True
@@ -213,7 +248,7 @@ async def test_one_that_waits_for_the_store_stops_at_once(monkeypatch: pytest.Mo
     for_ever = Patience(3600.0, 3600.0, 3600.0, 3600.0)
     async with late(monkeypatch, store, Recording(), patience=for_ever) as publisher:
         store.away = True
-        await register(store.personal, "ada", "ada@example.org")
+        await register(store.personal, ("ada", "ada@example.org"))
         await until(lambda: publisher.status()["failing"])
 
 
