@@ -32,11 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     At rest it uses 7 % of a core: it is to run for as long as they do, and no longer.
     """
-    ours = [item for item in items if item.path.parent == Path(__file__).parent]
-    if ours:
-        sharing = {item.path for item in ours if _shares_the_stack(item)}
-        begin = items.index(ours[0])
-        items[begin : begin + len(ours)] = sorted(ours, key=lambda item: item.path in sharing)
+    places = [at for at, each in enumerate(items) if each.path.parent == Path(__file__).parent]
+    ours = [items[at] for at in places]
+    sharing = {item.path for item in ours if _shares_the_stack(item)}
+    ours.sort(key=lambda item: item.path in sharing)
+    for at, item in zip(places, ours, strict=True):
+        items[at] = item
 
 
 def _shares_the_stack(item: pytest.Item) -> bool:
