@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 from eventstore.errors import StoreUnavailable
 from projections.errors import named
@@ -48,6 +49,8 @@ class Deliveries:
         self._receiver = receiver
         self._patience = patience
         self._delivering = asyncio.Semaphore(connections)
+        self._personal = asyncio.Semaphore(connections)
+        """Keys that do not answer hold what has personal data up, and no connections."""
         self._as_of_now = as_of_now
         self._tracing = tracing()
 
@@ -60,25 +63,28 @@ class Deliveries:
             NotDelivered: it has not.
             StoreUnavailable: it has waited, and nobody knows what it is by now.
         """
-        async with self._delivering:  # perhaps for long, as others wait for their answers
-            try:
-                late = late or time.monotonic() - outgoing.read > PROMPT
-                if late and outgoing.personal:
-                    found = await self._as_of_now(outgoing)
+        try:
+            async with self._personal if outgoing.personal else nullcontext():
+                found = await self._not_stale(outgoing, late)
+                async with self._delivering:  # perhaps for long, as others wait for their answers
+                    found = found and await self._not_stale(found)
                     if found is None:
                         return
-                    outgoing = found
-                if self._tracing is not None and is_sampled(outgoing.traceparent):
-                    await self._deliver_traced(self._tracing, outgoing)
-                else:
-                    await self._receiver.deliver(outgoing)
-            except (NotDelivered, StoreUnavailable):
-                raise
-            except Exception as error:  # a mistake of ours, or of a client's: of this key alone
-                about = {"publication": self._publication, "key": outgoing.key}
-                log.exception("a delivery broke", extra=about)
-                raise NotDelivered(named(error)) from error
+                    if self._tracing is not None and is_sampled(found.traceparent):
+                        await self._deliver_traced(self._tracing, found)
+                    else:
+                        await self._receiver.deliver(found)
+        except (NotDelivered, StoreUnavailable):
+            raise
+        except Exception as error:  # a mistake of ours, or of a client's: of this key alone
+            about = {"publication": self._publication, "key": outgoing.key}
+            log.exception("a delivery broke", extra=about)
+            raise NotDelivered(named(error)) from error
         self.taken += 1
+
+    async def _not_stale(self, outgoing: Outgoing, late: bool = False) -> Outgoing | None:
+        late = late or time.monotonic() - outgoing.read > PROMPT
+        return await self._as_of_now(outgoing) if late and outgoing.personal else outgoing
 
     async def _deliver_traced(self, traces: Tracing, outgoing: Outgoing) -> None:
         about = {

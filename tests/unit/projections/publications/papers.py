@@ -134,6 +134,19 @@ class Recording:
         return [told["data"].get("text", "") for told in self.taken if told["subject"] == key]
 
 
+class Slow(Recording):
+    """A receiver that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def deliver(self, outgoing: Outgoing) -> None:
+        self.attempts["all"] += 1
+        await self.may.wait()
+        await super().deliver(outgoing)
+
+
 async def sign(log: MemoryLog, paper: str, *texts: str) -> None:
     """Write events, as an aggregate would."""
     records = [

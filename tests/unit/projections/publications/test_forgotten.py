@@ -23,13 +23,12 @@ from projections.publications import deliveries
 from projections.publications import outgoing as outgoing_module
 from projections.publications import publisher as publisher_module
 from projections.publications.lanes import MOST_IN_LANE
-from projections.publications.outgoing import Outgoing
 from projections.publications.publisher import Publisher
 from projections.publications.settings import Patience
 from rayfold import FORGOTTEN, IntegrationEvent, Personal, Publication, Registry, on
 from tests.personal import people
 from tests.personal.people import AccountClosed, Registered
-from tests.unit.projections.publications.papers import Recording, until
+from tests.unit.projections.publications.papers import Recording, Slow, until
 
 
 class Newcomer(IntegrationEvent, name="newcomer", subject="name"):
@@ -63,19 +62,6 @@ async def register(log: PersonalLog, *customers: tuple[str, str]) -> None:
         record = NewRecord("Registered", data, {}, str(uuid4()))
         appends.append(StreamAppend(f"customer-{customer}", ANY, [record]))
     await log.append(appends)
-
-
-class Slow(Recording):
-    """A receiver that takes its time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may = asyncio.Event()
-
-    async def deliver(self, outgoing: Outgoing) -> None:
-        self.attempts["all"] += 1
-        await self.may.wait()
-        await super().deliver(outgoing)
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["left", "deleted before"])
