@@ -103,18 +103,22 @@ class Deliveries:
         span.end()
 
     async def in_order(self, each: list[Outgoing]) -> tuple[int, str]:
-        """Deliver some of one key; return how many were taken, and why not the next."""
+        """Deliver some of one key; return how many were taken, and why not the next.
+
+        Raises:
+            StoreUnavailable: nobody knows what one of them is by now.
+        """
         for index, outgoing in enumerate(each):
-            pause, refused = self._patience.first_pause, 0
+            pause, tries = self._patience.first_pause, 0
             while True:
                 try:
-                    await self.deliver(outgoing, late=refused > 0)
+                    await self.deliver(outgoing, late=tries > 0)
                     break
-                except StoreUnavailable:
-                    await asyncio.sleep(self._patience.first_pause)
-                except NotDelivered as error:
-                    refused += 1
-                    if refused == REPLAY_TRIES:
+                except (NotDelivered, StoreUnavailable) as error:
+                    tries += 1
+                    if tries == REPLAY_TRIES:
+                        if isinstance(error, StoreUnavailable):
+                            raise  # whoever asked waits for an answer, and others for their turn
                         return index, error.reason
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause *= 2

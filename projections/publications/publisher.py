@@ -33,7 +33,7 @@ from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import ended, together
 from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -292,7 +292,7 @@ class Publisher:
 
         Raises:
             NoSuchPublication: nothing is parked under that key.
-            StoreUnavailable: the log cannot be read.
+            StoreUnavailable: the log cannot be read, or the keys of personal data.
         """
         async with self._replaying:
             names = [
@@ -311,7 +311,7 @@ class Publisher:
         Checkpoint and parked keys stay as they are.
 
         Raises:
-            StoreUnavailable: the log cannot be read.
+            StoreUnavailable: the log cannot be read, or the keys of personal data.
         """
         async with self._replaying:
             return await send_again(
@@ -333,7 +333,7 @@ class Publisher:
         async with aclosing(batches):
             async for batch in batches:
                 found = await parked_in(self._derivation, batch.records, left)
-                results = await asyncio.gather(
+                results = await together(
                     *(again(self._deliveries, each, left[name]) for name, each in found.items())
                 )
                 broken = dict(zip(found, results, strict=True))

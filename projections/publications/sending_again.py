@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing, suppress
 
 from eventstore.port import Log
@@ -11,6 +10,7 @@ from projections.publications.deliveries import Deliveries
 from projections.publications.errors import Unpublishable
 from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.records import Parked, lane_of
+from rayfold.runtime.together import together
 from rayfold.runtime.turns import Turn
 
 Found = list[tuple[RawRecord, list[Outgoing] | Unpublishable]]
@@ -28,7 +28,7 @@ async def send_again(
     """Deliver what lies between two positions; return how many were taken, and how many keys not.
 
     Raises:
-        StoreUnavailable: the log cannot be read.
+        StoreUnavailable: the log cannot be read, or the keys of personal data.
     """
     published, failed = 0, set[str]()
     until = min(until, await log.end_position(derivation.prefixes))
@@ -47,7 +47,7 @@ async def send_again(
                     for each in derivation.outgoing(raw):
                         if key in (None, each.key) and each.key not in failed:
                             lanes.setdefault(each.key, []).append(each)
-            counts = await asyncio.gather(*(deliveries.in_order(e) for e in lanes.values()))
+            counts = await together(*(deliveries.in_order(e) for e in lanes.values()))
             for name, (taken, error) in zip(lanes, counts, strict=True):
                 published += taken
                 if error:
@@ -85,7 +85,11 @@ async def parked_in(
 
 
 async def again(deliveries: Deliveries, found: Found, parked: Parked) -> Parked | None:
-    """Deliver these; return where the lane is parked now, or None."""
+    """Deliver these; return where the lane is parked now, or None.
+
+    Raises:
+        StoreUnavailable: see `Deliveries.in_order`.
+    """
     for raw, told in found:
         if isinstance(told, Unpublishable):
             error = str(told)

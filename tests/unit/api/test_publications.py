@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from eventstore.errors import StoreUnavailable
 from projections.errors import NoSuchPublication
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
@@ -24,6 +25,8 @@ class Publications:
     async def replay(
         self, name: str, *, key: str | None, after: int | None, until: int | None
     ) -> dict[str, int]:
+        if name == "away":
+            raise StoreUnavailable("the keys do not answer")
         if name != "news":
             raise NoSuchPublication(f"no publication is named {name!r}")
         self.asked.append((key, after, until))
@@ -75,6 +78,11 @@ async def test_what_does_not_fit_is_refused(told: Gateway, body: dict[str, Any])
 
 async def test_one_of_another_name_is_not_found(told: Gateway) -> None:
     problem(await told.http.post(PATH, json={"publication": "nobody"}), 404, "not-found")
+
+
+async def test_a_store_that_is_away_is_said_to_be(told: Gateway) -> None:
+    answer = await told.http.post(PATH, json={"publication": "away"})
+    assert "the keys do not answer" in problem(answer, 503, "part-down")["detail"]
 
 
 async def test_a_gateway_that_reaches_none_says_so(gateway: Gateway) -> None:

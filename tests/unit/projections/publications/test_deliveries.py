@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
+from eventstore.errors import StoreUnavailable
 from projections.publications import deliveries as deliveries_module
 from projections.publications.deliveries import Deliveries
 from projections.publications.outgoing import Outgoing
 from projections.publications.settings import Patience
-from tests.unit.projections.publications.papers import Slow, until
+from tests.unit.projections.publications.papers import Recording, Slow, until
 
 PATIENCE = Patience(0.001, 0.01, 60.0, 3600.0)
 
@@ -66,3 +68,24 @@ async def test_what_waits_for_a_connection_once_it_was_read_again_is_read_once_m
     assert receiver.texts("ada") == ["read 2"]
     await deliveries.deliver(outgoing("ada", personal=True))
     assert receiver.texts("ada") == ["read 2", "read 3"]  # where a connection is free, once
+
+
+@pytest.mark.parametrize("failures", [deliveries_module.REPLAY_TRIES - 1, math.inf])
+async def test_what_is_sent_again_waits_for_a_store_that_is_away_for_a_moment_only(
+    failures: float,
+) -> None:
+    asked, receiver = 0, Recording()
+
+    async def as_of_now(each: Outgoing) -> Outgoing:
+        nonlocal asked
+        asked += 1
+        if asked <= failures:
+            raise StoreUnavailable("away")
+        return each._replace(read=math.inf)
+
+    deliveries = Deliveries("news", receiver, PATIENCE, 1, as_of_now)
+    given_up = pytest.raises(StoreUnavailable) if failures == math.inf else nullcontext()
+    async with asyncio.timeout(10.0):
+        with given_up:
+            assert await deliveries.in_order([outgoing("ada", personal=True)]) == (1, "")
+    assert asked == deliveries_module.REPLAY_TRIES

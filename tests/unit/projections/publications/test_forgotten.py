@@ -23,6 +23,7 @@ from projections.publications import deliveries
 from projections.publications import outgoing as outgoing_module
 from projections.publications import publisher as publisher_module
 from projections.publications.lanes import MOST_IN_LANE
+from projections.publications.outgoing import Outgoing
 from projections.publications.publisher import Publisher
 from projections.publications.settings import Patience
 from rayfold import FORGOTTEN, IntegrationEvent, Personal, Publication, Registry, on
@@ -212,21 +213,48 @@ async def test_a_store_that_is_away_parks_no_key_whose_receiver_is_there(
         assert not publisher.parked
 
 
-async def test_what_is_parked_goes_on_though_the_store_is_away_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
+class Hanging(Recording):
+    """A receiver that gives no answer for one key."""
+
+    def __init__(self, hangs: str) -> None:
+        super().__init__()
+        self.under_way: list[str] = []
+        self._hangs = hangs
+
+    async def deliver(self, outgoing: Outgoing) -> None:
+        self.under_way.append(outgoing.key)
+        try:
+            if outgoing.key == self._hangs:
+                await asyncio.Event().wait()
+            await super().deliver(outgoing)
+        finally:
+            self.under_way.remove(outgoing.key)
+
+
+@pytest.mark.parametrize("of_a_range", [False, True], ids=["parked", "range"])
+async def test_what_is_sent_again_says_so_where_the_store_stays_away(
+    monkeypatch: pytest.MonkeyPatch, of_a_range: bool
 ) -> None:
-    store, receiver = Away(), Recording()
+    store, receiver = Away(), Hanging("")
     receiver.refuse = lambda told: "not now"
     at_once = Patience(0.001, 0.01, -1.0, 3600.0)
     async with late(monkeypatch, store, receiver, patience=at_once) as publisher:
-        await register(store.personal, ("ada", "ada@example.org"))
-        await until(lambda: publisher.parked)
+        for customer in ("ada", "bob"):
+            await register(store.personal, (customer, f"{customer}@example.org"))
+        await until(lambda: len(publisher.parked) == 2)
+        receiver._hangs = "bob"
+
+        def goes_away(told: dict[str, Any]) -> str:
+            store.away = "bob" in receiver.under_way
+            return "not now"
+
+        receiver.refuse = goes_away
+        with pytest.raises(StoreUnavailable):
+            await (publisher.replay(0, 2**62) if of_a_range else publisher.retry())
+        assert not receiver.under_way
+        receiver._hangs, store.away = "", False
         receiver.refuse = lambda told: ""
-        store.away = True
-        retrying = asyncio.create_task(publisher.retry())
-        await until(lambda: store.asked > deliveries.REPLAY_TRIES + 2)
-        store.away = False
-        assert await retrying == {"released": 1, "parked": 0}
+        assert await publisher.retry() == {"released": 2, "parked": 0}
 
 
 async def test_one_that_waits_for_the_store_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
