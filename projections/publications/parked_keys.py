@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from projections.publications.records import Parked, lane_of
@@ -16,6 +15,9 @@ Place = tuple[int, str, str]
 """Position, key and stream: where a key stands in the list."""
 
 BEFORE_ALL: Place = (-1, "", "")
+
+FEW = 100
+"""Places that are taken out one by one; with more, what is left is put together anew sooner."""
 
 
 class ParkedKeys(dict[str, Parked]):
@@ -41,12 +43,20 @@ class ParkedKeys(dict[str, Parked]):
     def release(self, lanes: Iterable[str]) -> None:
         """Let lanes go, perhaps all."""
         gone = {_place(self.pop(lane)) for lane in lanes}
-        self._places = [each for each in self._places if each not in gone]
+        if len(gone) > FEW:
+            self._places = [each for each in self._places if each not in gone]
+            return
+        for place in gone:
+            del self._places[bisect_left(self._places, place)]
+
+    def lanes(self, key: str) -> list[str]:
+        """Return what is parked under a key, or a stream's name."""
+        return [lane for lane in (lane_of(key, ""), lane_of("", key)) if lane in self]
 
     def page(self, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
         """Return what stands behind a place, at most so many if there is a `limit`."""
         behind = bisect_right(self._places, tuple(after))
-        page = islice(self._places, behind, behind + limit if limit else None)
+        page = self._places[behind : behind + limit if limit else None]
         return [_plain(self[lane_of(key, stream)]) for _, key, stream in page]
 
     def under(self, lanes: Iterable[str]) -> list[dict[str, Any]]:

@@ -295,9 +295,7 @@ class Publisher:
             StoreUnavailable: the log cannot be read, or the keys of personal data.
         """
         async with self._replaying:
-            names = [
-                name for name, each in self.parked.items() if key in (None, each.key or each.stream)
-            ]
+            names = [*self.parked] if key is None else self.parked.lanes(key)
             if key is not None and not names:
                 raise NoSuchPublication(
                     f"nothing of {self.definition.name!r} is parked under {key!r}"
