@@ -219,7 +219,7 @@ class Publisher:
                 del self._lanes[name]
                 await self._note(parked, [each.pending for each in lane.queue])
                 return
-            lane.queue.popleft()
+            lane.taken()
             self._window.finished(waiting.pending)
         del self._lanes[name]
 
@@ -233,11 +233,12 @@ class Publisher:
                     await self._deliveries.deliver(waiting.outgoing, late=lane.late)
                 except StoreUnavailable as error:
                     # The receiver was not asked: that is no reason to park, however long it takes.
+                    lane.unasked = True
                     self._failing[name] = str(error)
                     await asyncio.sleep(patience.first_pause)
                     began += time.monotonic() - tried
                 except NotDelivered as error:
-                    lane.late = True
+                    lane.refused()
                     self._failing[name] = error.reason
                     late = time.monotonic() - began > patience.park_after
                     if late or lane.full.is_set():

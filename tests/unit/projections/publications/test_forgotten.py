@@ -196,7 +196,9 @@ async def late(
         await until(running.done)
 
 
-@pytest.mark.parametrize(("events", "refusals"), [(MOST_IN_LANE + 2, 0), (1, 1)])
+@pytest.mark.parametrize(
+    ("events", "refusals"), [(MOST_IN_LANE + 2, 0), (MOST_IN_LANE + 2, 1), (1, 1)]
+)
 async def test_a_store_that_is_away_parks_no_key_whose_receiver_is_there(
     monkeypatch: pytest.MonkeyPatch, events: int, refusals: int
 ) -> None:

@@ -30,6 +30,7 @@ from tests.unit.projections.publications.papers import (
     REGISTRY,
     AllNews,
     Recording,
+    Slow,
     Watch,
     publishing,
     sign,
@@ -233,6 +234,22 @@ async def test_a_key_with_very_much_behind_it_is_parked_sooner() -> None:
         await until(lambda: publisher.parked)
         await sign(log, "cold", "1")
         await until(lambda: receiver.texts("cold"))
+
+
+async def test_a_key_that_had_very_much_behind_it_is_tried_again_as_any_other() -> None:
+    log, receiver = MemoryLog(), Slow()
+    texts = [*map(str, range(MOST_IN_LANE + 2))]
+    async with publishing(
+        log, receiver, patience=Patience(0.001, 0.01, 3600.0, 3600.0)
+    ) as publisher:
+        await sign(log, "hot", *texts)
+        await until(lambda: publisher.status()["waiting"] == len(texts))
+        receiver.refuse = lambda told: (
+            "not now" if told["data"]["text"] == "9" and receiver.attempts["hot"] == 10 else ""
+        )
+        receiver.may.set()
+        await until(lambda: publisher.parked or len(receiver.taken) == len(texts))
+    assert receiver.texts("hot") == texts
 
 
 async def test_a_handler_that_breaks_parks_what_comes_of_that_stream() -> None:
