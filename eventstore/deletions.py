@@ -29,8 +29,14 @@ class _Record(Protocol):
     def data(self) -> bytes: ...
 
 
+CUT = "rayfold-cut"
+"""The setting of a stream that a copy begins as its source was cut: its first revision. By `$tb`
+alone it would have been deleted, and begun again there; once it is, that is another one."""
+
+
 class _Settings(msgspec.Struct):
     truncate_before: int | None = msgspec.field(default=None, name="$tb")
+    cut: int | None = msgspec.field(default=None, name=CUT)
 
 
 _settings = msgspec.json.Decoder(_Settings)
@@ -64,7 +70,8 @@ async def is_cut(log: Log, stream: str, first: int) -> bool:
     """Whether a stream of which `first` is the first revision that is left had others before it.
 
     Then what is left folds to something else. One that was deleted, and has begun again, goes on
-    from the revision where it ended: before that nothing counts.
+    from the revision where it ended: before that nothing counts. Settings that an operator wrote
+    with just that `$tb` are the same to a reader.
 
     Raises:
         StoreUnavailable: no answer.
@@ -72,8 +79,8 @@ async def is_cut(log: Log, stream: str, first: int) -> bool:
     if first == 0:
         return False
     try:
-        settings = await last_record(log, f"{_METADATA}{stream}")
-        begun = None if settings is None else _settings.decode(settings.data).truncate_before
+        last = await last_record(log, f"{_METADATA}{stream}")
+        settings = _Settings() if last is None else _settings.decode(last.data)
     except (StreamTombstoned, *UNREADABLE):
         return True
-    return begun != first
+    return settings.truncate_before != first or settings.cut == first

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncpg
+from pydantic import ValidationError
+
 from rayfold import RayfoldError
+from rayfold.runtime.postgres import why
 
 
 def named(error: BaseException) -> str:
-    """Return the error for operators."""
-    return f"{type(error).__name__}: {error}"
+    """Return the error for operators: of Postgres and of a model, without values."""
+    said = str(error)
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        said = why(error)
+    elif isinstance(error, ValidationError):
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+        places = [".".join(map(str, (error.title, *each["loc"]))) for each in wrong]
+        said = "; ".join(
+            f"{place}: {each['msg']}" for place, each in zip(places, wrong, strict=True)
+        )
+    return f"{type(error).__name__}: {said}"
 
 
 class ProjectionError(RayfoldError):

@@ -17,7 +17,6 @@ from projections.errors import named
 from rayfold import OnPoison, UnknownEventType, UnreadableEvent
 from rayfold.keys import printable
 from rayfold.place_of_error import place_of, shortened
-from rayfold.runtime.postgres import why
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +87,7 @@ def park(
     reason = named(error)
     if isinstance(error, UnknownEventType | UnreadableEvent):
         reason = str(error)
-    elif isinstance(error, asyncpg.PostgresError):
-        # In a line: what follows is its detail, which has the row's values, or a key's.
-        reason = f"{type(error).__name__}: {why(error)}"
-    elif not (by_store or isinstance(error, asyncpg.InterfaceError)):
+    elif not (by_store or isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)):
         reason += place_of(error)
     parked = Parked(view, key, at.stream, at.revision, at.position, reason, by_store)
     log.error("poison", extra={"policy": str(policy), **parked._asdict()})

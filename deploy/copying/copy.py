@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from deploy.copying.beginnings import REMOVED, Beginnings, beginnings_of, removed
 from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
-from eventstore.deletions import deleted_stream
+from eventstore.deletions import deleted_stream, is_cut
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import COPY, begin_copy, end_copy, is_unfinished_copy
 from eventstore.identity import STREAM as IDENTITY
@@ -354,7 +354,8 @@ class Copy:
         for stream, first in self._beginnings.first.items():
             there = await first_record(self._target, stream)
             if there is not None and there.revision < first:
-                await self._target.truncate(stream, first)
+                cut = await is_cut(self._source, stream, first)
+                await self._target.truncate(stream, first, cut=cut)
         for stream in self._beginnings.tombstoned:
             await self._target.delete_stream(stream, tombstone=True)
         self._copied.tombstoned = len(self._beginnings.tombstoned)

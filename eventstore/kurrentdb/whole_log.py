@@ -17,6 +17,7 @@ from kurrentdbclient import NewEvent
 from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import streams_pb2
 
+from eventstore.deletions import CUT
 from eventstore.kurrentdb.connection import refused
 from eventstore.kurrentdb.log import APPEND_TIMEOUT, EventLog
 from eventstore.kurrentdb.threaded_reader import WINDOW
@@ -198,15 +199,19 @@ class WholeLog(EventLog):
             return answer._replace(streams=(stream,))
         return answer if isinstance(answer, InvalidAppend) else None
 
-    async def truncate(self, stream: str, first: int) -> None:
+    async def truncate(self, stream: str, first: int, *, cut: bool = False) -> None:
         """Let a stream begin with a revision: what is before it is not read any more.
+
+        `cut`: `is_cut` is to say so; else it is as one that was deleted, and begins again.
 
         Raises:
             StoreUnavailable: no answer; it may not know.
         """
         await self._asked(
             lambda client: client.set_stream_metadata(
-                stream, metadata={"$tb": first}, timeout=APPEND_TIMEOUT
+                stream,
+                metadata={"$tb": first} | ({CUT: first} if cut else {}),
+                timeout=APPEND_TIMEOUT,
             )
         )
 

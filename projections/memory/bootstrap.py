@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from projections.errors import PostgresUnavailable
+from projections.errors import PostgresUnavailable, named
 from projections.memory.last_event import LastEvent
 from projections.memory.table import Copied, Table
 from projections.partitions import AlreadyProjected
@@ -59,7 +59,7 @@ async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
             if "postgres" in view.stores and (filled := await _fill(database, view)):
                 found.append(filled)
     except (PostgresUnavailable, ValueError) as error:  # a row that the view does not accept
-        why = {"error": str(error)}
+        why = {"error": named(error)}
         log.warning("the log is folded instead of reading Postgres", extra=why)
     finally:
         database.close()

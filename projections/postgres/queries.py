@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from projections.errors import PostgresUnavailable
+from projections.errors import PostgresUnavailable, QueryFailed, named
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database, unreadable
@@ -115,6 +115,13 @@ class PostgresRows:
         return Snapshot(found, pages)
 
     async def _find(self, database: Database, query: RowQuery) -> Found:
+        try:
+            return await self._once(database, query)
+        except QueryFailed:
+            # Rows of the table before, if ours took over before it was asked whose they are.
+            return await self._once(database, query)
+
+    async def _once(self, database: Database, query: RowQuery) -> Found:
         if query.key is not None:
             found = await self._one(database, query)
             return Found(found, found.position)
@@ -181,15 +188,17 @@ async def _decoded(
     """Return rows of the live table.
 
     Raises:
-        PostgresUnavailable: another release has built it. What does not decode of a table of this
-            one is the domain's mistake, and no release that follows makes it good.
+        PostgresUnavailable: another release has built it.
+        QueryFailed: this one has: what does not decode of it is the domain's mistake, and no
+            release that follows makes it good.
     """
     try:
         return [rows.codec.decode(record) for record in records]
     except (ValueError, TypeError, AttributeError) as error:
         built_by = await database.fetch(_BUILT_BY, rows.view.name)
         if [each["fingerprint"] for each in built_by] == [fingerprint_of(rows.view)]:
-            raise
+            # What it says is logged, and has the values of the row.
+            raise QueryFailed(f"a row of {rows.view.name!r} is none: {named(error)}") from None
         raise unreadable(f"{type(error).__name__} in {rows.view.name!r}") from error
 
 

@@ -19,6 +19,7 @@ from projections.sql.schema import live
 from projections.supervision.placements import Placements
 from rayfold import Registry, SqlQuery, Statement
 from rayfold.columns import plain
+from rayfold.runtime.postgres import why
 
 _WHERE = (
     "SELECT n.oid::bigint AS schema, c.position FROM pg_namespace n, rayfold_checkpoint c"
@@ -117,7 +118,8 @@ def _body(query: SqlQuery, records: list[Any]) -> bytes:
             for each in records[: query.limit]
         ]
     except ValueError as error:
-        raise QueryFailed(f"{_name(query)!r} gives rows that do not fit: {error}") from error
+        told = f"{_name(query)!r} gives rows that do not fit: {named(error)}"
+        raise QueryFailed(told) from None  # whose text has their values, and would be logged
     items = b",".join(row.__pydantic_serializer__.to_json(row) for row in rows)
     more = b"true" if len(records) > query.limit else b"false"
     return b'{"items":[%b],"more":%b}' % (items, more)
@@ -133,7 +135,7 @@ def _fields(record: Any) -> dict[str, Any]:
 def _told(query: SqlQuery, error: Exception) -> BadQuery | QueryFailed:
     state = str(getattr(error, "sqlstate", None) or "22000")
     if state.startswith("22"):
-        return BadQuery(f"{_name(query)!r} cannot be asked so: {error}")
+        return BadQuery(f"{_name(query)!r} cannot be asked so: {why(error)}")
     return QueryFailed(f"the statement of {_name(query)!r} failed: {named(error)}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,12 @@ each time.
 
 _MARK = "rayfold.session"
 """A setting that a server takes from whoever connects, and a pooler refuses or forgets."""
+
+_WORDS = re.compile(r"[\w ,/()$#-]*")
+"""What a message begins with, up to a value: in each language values are in quotes, or end it."""
+
+_OUT_OF_RANGE = re.compile(r'value ".*" (is out of range for type [\w ]+)', re.DOTALL)
+"""One that goes on behind its value, with the type."""
 
 _pooled: set[str] = set()
 
@@ -205,11 +212,38 @@ class LastingConnection:
 
 
 def why(error: BaseException) -> str:
-    """Return what keeps Postgres from answering in a line; a timeout says nothing of itself."""
-    said = str(error).partition("\n")[0]
+    """Return what keeps Postgres from answering, or what it refuses, in a line without values.
+
+    What follows the line is its detail, which has the row's values, or a key's. A timeout says
+    nothing of itself.
+    """
+    if _is_about_values(error):
+        found = _OUT_OF_RANGE.fullmatch(str(getattr(error, "message", None) or error))
+        said = f"value {found[1]}" if found else _words(error)
+        cause = error.__cause__  # as `value out of int64 range`
+        if isinstance(cause, TypeError):
+            said += f" ({cause})"
+        elif cause is not None and str(cause) != str(error):
+            said += f" ({_words(cause) or type(cause).__name__})"
+    else:
+        said = str(error).partition("\n")[0]
     if said:
         return said
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _is_about_values(error: BaseException) -> bool:
+    """Tell an error whose message has the value that is wrong, also one the driver has found."""
+    if isinstance(error, asyncpg.InterfaceError):
+        of_settings = isinstance(error, asyncpg.ClientConfigurationError)
+        encoding = isinstance(error, ValueError) or str(error).startswith("query argument")
+        return encoding and not of_settings
+    return str(getattr(error, "sqlstate", "")).startswith("22")
+
+
+def _words(error: BaseException) -> str:
+    found = _WORDS.match(str(error).partition("\n")[0])
+    return found[0].strip() if found else ""
 
 
 def is_pooled(dsn: str) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import asyncpg
 from msgspec.json import decode
-from pydantic import ValidationError
 
 from actors.host.state.port import (
     Change,
@@ -19,7 +18,7 @@ from actors.host.state.port import (
     StatesRefused,
     StatesUnavailable,
 )
-from actors.host.state.rows import Unstorable, grouped, state_of
+from actors.host.state.rows import Unstorable, grouped, state_of, told
 from actors.host.state.statements import Statements
 from actors.host.state.tables import SCHEMA, LayoutDiffers, moved, name_of, prepare
 from eventstore.records import NewRecord
@@ -142,7 +141,7 @@ class PostgresStates:
                 try:
                     state = state_of(statements.layout, list(root)[4:], rows)
                 except ValueError as error:  # also: no member of an enumeration any more
-                    misfit = _told(error)
+                    misfit = told(error)
             answers.append(
                 Kept(
                     state,
@@ -304,13 +303,6 @@ async def _clear(connection: Any, statements: Statements, change: Change) -> Non
         await connection.execute(_of(table), change.aggregate_id)
     for own in ("_command", *(["_outbox"] if change.empties_outbox else [])):
         await connection.execute(f"DELETE FROM {SCHEMA}.{own} WHERE stream = $1", change.stream)
-
-
-def _told(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
 
 
 def _of(table: Table) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from rayfold.state_layout import Items, Layout, Nested, Part, Place
 
 Key = tuple[int, ...]
@@ -201,6 +203,14 @@ def check(layout: Layout, state: Any) -> None:
     try:
         back = layout.model.__pydantic_validator__.validate_python(given)
     except ValueError as error:
-        raise Unstorable(f"the state does not fit its model: {error}") from error
+        raise Unstorable(f"the state does not fit its model: {told(error)}") from error
     if back != state:
         raise Unstorable("the state does not come back from its tables as it is")
+
+
+def told(error: ValueError) -> str:
+    """Return what does not fit a model, and where: not the value."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

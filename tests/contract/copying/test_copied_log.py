@@ -16,6 +16,7 @@ from deploy.copying import copy as copy_module
 from deploy.copying.copy import CopyRefused
 from deploy.copying.own_records import UnknownRecord
 from deploy.errors import StartError
+from eventstore.deletions import is_cut
 from eventstore.errors import StreamTombstoned
 from eventstore.identity import begin_copy, store_id
 from eventstore.kurrentdb.whole_log import WholeLog
@@ -65,26 +66,30 @@ async def test_records_of_other_clients_are_copied_as_they_are(
 async def test_what_was_deleted_stays_so_and_nothing_is_numbered_anew(
     source: WholeLog, target: WholeLog
 ) -> None:
-    for stream in ("gone", "again", "cut", "never", "whole"):
+    for stream in ("gone", "again", "cut", "few", "never", "whole"):
         for number in range(5):
             await written(source, f"order-{stream}", new(secret=stream, number=number))
     for stream in ("gone", "again"):
         await source.delete_stream(f"order-{stream}")
     await source.delete_stream("order-never", tombstone=True)
     await source.truncate("order-cut", 3)
+    await source.keep_latest("order-few", 2)
     for number in range(2):
         await written(source, "order-again", new(number=number))
     told = await copied(source, target)
-    assert (told.records, told.streams, told.tombstoned) == (9, 3, 1)
-    for stream, revisions in {"whole": [*range(5)], "cut": [3, 4], "again": [5, 6]}.items():
+    assert (told.records, told.streams, told.tombstoned) == (11, 4, 1)
+    left = {"whole": [*range(5)], "cut": [3, 4], "few": [3, 4], "again": [5, 6]}
+    for stream, revisions in left.items():
         for log in (source, target):
             found = await stream_of(log, f"order-{stream}")
             assert [raw.revision for raw in found] == revisions
+            # Of what began again all is there that counts; of what was cut it is not.
+            assert await is_cut(log, f"order-{stream}", revisions[0]) is (stream == "few")
     assert await first_record(target, "order-gone") is None
     with pytest.raises(StreamTombstoned):
         await first_record(target, "order-never")
     secrets = [record.data for record in await everything(target) if b"secret" in record.data]
-    assert len(secrets) == 7  # whole, and what is left of the one that was cut
+    assert len(secrets) == 9  # whole, and what is left of those that were cut
     # It counts on where it ended, as it would have.
     for log in (source, target):
         answer = await log.append([StreamAppend("order-gone", None, [new()])])

@@ -11,10 +11,10 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from pydantic import ValidationError, create_model
+from pydantic import create_model
 
 from eventstore.memory import MemoryLog
-from projections.errors import PostgresUnavailable
+from projections.errors import PostgresUnavailable, QueryFailed
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare, table_of
@@ -80,6 +80,26 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
         await reader.store.close()
 
 
+async def switched_meanwhile(
+    reader: PostgresReader, connection: Any, table: str, column: str
+) -> None:
+    """Rows of the table before are read again, where ours took over before it is asked whose."""
+    database = reader.choose(table, 0)
+    fetch, switches = database.fetch, f"UPDATE \"{table}\" SET {column} = 'new'"
+
+    async def fetch_and_switch(statement: str, *parameters: Any) -> Any:
+        found = await fetch(statement, *parameters)
+        await connection.execute(switches)
+        return found
+
+    for key in ("a", None):
+        await connection.execute(f'UPDATE "{table}" SET {column} = NULL')
+        database.fetch = fetch_and_switch  # type: ignore[method-assign]
+        found = await reader.ask(RowQuery("made", key, 0, {}, 10, None), time.monotonic())
+        assert b'"new"' in (found.body or b"")
+        database.fetch = fetch  # type: ignore[method-assign]
+
+
 async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> None:
     """What does not decode is another release's if that has built the table, and only then."""
     connection = await asyncpg.connect(dsn)
@@ -93,7 +113,9 @@ async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> No
             assert "ada@example.org" not in str(found.value)
 
     column, other = f'"{NAMES[0]}"', "not as this release keeps them"
-    await refused(f'UPDATE "{table}" SET {column} = NULL', ValidationError, "valid string")
+    await refused(f'UPDATE "{table}" SET {column} = NULL', QueryFailed, "valid string")
+    await switched_meanwhile(reader, connection, table, column)
+    await refused(f'UPDATE "{table}" SET {column} = NULL', QueryFailed, "valid string")
     await refused("UPDATE rayfold_view SET fingerprint = 'b'", PostgresUnavailable, other)
     text = "ALTER TABLE ALTER COLUMN counted TYPE text USING 'ada@example.org'"
     await refused(text, PostgresUnavailable, other)

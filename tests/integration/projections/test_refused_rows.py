@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import string
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from projections import discarded_events
-from projections.errors import BadCursor
+from projections.errors import BadCursor, named
 from projections.memory.bootstrap import fill
 from projections.memory.replica import Replica
 from projections.pages import Place, encode_cursor
@@ -168,6 +169,7 @@ async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: in
         found = projector.parked()
         assert {(each.key, each.by_store) for each in found} == {(refused.thing, True)}
         assert len(found) == views
+        assert not any(str(refused.number or LONG) in each.error for each in found)
         assert projector.runner.error is None
     for view in ("things", "counts"):
         there = await rows(dsn, view)
@@ -183,6 +185,39 @@ async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: in
     there = await rows(dsn, "things")
     assert there["good-0"]["number"] == 7
     assert (refused.thing in there) is mended
+
+
+PERSON = "ada@example.org"
+GIVEN = r"DataError: .*query argument \$1 \("
+
+
+@pytest.mark.parametrize(
+    ("statement", "value", "says"),
+    [
+        ("SELECT $1::bigint", PERSON, GIVEN + "'str' object cannot be interpreted as an integer"),
+        ("SELECT $1::bigint", 2**70, GIVEN + "value out of int64 range"),
+        ("SELECT $1::uuid", PERSON, GIVEN + "invalid UUID"),
+        ("SELECT $1::bigint[]", [PERSON], GIVEN + "invalid array element at index 0"),
+        ("SELECT $1::text::date", f"a\n{PERSON}", "DatetimeFormatError: .* for type date"),
+        ("SELECT $1::text::int", str(2**40), "RangeError: value is out of range for type integer"),
+        ("SELECT $1::text::json", PERSON, "RepresentationError: .* for type json"),
+        ("SELECT 1 / $1::int", 0, "DivisionByZeroError: division by zero"),
+        ("INSERT INTO kept VALUES ($1)", "nobody", 'CheckViolationError: .*"kept_key_check"'),
+        ("INSERT INTO kept VALUES ($1), ($1)", PERSON, 'UniqueViolationError: .*"kept_pkey"'),
+    ],
+)
+async def test_it_is_told_with_types_and_names_and_without_its_values(
+    dsn: str, statement: str, value: Any, says: str
+) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE TEMP TABLE kept (key text PRIMARY KEY CHECK (key LIKE '%@%'))")
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await connection.execute(statement, value)
+    await connection.close()
+    told = named(refused.value)
+    assert re.search(says, told)
+    assert PERSON not in told
+    assert value == 0 or str(value) not in told
 
 
 @pytest.mark.parametrize("key", [LONG, "b\0d"], ids=["no index holds it", "a NUL"])

@@ -309,6 +309,9 @@ class Count(Message):
     n: int
 
 
+PERSON = "ada@example.org"
+
+
 class HowMany(SqlQuery, name="how-many", projection=Lenient, row=Count):
     """As many as were added; divides by what it is given."""
 
@@ -317,6 +320,10 @@ class HowMany(SqlQuery, name="how-many", projection=Lenient, row=Count):
     def statement(self) -> Statement:
         if self.by == 7:
             return sql("SELECT nonsense")
+        if self.by == 8:
+            return sql("SELECT $1::text AS n", PERSON)
+        if self.by == 9:
+            return sql("SELECT $1::text::bigint AS n", PERSON)
         return sql("SELECT count(*) / $1::int AS n FROM seen WHERE number > 0", self.by)
 
 
@@ -365,8 +372,16 @@ async def test_a_query_waits_for_its_token_and_has_a_limit(postgres: str) -> Non
         assert json.loads(found.body or b"") == {"items": [{"n": 12}, {"n": 11}], "more": True}
         with pytest.raises(BadQuery, match="division by zero"):
             await asked.ask(HowMany(by=0), 0, until())
-        with pytest.raises(BadQuery):
+        with pytest.raises(BadQuery, match=r"argument \$1 .*out of int32 range") as too_large:
             await asked.ask(HowMany(by=2**40), 0, until())
+        assert str(2**40) not in str(too_large.value)
+        # What is told, and what is logged as its cause, has no values of rows.
+        with pytest.raises(QueryFailed, match=r"do not fit: .*Count\.n: Input should be") as other:
+            await asked.ask(HowMany(by=8), 0, until())
+        with pytest.raises(BadQuery, match=r"syntax for type bigint$"):
+            await asked.ask(HowMany(by=9), 0, until())
+        assert PERSON not in str(other.value)
+        assert other.value.__cause__ is None
         with pytest.raises(QueryFailed, match="nonsense"):
             await asked.ask(HowMany(by=7), 0, until())
 
