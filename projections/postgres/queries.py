@@ -198,7 +198,9 @@ async def _decoded(
         built_by = await database.fetch(_BUILT_BY, rows.view.name)
         if [each["fingerprint"] for each in built_by] == [fingerprint_of(rows.view)]:
             # What it says is logged, and has the values of the row.
-            raise QueryFailed(f"a row of {rows.view.name!r} is none: {named(error)}") from None
+            raise QueryFailed(
+                f"a row of {rows.view.name!r} does not decode: {named(error)}"
+            ) from None
         raise unreadable(f"{type(error).__name__} in {rows.view.name!r}") from error
 
 
