@@ -57,7 +57,7 @@ POISON = [
         "nul",
         {"units": 1, "label": "a%00b"},
         {("postgres", "latest", "nul"), ("postgres", "labels", "a\0b")},
-        "0x00",
+        "invalid byte sequence",
     ),
     Poison("long", {"units": 1, "label": "LONG"}, {("postgres", "labels", LONG)}, "index row"),
 ]
