@@ -195,14 +195,14 @@ class CommandDefinition:
         Raises:
             ValidationError: it does not fit.
         """
-        command = self.decode(data)
-        # Written again it has what it computes, and what a model of its allows. To forbid what it
-        # has not would have a union, or an author's validator, read another command.
+        if self.personal:
+            data = plain(data)
+        command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
+        # Written again it has what it computes. To forbid what it has not would have a union, or an
+        # author's validator, read another command.
         read: bytes = command.__pydantic_serializer__.to_json(command, by_alias=False)
         if read == data:
             return command, ()
-        if self.personal:
-            data = plain(data)
         return command, shortened([*passed_over(from_json(data), from_json(read))])
 
     def without(self, data: bytes, fields: Sequence[Path]) -> bytes | None:

@@ -6,6 +6,7 @@ way of reading showed, another did not. It also makes a dataclass and a UUID of 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -18,19 +19,38 @@ from eventstore.kurrentdb.connection import AsyncClient
 from eventstore.kurrentdb.sync_client import decoded
 from eventstore.records import RawRecord
 
+_CUT = "the connection ended before all was read"
+
 
 class Records(AsyncReadResponse):
-    """The client's iterator, with its errors; of records."""
+    """The client's iterator, with its errors; of records.
+
+    Where another call has the client connect anew, that stops this one, which then ends without an
+    error, also where all has come that there is and some of it was not given yet.
+    """
+
+    _reader: asyncio.Task[Any] | None = None
+    """Who is given the next."""
+    _was_cut = False
+
+    async def stop(self, **how: Any) -> None:
+        """Be stopped: by itself where it has ended, or has met an error; else by another."""
+        self._was_cut = self._was_cut or asyncio.current_task() is not self._reader
+        await super().stop(**how)
 
     async def __anext__(self) -> Any:
+        if self._was_cut:
+            raise StoreUnavailable(_CUT)
+        self._reader = asyncio.current_task()
         try:
             return await super().__anext__()
         except StopAsyncIteration:
-            # Where another call has the client connect anew, it ends this one without an error.
             call = self._unary_stream_call
-            if not call.done() or await call.code() is not grpc.StatusCode.OK:
-                raise StoreUnavailable("the connection ended before all was read") from None
+            if self._was_cut or not call.done() or await call.code() is not grpc.StatusCode.OK:
+                raise StoreUnavailable(_CUT) from None
             raise
+        finally:
+            self._reader = None
 
     def _convert_read_resp(self, read_resp: streams_pb2.ReadResp) -> Any:
         if read_resp.WhichOneof("content") == "event":

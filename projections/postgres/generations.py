@@ -204,8 +204,12 @@ async def _take_place(
         raise ProjectionError(f"the new generation of {live.name!r} is gone")
     await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
     is_there = await _is_there(connection, live)
-    if is_there and live.kind == "TABLE":
-        await _could_lock(connection, live.relation)
+    if live.kind == "TABLE":
+        # Whoever builds it may write to it still, where it locks no checkpoint: what it has in a
+        # transaction now would be noted under the name that it has no more.
+        await connection.execute(f'LOCK TABLE "{built}" IN ACCESS EXCLUSIVE MODE')
+        if is_there:
+            await _could_lock(connection, live.relation)
     for table in _BY_TABLE:
         await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
         await connection.execute(

@@ -45,6 +45,7 @@ class Lane:
         self.queue.popleft()
         if len(self.queue) <= MOST_IN_LANE:
             self.full.clear()
+            self.unasked = False
 
     def refused(self) -> None:
         """Note that the receiver did not take the first event."""

@@ -407,16 +407,19 @@ async def test_an_event_that_was_delivered_is_found_again_until_its_stream_is_de
     assert await look_for(last, log, prefixes) is Found.CUT
 
 
+@pytest.mark.parametrize(("there", "taken"), [(1000, 1), (8, 1), (300, 295)])
 async def test_a_read_that_ends_as_another_call_connects_anew_is_not_taken_for_whole(
-    server: ServerProcess, stream: str
+    server: ServerProcess, stream: str, there: int, taken: int
 ) -> None:
+    """Also where all has come, and waits in the client."""
     log = EventLog(server.uri)
-    await append(log, stream, None, 1000)
+    await append(log, stream, None, there)
     async with aclosing(log.read_stream(stream)) as reading:
-        await anext(reading)
+        for _ in range(taken):
+            await anext(reading)
         client = await log._connected()
         await client.reconnect()
         with pytest.raises(StoreUnavailable):
-            assert [raw.revision async for raw in reading] == [*range(1, 1000)]
-    assert len(await read(log, stream)) == 1000
+            assert [raw.revision async for raw in reading] == [*range(taken, there)]
+    assert len(await read(log, stream)) == there
     await log.close()

@@ -601,6 +601,48 @@ async def test_consumers_of_another_release_leave_its_table_alone_and_know_how_f
     await log.close()
 
 
+async def test_what_its_builder_commits_while_it_is_switched_counts_once(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows came with the switch, and the stream's revision did not."""
+    monkeypatch.setattr(generations, "AGAIN", 0.01)
+    history, name = history_of([ItemPut(basket_id="a", sku="tea", quantity=1)]), schema.live(DEMAND)
+    async with database(postgres, DEMAND) as pool:
+        connection = await asyncpg.connect(postgres)
+        table = await schema.begin_generation(connection, DEMAND)
+        builder = Deduplication(SHOP, MemoryLog(), DEMAND, table)
+        stored, let_go, save = asyncio.Event(), asyncio.Event(), builder._save_applied
+
+        async def later(*given: Any) -> None:
+            stored.set()
+            await let_go.wait()
+            await save(*given)
+
+        async def enough_for_all(position: int) -> int:
+            return 0
+
+        monkeypatch.setattr(builder, "_save_applied", later)
+        applying = asyncio.create_task(builder.apply(pool, history, whole=True))
+        switching = None
+        try:
+            await asyncio.wait_for(stored.wait(), DEADLINE)
+            switching = asyncio.create_task(
+                generations.switch(connection, name, table, enough_for_all)
+            )
+            waits = "SELECT count(*) FROM pg_locks WHERE pid = $1 AND NOT granted"
+            async with asyncio.timeout(DEADLINE):
+                while not await pool.fetchval(waits, connection.get_server_pid()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            let_go.set()
+            await applying
+            if switching is not None:
+                await switching
+        await Deduplication(SHOP, MemoryLog(), DEMAND).apply(pool, history)
+        assert await pool.fetchval("SELECT quantity FROM demand WHERE _key = 'tea'") == 1
+        await connection.close()
+
+
 async def _last(log: EventLog) -> RawRecord:
     return [raw async for raw in log.read_all(SHOP.prefixes)][-1]
 
