@@ -268,7 +268,13 @@ class Publisher:
             told = self._derivation.outgoing(raw) if raw is not None else []
         except Unpublishable as error:
             raise NotDelivered(str(error)) from error
-        return next((each for each in told if each.id == outgoing.id), None)
+        found = next((each for each in told if each.id == outgoing.id), None)
+        if found is None:
+            log.warning(
+                "an event is not published any more",
+                extra={**self._about(), "stream": outgoing.stream, "revision": outgoing.revision},
+            )
+        return found
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""
