@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
@@ -36,7 +38,8 @@ class Outgoing(NamedTuple):
 
     `traceparent` is the trace that it belongs to, if any: beside the body, which is the same each
     time. `stream` and `revision` are the record's, `read` is when it was read, by the monotonic
-    clock; `personal` says whether the record may have personal data.
+    clock; `personal` says whether the record may have personal data. Of what the record leads to
+    it is the one at `ordinal`, which its id is made of, and the one at `nth` of its name and key.
     """
 
     id: str
@@ -50,6 +53,8 @@ class Outgoing(NamedTuple):
     revision: int = -1
     read: float = math.inf
     personal: bool = False
+    ordinal: int = 0
+    nth: int = 0
 
 
 class _Step(msgspec.Struct):
@@ -90,13 +95,40 @@ class Derivation:
         Raises:
             Unpublishable: the domain's code, old or new, does not take it.
         """
-        try:
-            told = self._published(raw) if raw.stream.startswith(PROCESSES) else self._derived(raw)
-            read = time.monotonic() if read is None else read
-            return [self._cloud_event(raw, index, each, read) for index, each in enumerate(told)]
-        except (Exception, SystemExit) as error:  # the author's code, or what it gave
-            place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
-            raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error
+        read = time.monotonic() if read is None else read
+        with _of(raw):
+            return [
+                self._cloud_event(raw, told, ordinal, nth, read)
+                for ordinal, (nth, told) in enumerate(self._numbered(raw))
+            ]
+
+    def by_now(self, raw: RawRecord, before: Outgoing) -> Outgoing | None:
+        """Return what an event is by now that was read of this record `before`; None: nothing.
+
+        It keeps its id, which has its place in it: where somebody is forgotten since, a handler
+        may tell less of them, so that what it still tells is elsewhere.
+
+        Raises:
+            Unpublishable: see `outgoing`.
+        """
+        sought = before.name, before.key, before.nth
+        with _of(raw):
+            for nth, told in self._numbered(raw):
+                if (type(told).__rayfold__.name, self._key(raw, told), nth) == sought:
+                    return self._cloud_event(raw, told, before.ordinal, nth, time.monotonic())
+        return None
+
+    def _numbered(self, raw: RawRecord) -> Iterator[tuple[int, IntegrationEvent]]:
+        """Yield what a record leads to, each with how many of its name and key come before it."""
+        told = self._published if raw.stream.startswith(PROCESSES) else self._derived
+        seen = Counter[tuple[str, str]]()
+        for each in told(raw):
+            kind = type(each).__rayfold__.name, self._key(raw, each)
+            yield seen[kind], each
+            seen[kind] += 1
+
+    def _key(self, raw: RawRecord, told: IntegrationEvent) -> str:
+        return within(self._registry.tenant_of(raw.stream), self._definition.key_of(told))
 
     def _derived(self, raw: RawRecord) -> Sequence[IntegrationEvent]:
         return [
@@ -116,12 +148,11 @@ class Derivation:
         ]
 
     def _cloud_event(
-        self, raw: RawRecord, index: int, told: IntegrationEvent, read: float
+        self, raw: RawRecord, told: IntegrationEvent, ordinal: int, nth: int, read: float
     ) -> Outgoing:
         definition, subject = type(told).__rayfold__, self._definition.key_of(told)
         tenant = self._registry.tenant_of(raw.stream)
-        key = within(tenant, subject)
-        place = f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{index}\n{definition.name}"
+        place = f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{ordinal}\n{definition.name}"
         metadata = Metadata(raw.metadata)
         attributes = {
             "specversion": "1.0",
@@ -150,7 +181,7 @@ class Derivation:
         return Outgoing(
             attributes["id"],
             definition.name,
-            key,
+            within(tenant, subject),
             raw.position,
             message.headers["content-type"],
             bytes(message.body),
@@ -159,4 +190,16 @@ class Derivation:
             raw.revision,
             read,
             is_marked(raw.data),
+            ordinal,
+            nth,
         )
+
+
+@contextmanager
+def _of(raw: RawRecord) -> Iterator[None]:
+    """Say of what breaks here which record it comes of."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # the author's code, or what it gave
+        place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
+        raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error

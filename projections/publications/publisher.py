@@ -265,10 +265,9 @@ class Publisher:
         """
         raw = await record_at(self._log, outgoing.stream, outgoing.revision)
         try:
-            told = self._derivation.outgoing(raw) if raw is not None else []
+            found = self._derivation.by_now(raw, outgoing) if raw is not None else None
         except Unpublishable as error:
             raise NotDelivered(str(error)) from error
-        found = next((each for each in told if each.id == outgoing.id), None)
         if found is None:
             log.warning(
                 "an event is not published any more",

@@ -23,7 +23,7 @@ from projections.publications import deliveries
 from projections.publications import outgoing as outgoing_module
 from projections.publications import publisher as publisher_module
 from projections.publications.lanes import MOST_IN_LANE
-from projections.publications.outgoing import Outgoing
+from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.publisher import Publisher
 from projections.publications.settings import Patience
 from rayfold import FORGOTTEN, IntegrationEvent, Personal, Publication, Registry, on
@@ -44,6 +44,23 @@ class Newcomers(Publication[Newcomer], name="newcomers", key="name"):
         return Newcomer(name=event.customer_id, text=event.email)
 
 
+class Greeting(IntegrationEvent, name="greeting"):
+    name: str
+    text: str = "welcome"
+
+
+class Letters(Publication[Newcomer | Greeting], name="letters", key="name"):
+    """Tells less of who is forgotten: what follows moves up."""
+
+    @staticmethod
+    @on(Registered)
+    def told(event: Registered) -> list[Newcomer | Greeting]:
+        greetings = [Greeting(name=event.customer_id), Greeting(name=event.customer_id, text="bye")]
+        if event.email == FORGOTTEN:
+            return [*greetings]
+        return [Newcomer(name=event.customer_id, text=event.email), *greetings]
+
+
 class Closed(IntegrationEvent, name="closed"):
     holder: str
 
@@ -53,6 +70,9 @@ class Closings(Publication[Closed], name="closings", key="holder"):
     @on(AccountClosed)
     def told(event: AccountClosed) -> Closed:
         return Closed(holder=event.holder)
+
+
+REGISTRY = Registry([people, sys.modules[__name__]])
 
 
 async def register(log: PersonalLog, *customers: tuple[str, str]) -> None:
@@ -71,11 +91,10 @@ async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
 ) -> None:
     """Nothing has failed: it waits for one of the connections."""
     monkeypatch.setattr(deliveries, "PROMPT", 0.0)
-    registry = Registry([people, sys.modules[__name__]])
     keys, receiver = MemoryKeys(), Slow()
     log = PersonalLog(MemoryLog(), keys)
     publisher = Publisher(
-        registry, Newcomers.__rayfold__, log, receiver, source="/test", connections=1
+        REGISTRY, Newcomers.__rayfold__, log, receiver, source="/test", connections=1
     )
     running = asyncio.create_task(publisher.run())
     try:
@@ -96,6 +115,23 @@ async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
         await asyncio.wait([running])
 
 
+async def test_what_is_still_told_of_who_is_forgotten_keeps_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, receiver = Away(), Slow()
+    async with late(monkeypatch, store, receiver, Letters.__rayfold__) as publisher:
+        await register(store.personal, ("ada", "ada@example.org"))
+        await until(lambda: publisher.status()["waiting"] == 3)
+        (raw,) = [each async for each in store.personal.read_stream("customer-ada")]
+        known = Derivation(REGISTRY, Letters.__rayfold__, "/test").outgoing(raw)
+        store.keys.forget("ada")
+        receiver.may.set()
+        await until(lambda: publisher.status()["waiting"] == 0)
+        # The first was on its way already.
+        assert receiver.texts("ada") == ["ada@example.org", "welcome", "bye"]
+        assert [told["id"] for told in receiver.taken] == [each.id for each in known]
+
+
 async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,10 +141,9 @@ async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
     for module in (deliveries, outgoing_module, publisher_module):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(publisher_module, "MOST_WAITING", 1)
-    registry = Registry([people, sys.modules[__name__]])
     keys, receiver = MemoryKeys(), Slow()
     log = PersonalLog(MemoryLog(), keys)
-    publisher = Publisher(registry, Newcomers.__rayfold__, log, receiver, source="/test")
+    publisher = Publisher(REGISTRY, Newcomers.__rayfold__, log, receiver, source="/test")
     running = asyncio.create_task(publisher.run())
     try:
         await until(lambda: publisher.ready)
@@ -125,13 +160,12 @@ async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
 
 
 async def test_who_is_forgotten_meanwhile_is_told_of_no_more() -> None:
-    registry = Registry([people, sys.modules[__name__]])
     keys, receiver = MemoryKeys(), Recording()
     log = PersonalLog(MemoryLog(), keys)
     receiver.refuse = lambda told: "not now"
     patience = Patience(0.001, 0.01, 60.0, 3600.0)
     publisher = Publisher(
-        registry, Newcomers.__rayfold__, log, receiver, source="/test", patience=patience
+        REGISTRY, Newcomers.__rayfold__, log, receiver, source="/test", patience=patience
     )
     running = asyncio.create_task(publisher.run())
     try:
@@ -156,7 +190,8 @@ class Away(MemoryLog):
         self.away = False
         self.asked = 0
         self.now = 0.0
-        self.personal = PersonalLog(self, MemoryKeys())
+        self.keys = MemoryKeys()
+        self.personal = PersonalLog(self, self.keys)
 
     async def read_stream(self, stream: str, **how: Any) -> AsyncGenerator[RawRecord, None]:
         if not stream.startswith("rayfold-"):
@@ -183,9 +218,8 @@ async def late(
     monkeypatch.setattr(deliveries, "PROMPT", -1.0)
     clock = SimpleNamespace(monotonic=lambda: store.now, time=time.time)
     monkeypatch.setattr(publisher_module, "time", clock)
-    registry = Registry([people, sys.modules[__name__]])
     publisher = Publisher(
-        registry, definition, store.personal, receiver, source="/test", patience=patience
+        REGISTRY, definition, store.personal, receiver, source="/test", patience=patience
     )
     running = asyncio.create_task(publisher.run())
     try:
