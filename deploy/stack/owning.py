@@ -136,12 +136,14 @@ async def _check_categories(connection: Connection, uri: str, registry: Registry
 
 
 async def _check_keys(connection: Connection, uri: str) -> None:
-    """Make the tables of keys, or see to it that they are those of the log.
+    """Make the tables of keys, or see to it that they are those of the log, and can be read.
 
     Raises:
         StartError: they are not; or the log does not answer.
     """
+    from eventstore.personal.master_keys import MasterKeys, NoMasterKey
     from eventstore.personal.postgres import destroy, prepare_keys
+    from eventstore.personal.rewrapping import wrap_again
     from eventstore.personal.witness import witness
 
     event_log = EventLog(uri)
@@ -161,6 +163,12 @@ async def _check_keys(connection: Connection, uri: str) -> None:
         )
     if again := await destroy(connection, found.destroyed):
         log.warning("keys of persons who are forgotten were there again", extra={"keys": again})
+    try:
+        wrapped = await wrap_again(connection, MasterKeys())
+    except NoMasterKey as error:
+        raise StartError(str(error)) from error
+    if wrapped:
+        log.info("keys of persons are wrapped with another master key", extra={"keys": wrapped})
 
 
 async def _check_tenancy(uri: str, registry: Registry) -> None:

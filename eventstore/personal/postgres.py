@@ -8,6 +8,7 @@ in time that one of them is no more, without anybody telling the processes of a 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
@@ -19,8 +20,11 @@ from asyncpg import Record
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import SubjectKey, new_key
+from eventstore.personal.master_keys import Damaged, MasterKeys
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, Connection, LastingConnection, why
 from rayfold.runtime.postgres_text import restored, storable
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -97,6 +101,7 @@ class PostgresKeys:
     """See `SubjectKeys` for what each method promises."""
 
     def __init__(self, dsn: str) -> None:
+        self._masters = MasterKeys()
         self._connection = LastingConnection(
             dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, server_settings=BY_INDEX
         )
@@ -131,7 +136,7 @@ class PostgresKeys:
             held |= {each: key for each in ids if (key := self._by_id.get(each)) is not None}
             if missing := [each for each in ids if each not in held]:
                 rows = await connection.fetch(_BY_ID, missing)
-                there = [_key(row) for row in rows if row["key"] is not None]
+                there = self._keys(rows)
                 gone = [row["id"] for row in rows if row["key"] is None]
                 self._gone.update(gone)
                 self._remember(there)
@@ -161,17 +166,37 @@ class PostgresKeys:
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
         rows = await connection.fetch(_KNOWN, [storable(each) for each in subjects])
-        found = [_key(row) for row in rows if row["key"] is not None]
+        found = self._keys(rows)
         known = {row["subject"] for row in rows}
         if lacking := {storable(each) for each in subjects} - known:
-            columns = zip(*map(new_key, sorted(lacking)), strict=True)
+            columns = zip(*map(self._new, sorted(lacking)), strict=True)
             made = await connection.fetch(_MAKE, *(list(each) for each in columns))
             if others := lacking - {row["subject"] for row in made}:
                 made += await connection.fetch(_OF, [*others])
-            found += [_key(row) for row in made]
+            found += self._keys(made)
         self._of |= {each.subject: each for each in found}
         self._remember(found)
         return {each.subject: each for each in found}
+
+    def _new(self, subject: str) -> SubjectKey:
+        """Return a new key, as it is kept."""
+        made = new_key(subject)
+        return made._replace(key=self._masters.wrapped(made.key, made.id, subject))
+
+    def _keys(self, rows: Iterable[Record]) -> list[SubjectKey]:
+        """Return the keys that are there; one that is damaged is as one that nobody knows."""
+        found = []
+        for row in rows:
+            id, subject, kept = row["id"], row["subject"], row["key"]
+            if kept is None:
+                continue
+            try:
+                key = self._masters.unwrapped(kept, id, subject)
+            except Damaged as error:
+                log.error("%s", error)
+            else:
+                found.append(SubjectKey(id, restored(subject), key))
+        return found
 
     def _remember(self, keys: Iterable[SubjectKey]) -> None:
         self._by_id |= {each.id: each for each in keys}
@@ -213,10 +238,6 @@ class PostgresKeys:
         if self._resting is not None:
             self._resting.cancel()
         self._rest()
-
-
-def _key(row: Record) -> SubjectKey:
-    return SubjectKey(row["id"], restored(row["subject"]), row["key"])
 
 
 class Destroyed(NamedTuple):

@@ -56,15 +56,23 @@ securityContext:
 - {name: tmp, mountPath: /tmp}
 - {name: data, mountPath: /data}
 - {name: shm, mountPath: /dev/shm}
+{{- if .Values.masterKeysSecret }}
+- {name: master-keys, mountPath: /etc/rayfold, readOnly: true}
+{{- end }}
 {{- end -}}
 
+{{/* Of a pod whose shared memory has this size. */}}
 {{- define "rayfold.volumes" -}}
 - name: tmp
   emptyDir: {}
 - name: data
   emptyDir: {}
 - name: shm
-  emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+  emptyDir: {medium: Memory, sizeLimit: {{ .shm }}}
+{{- with .root.Values.masterKeysSecret }}
+- name: master-keys
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
 {{- end -}}
 
 {{/* Ray's ports, fixed for the NetworkPolicy; those of workers' own are a range. */}}
@@ -92,6 +100,9 @@ per core; for ever, if one of them dies first. */}}
 {{- define "rayfold.everyNode" -}}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
 - {name: RAY_prestart_worker_first_driver, value: "0"}
+{{- if .Values.masterKeysSecret }}
+- {name: RAYFOLD_MASTER_KEYS, value: /etc/rayfold/master-keys}
+{{- end }}
 {{- end -}}
 
 {{/* What each part claims: a node of the group that runs the release, and what the settings say. */}}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import base64
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys_module
 from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import new_key
+from eventstore.personal.master_keys import VARIABLE, WRAPPED, MasterKeys, NoMasterKey
 from eventstore.personal.postgres import (
     Destroyed,
     PostgresKeys,
@@ -26,6 +29,7 @@ from eventstore.personal.postgres import (
     settle,
     unsettled,
 )
+from eventstore.personal.rewrapping import wrap_again
 from eventstore.personal.witness import Witness, note_destroyed, witness
 from eventstore.port import Conflict, InvalidAppend
 from rayfold.runtime.postgres import Connection, connect
@@ -271,3 +275,120 @@ async def test_a_key_that_is_missing_is_forgotten_only_if_an_operator_says_so(
     await connection.execute("UPDATE rayfold_personal_forgotten SET lost = true")
     assert await two[0].to_read({unknown}) == {unknown: None}
     assert (await prepare_keys(connection)).lost
+
+
+FIRST, SECOND = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+
+
+async def kept(connection: Connection) -> list[bytes]:
+    """Return the keys as Postgres has them."""
+    rows = await connection.fetch("SELECT key FROM rayfold_personal_key WHERE key IS NOT NULL")
+    return [row["key"] for row in rows]
+
+
+@pytest.fixture
+def master_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what writes the file of master keys that this process has in its environment."""
+    path = tmp_path / "master-keys"
+    monkeypatch.setenv(VARIABLE, str(path))
+
+    def written(*lines: str) -> None:
+        path.write_text("\n".join(lines))
+
+    return written
+
+
+async def test_all_keys_are_wrapped_with_the_first_master_key(
+    connection: Connection,
+    server: str,
+    master_keys: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those from before there was one, and those under another one; and all is plain again."""
+    monkeypatch.setattr("eventstore.personal.rewrapping.AT_ONCE", 2)
+    master_keys("plain", FIRST)
+    keys = PostgresKeys(server)
+    subjects = {f"s{number}" for number in range(5)} | {"a\0b"}
+    made = await keys.to_write(subjects)
+    assert {len(each) for each in await kept(connection)} == {32}
+    for lines, length in (
+        ((FIRST,), WRAPPED),
+        ((SECOND, FIRST), WRAPPED),
+        (("plain", SECOND), 32),
+    ):
+        master_keys(*lines)
+        assert await wrap_again(connection, MasterKeys()) == len(subjects)
+        assert await wrap_again(connection, MasterKeys()) == 0
+        assert {len(each) for each in await kept(connection)} == {length}
+        other = PostgresKeys(server)
+        assert await other.to_write(subjects) == made
+        other.close()
+    keys.close()
+
+
+async def test_new_keys_are_wrapped_and_who_lacks_the_master_key_waits(
+    connection: Connection, server: str, master_keys: Callable[..., None]
+) -> None:
+    master_keys(FIRST)
+    keys, other = PostgresKeys(server), PostgresKeys(server)
+    ada = (await keys.to_write({"ada"}))["ada"]
+    assert await other.to_write({"ada"}) == {"ada": ada}
+    other.close()
+    [stored] = await kept(connection)
+    assert ada.key not in stored
+    master_keys(SECOND)
+    late = PostgresKeys(server)
+    with pytest.raises(NoMasterKey, match="master key"):
+        await late.to_read({ada.id})
+    with pytest.raises(NoMasterKey):
+        await wrap_again(connection, MasterKeys())
+    assert await kept(connection) == [stored]
+    master_keys(SECOND, FIRST)
+    assert await late.to_read({ada.id}) == {ada.id: ada}
+    late.close()
+    keys.close()
+
+
+async def test_a_key_that_was_changed_in_postgres_is_as_one_that_nobody_knows(
+    connection: Connection, server: str, master_keys: Callable[..., None]
+) -> None:
+    """It is not forgotten, and of the others nobody waits."""
+    master_keys(FIRST)
+    keys = PostgresKeys(server)
+    made = await keys.to_write({"ada", "bob"})
+    ada, bob = made["ada"], made["bob"]
+    stored = "(SELECT key FROM rayfold_personal_key WHERE subject = 'bob')"
+    await connection.execute(
+        f"UPDATE rayfold_personal_key SET key = {stored} WHERE subject = 'ada'"
+    )
+    late = PostgresKeys(server)
+    assert await late.to_read({ada.id, bob.id}) == {bob.id: bob}
+    assert await late.to_write({"ada", "bob"}) == {"bob": bob}
+    late.close()
+    keys.close()
+    assert await wrap_again(connection, MasterKeys()) == 0
+    master_keys(SECOND, FIRST)
+    assert await wrap_again(connection, MasterKeys()) == 1
+
+
+async def test_a_key_that_is_destroyed_while_it_is_wrapped_stays_so(
+    connection: Connection, two: list[PostgresKeys], master_keys: Callable[..., None], server: str
+) -> None:
+    ada = (await two[0].to_write({"ada"}))["ada"]
+    master_keys(FIRST)
+    forgetting = await connect(server)
+
+    class Between(MasterKeys):
+        def wrapped(self, *of: Any) -> bytes:
+            forgotten_now.set()
+            return super().wrapped(*of)
+
+    forgotten_now = asyncio.Event()
+    async with forgetting.transaction():
+        await forgetting.execute("SELECT FROM rayfold_personal_key FOR UPDATE")
+        wrapping = asyncio.create_task(wrap_again(connection, Between()))
+        await asyncio.wait_for(forgotten_now.wait(), 10)
+        assert await destroy(forgetting, {ada.id}) == 1
+    await wrapping
+    assert await kept(connection) == []
+    await forgetting.close()

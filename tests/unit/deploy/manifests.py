@@ -13,7 +13,8 @@ import typer.main
 
 from deploy.cli.command_line import app
 from deploy.stack.settings import Settings, TokenSettings
-from rayfold.runtime.ports import VARIABLE
+from eventstore.personal.master_keys import VARIABLE as MASTER_KEYS
+from rayfold.runtime.ports import VARIABLE as RPC_PORTS
 
 
 def check_command(words: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ def check_variables(env: Mapping[str, str]) -> None:
     """Assert that each `RAYFOLD_…` is a setting, of a stack or of a node, and that it fits."""
     names = {name for name in env if name.startswith("RAYFOLD_")}
     settings = {f"RAYFOLD_{name.upper()}" for name in Settings.model_fields}
-    assert names <= settings | {VARIABLE}
+    assert names <= settings | {RPC_PORTS, MASTER_KEYS}
     if "RAYFOLD_TOKENS" in env:
         tokens = json.loads(env["RAYFOLD_TOKENS"])
         assert {TokenSettings.model_validate(each).role for each in tokens.values()}

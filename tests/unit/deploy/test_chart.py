@@ -60,6 +60,7 @@ MOST = {
         "tokens": TOKENS,
         "operatorToken": "0123456789abcdef-o",
     },
+    "masterKeysSecret": "masters",
     "ray": {
         "auth": {"secretName": "ray"},
         "redis": {"address": "rediss://redis:6379", "passwordSecret": {"name": "redis"}},
@@ -411,6 +412,19 @@ def test_secrets_are_asked_for_where_they_are(least: list[Manifest], most: list[
                     assert reference["name"] == ours
                 else:
                     check_variables({variable: made[reference["name"]][reference["key"]]})
+
+
+def test_master_keys_are_where_keys_of_persons_are_used(
+    least: list[Manifest], most: list[Manifest]
+) -> None:
+    for component, pod in pods(most).items():
+        only, spec = container(pod), pod["spec"]
+        place = next(m["mountPath"] for m in only["volumeMounts"] if m["name"] == "master-keys")
+        [volume] = [each for each in spec["volumes"] if each["name"] == "master-keys"]
+        assert volume["secret"]["secretName"] == "masters"
+        if component != "ray-head":  # which runs no parts
+            assert environment(pod)["RAYFOLD_MASTER_KEYS"] == f"{place}/master-keys"
+    assert all("RAYFOLD_MASTER_KEYS" not in environment(pod) for pod in pods(least).values())
 
 
 def test_commands_and_settings_are_rayfolds_own(most: list[Manifest]) -> None:

@@ -1,0 +1,156 @@
+"""Master keys: what keys of persons are wrapped with, so that a copy of their table opens nothing.
+
+They are in a file on each node, which the variable names: one a line, 32 bytes in base64. The
+first wraps, each unwraps, so that another one can take its place while a stack runs. It is a matter
+of the node: actors inherit the variable from whatever starts Ray there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from eventstore.errors import StoreUnavailable
+from eventstore.personal.keys import KEY_BITS
+
+VARIABLE = "RAYFOLD_MASTER_KEYS"
+
+PLAIN = "plain"
+"""In place of a first key: what was wrapped is to be plain again."""
+
+MOST_FILE = 65_536
+"""Bytes of a file."""
+
+_NONCE = 12
+"""Bytes: what NIST SP 800-38D recommends, at random."""
+_BYTES = KEY_BITS // 8
+_FORMAT = b"\x01"
+_NAME = 4
+"""Bytes of a master key's hash, by which what it wraps names it."""
+_BEGINNING = len(_FORMAT) + _NAME
+WRAPPED = _BEGINNING + _NONCE + _BYTES + 16
+"""Bytes of a key that is wrapped: nothing that is plain has as many."""
+
+
+class NoMasterKey(StoreUnavailable):
+    """The file of master keys does not say what is needed of it."""
+
+
+class Damaged(Exception):
+    """A key is not what was wrapped, or was wrapped for another row."""
+
+
+class _Loaded(NamedTuple):
+    stamp: tuple[int, int, int]
+    first: bytes
+    """What the keys that the first one wraps begin with; empty: it wraps none."""
+    by_beginning: Mapping[bytes, AESGCM]
+
+
+class MasterKeys:
+    """Those of this node. The file is read again whenever it is another one."""
+
+    def __init__(self, path: str | None = None) -> None:
+        """`path` is the file's; by the variable without one. An empty one: there are none."""
+        self._path = os.environ.get(VARIABLE, "") if path is None else path
+        self._loaded: _Loaded | None = None
+
+    def wrapped(self, key: bytes, id: UUID, subject: str) -> bytes:
+        """Return the key of a person, which has this id, as it is to be kept.
+
+        Raises:
+            NoMasterKey: nobody knows with what to wrap it.
+        """
+        loaded = self._now()
+        if loaded is None or not loaded.first:
+            return key
+        nonce = os.urandom(_NONCE)
+        sealed = loaded.by_beginning[loaded.first].encrypt(nonce, key, _whose(id, subject))
+        return loaded.first + nonce + sealed
+
+    def unwrapped(self, kept: bytes, id: UUID, subject: str) -> bytes:
+        """Return the key of a person.
+
+        Raises:
+            NoMasterKey: that which it was wrapped with is not here.
+            Damaged: nothing here unwraps it.
+        """
+        if len(kept) != WRAPPED:
+            return kept
+        loaded = self._now()
+        beginning, rest = kept[:_BEGINNING], kept[_BEGINNING:]
+        master = loaded.by_beginning.get(beginning) if loaded is not None else None
+        if master is None:
+            where = f"not in {self._path}" if self._path else f"not here: {VARIABLE} is not set"
+            name = beginning[len(_FORMAT) :].hex()
+            raise NoMasterKey(
+                f"keys of personal data are wrapped with the master key {name}, which is {where}"
+            )
+        try:
+            return master.decrypt(rest[:_NONCE], rest[_NONCE:], _whose(id, subject))
+        except InvalidTag as error:
+            raise Damaged(f"the key {id} of a person is not what was wrapped") from error
+
+    @property
+    def beginning(self) -> bytes:
+        """What a key begins with that is kept as it would be now; empty: it is plain.
+
+        Raises:
+            NoMasterKey: nobody knows.
+        """
+        loaded = self._now()
+        return loaded.first if loaded is not None else b""
+
+    def _now(self) -> _Loaded | None:
+        if not self._path:
+            return None
+        try:
+            if not os.path.isabs(self._path):
+                raise ValueError("give the whole path, as processes work in folders of their own")
+            found = os.stat(self._path)
+            stamp = found.st_mtime_ns, found.st_ino, found.st_size
+            if self._loaded is None or self._loaded.stamp != stamp:
+                self._loaded = _loaded(stamp, Path(self._path).read_bytes())
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            raise NoMasterKey(f"{VARIABLE}: {self._path}: {said}") from error
+        return self._loaded
+
+
+def _loaded(stamp: tuple[int, int, int], text: bytes) -> _Loaded:
+    """Return what a file says; what does not fit is told by its line, without its text."""
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.startswith(b"#")
+    ]
+    is_plain = bool(lines) and lines[0][1] == PLAIN.encode()
+    masters = dict(_master(*each) for each in lines[is_plain:])
+    if not masters:
+        raise ValueError("it has no master key: one a line, 32 bytes in base64")
+    return _Loaded(stamp, b"" if is_plain else next(iter(masters)), masters)
+
+
+def _master(number: int, line: bytes) -> tuple[bytes, AESGCM]:
+    """Return a master key, by what begins what it wraps."""
+    try:
+        key = base64.b64decode(line, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != _BYTES:
+        raise ValueError(f"line {number} is no master key: {_BYTES} bytes in base64")
+    return _FORMAT + hashlib.sha256(key).digest()[:_NAME], AESGCM(key)
+
+
+def _whose(id: UUID, subject: str) -> bytes:
+    """Return what is authenticated with a key: moved to another row it does not unwrap."""
+    return id.bytes + subject.encode()
