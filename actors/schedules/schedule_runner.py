@@ -296,8 +296,8 @@ class ScheduleRunner:
             end = new_record(REFUSED, Refusal(*answer), correlation_id)
         while not await self._appended(command_id, state.revision, end):
             state = await self._read(command_id)
-            if state is None or state.end is not None:  # somebody else has noted it
-                return ""
+            if state is None or state.end is not None or state.due_at != decided_at:
+                return ""  # somebody else has noted it, or it was scheduled again
         self.fired += 1
         return ""
 

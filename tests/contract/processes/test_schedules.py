@@ -368,6 +368,34 @@ async def test_one_that_is_scheduled_again_while_it_is_sent_stays_when_somebody_
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
+async def test_an_answer_is_not_noted_on_what_was_scheduled_again_while_it_was_awaited(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would never be sent."""
+    before, after, key = f"tea-{uuid4()}", f"tea-{uuid4()}", uuid4()
+    tried, may, send = asyncio.Event(), asyncio.Event(), later.writes.bus.send
+
+    async def slow(envelope: Envelope) -> Any:
+        if envelope.stream == f"stock-{before}":
+            tried.set()
+            await may.wait()
+        return await send(envelope)
+
+    monkeypatch.setattr(later.writes.bus, "send", slow)
+    await later.schedule(ReceiveStock(sku=before, quantity=1), -HOUR, key)
+    async with asyncio.timeout(60):
+        await tried.wait()
+    first = later.runner._sending.copy()
+    await later.log.delete_stream(f"schedule-{key}")
+    await later.schedule(ReceiveStock(sku=after, quantity=2), HOUR, key)
+    may.set()
+    await until(lambda: all(each.done() for each in first))
+    assert await later.types(f"stock-{before}") == ["StockReceived"]
+    later.pass_time(2 * HOUR)
+    await later.until(str(key), "accepted")
+    assert await later.types(f"stock-{after}") == ["StockReceived"]
+
+
 async def test_what_was_due_is_sent_though_the_clock_is_set_back_and_somebody_is_forgotten(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
