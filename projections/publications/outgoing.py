@@ -152,7 +152,9 @@ class Derivation:
     ) -> Outgoing:
         definition, subject = type(told).__rayfold__, self._definition.key_of(told)
         tenant = self._registry.tenant_of(raw.stream)
-        place = f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{ordinal}\n{definition.name}"
+        place = (
+            f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{ordinal}\n{definition.name}"
+        )
         metadata = Metadata(raw.metadata)
         attributes = {
             "specversion": "1.0",
