@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 from actors.errors import DecisionFailed, InvalidCommand
 from rayfold import Command, DecisionDefinition, Registry
+from rayfold.aggregate import AggregateType
 from rayfold.decision import Instance, read_twice
 from rayfold.personal import of_tenant
-from rayfold.registry import AggregateType
 
 MAX_ID_BYTES = 1024
 """Of an aggregate's id as text; a row's key in Postgres may have some more."""

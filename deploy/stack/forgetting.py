@@ -27,7 +27,7 @@ from eventstore.errors import StoreError
 from eventstore.port import Log
 from projections.errors import PostgresUnavailable, ProjectionError, UnknownTarget
 from rayfold import RayfoldError, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.tenants import NoTenant, tenant_of

@@ -24,7 +24,7 @@ from eventstore.personal.opening import open_log
 from eventstore.port import Log
 from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 PROGRESS = 10_000

@@ -18,7 +18,8 @@ from projections import discarded_events as discards
 from projections.errors import PastCut
 from projections.folding import Folding
 from projections.memory.table import no_json
-from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
+from rayfold import Registry, VersionedRow, ViewDefinition, document
+from rayfold.aggregate import AggregateType
 from rayfold.foreign_json import UNREADABLE
 from rayfold.personal import plain
 from rayfold.runtime.turns import Turn
@@ -33,7 +34,7 @@ class History:
 
     async def events(
         self,
-        aggregate: type[Aggregate[Any, Any, Any]],
+        aggregate: AggregateType,
         aggregate_id: str,
         *,
         after: int | None = None,
@@ -59,9 +60,7 @@ class History:
                     "metadata": metadata_of(raw),
                 }
 
-    async def last(
-        self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
-    ) -> tuple[int, int]:
+    async def last(self, aggregate: AggregateType, aggregate_id: str) -> tuple[int, int]:
         """Return revision and position of an aggregate's last event; -1 twice if it has none.
 
         Raises:

@@ -23,7 +23,7 @@ from actors.host.state.statements import Statements
 from actors.host.state.tables import SCHEMA, LayoutDiffers, moved, name_of, prepare
 from eventstore.records import NewRecord
 from rayfold import Placement, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime import Batcher, BatchFull
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, create_pool, why
 from rayfold.runtime.postgres_text import is_storable
