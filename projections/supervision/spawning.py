@@ -142,4 +142,4 @@ def _end(name: str, namespace: str) -> None:
 
 
 def _prefix(settings: ReadSettings) -> str:
-    return f"rayfold:{settings.stack_id}:"
+    return f"rayfold:{settings.identity.stack}:"
