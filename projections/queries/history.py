@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -55,7 +55,7 @@ class History:
                     "type": raw.event_type,
                     "revision": raw.revision,
                     "position": raw.position,
-                    "recorded_at": _iso(raw.recorded_at),
+                    "recorded_at": raw.recorded_at,
                     "data": _as_written(raw.data),
                     "metadata": metadata_of(raw),
                 }
@@ -137,7 +137,3 @@ def _as_written(data: bytes) -> msgspec.Raw | str:
     except UNREADABLE:
         return data.decode(errors="replace")
     return msgspec.Raw(plain(data))
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None
