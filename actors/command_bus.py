@@ -9,7 +9,7 @@ from uuid import UUID
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import InvalidCommand, Unavailable
 from rayfold import Receipt, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.deadlines import Deadlines
 from rayfold.tenants import tenant_of_stream
 

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 from actors.errors import DecisionFailed, InvalidCommand
 from rayfold import Command, DecisionDefinition, Registry
+from rayfold.aggregate import AggregateType
 from rayfold.decision import Instance, read_twice
 from rayfold.personal import of_tenant
-from rayfold.registry import AggregateType
 
 MAX_ID_BYTES = 1024
 """Of an aggregate's id as text; a row's key in Postgres may have some more."""
@@ -125,7 +125,7 @@ def fingerprint_of(name: bytes, given: bytes, tenant: str) -> str:
     return hashlib.blake2b(salt + given, digest_size=16).hexdigest()
 
 
-def payload_of(command: Command, tenant: str = "") -> bytes:
+def payload_of(command: Command, tenant: str) -> bytes:
     """Return a tenant's command as JSON, as its writer reads it.
 
     Raises:
@@ -138,7 +138,7 @@ def payload_of(command: Command, tenant: str = "") -> bytes:
         raise DecisionFailed(f"{definition.name} failed: {error}") from error
 
 
-def leading_stream_of(registry: Registry, command: Command, tenant: str = "") -> str:
+def leading_stream_of(registry: Registry, command: Command, tenant: str) -> str:
     """Return the stream of the aggregate whose writer decides on a tenant's command.
 
     Raises:
@@ -161,7 +161,7 @@ def streams_of(registry: Registry, envelope: Envelope) -> list[str]:
 
 
 def instances_of(
-    decision: DecisionDefinition, command: Command, tenant: str = ""
+    decision: DecisionDefinition, command: Command, tenant: str
 ) -> tuple[Instance, ...]:
     """Return the aggregates that a decision over several reads for a tenant's command.
 
@@ -183,7 +183,7 @@ def instances_of(
     return found
 
 
-def stream_of(aggregate: AggregateType, command: Command, tenant: str = "") -> str:
+def stream_of(aggregate: AggregateType, command: Command, tenant: str) -> str:
     """Return the stream of the aggregate that a tenant's command is for.
 
     Raises:

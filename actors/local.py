@@ -21,7 +21,7 @@ from actors.host.writers import Writers
 from eventstore.memory import MemoryLog
 from eventstore.port import Log
 from rayfold import Command, Receipt, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.middleware_layers import DomainMiddleware
 
 

@@ -29,7 +29,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.personal.opening import open_log
 from rayfold import RayfoldError, Registry
 from rayfold.runtime.current_actor import CurrentActor
-from rayfold.runtime.named_actor import actor_class, found_or_made
+from rayfold.runtime.named_actor import find_or_make
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
@@ -349,32 +349,22 @@ class ProcessSide:
 
     def _spawn(self, name: str, layout: Layout, partition: int, place: Placed) -> Any:
         settings = self._settings
-        return found_or_made(
-            lambda: (
-                actor_class(ProcessActor)
-                .options(
-                    name=self._actor_name(name, f"{partition}{self._ending(layout)}"),
-                    namespace=settings.namespace,
-                    get_if_exists=True,
-                    lifetime="detached" if settings.detached else None,
-                    max_restarts=-1,
-                    max_task_retries=0,
-                    max_concurrency=1000,
-                    **place.options(),
-                )
-                .remote(
-                    name,
-                    partition,
-                    tuple(layout),
-                    WriteSettings(
-                        settings.domain,
-                        settings.eventstore,
-                        namespace=settings.namespace,
-                        identity=settings.identity,
-                    ),
-                    settings.postgres,
-                )
-            )
+        return find_or_make(
+            ProcessActor,
+            self._actor_name(name, f"{partition}{self._ending(layout)}"),
+            settings.namespace,
+            place,
+            name,
+            partition,
+            tuple(layout),
+            WriteSettings(
+                settings.domain,
+                settings.eventstore,
+                namespace=settings.namespace,
+                identity=settings.identity,
+            ),
+            settings.postgres,
+            detached=settings.detached,
         )
 
     async def _address(self) -> Address:

@@ -29,7 +29,7 @@ from actors.placement.sent_batch import unsure
 from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.rpc import RpcDisconnected
 

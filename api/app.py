@@ -83,14 +83,13 @@ async def _answer(reply: Reply, send: Send) -> None:
 def create_app(
     registry: Registry,
     ports: Ports,
-    admission: Admission | None = None,
+    admission: Admission,
     *,
     openness: Openness = list,
     limits: Limits | None = None,
     traces: RequestTraces | None = None,
 ) -> Gateway:
     """Return the application of a domain."""
-    admission = admission or Admission()
     principals = Principals(admission.tokens, admission.signed)
     origins = Origins(admission.hosts, open_to_all=principals.open)
     metrics = Metrics()

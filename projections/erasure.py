@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from eventstore.deletions import deleted_stream
 from eventstore.records import RawRecord
-from rayfold import Aggregate, Registry, ViewDefinition
+from rayfold import Registry, ViewDefinition
+from rayfold.aggregate import AggregateType
 
 
 class _Anything:
@@ -79,7 +80,7 @@ def views_that_keep(registry: Registry, stream: str) -> list[str]:
     ]
 
 
-def _is_own(view: ViewDefinition, aggregate: type[Aggregate[Any, Any, Any]]) -> bool:
+def _is_own(view: ViewDefinition, aggregate: AggregateType) -> bool:
     """Whether every event of the aggregate concerns the row under the aggregate's id."""
     for event_type in aggregate.events:
         if event_type not in view.folds:

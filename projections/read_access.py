@@ -16,7 +16,7 @@ from projections.queries.history import History
 from projections.queries.log_browser import LogBrowser
 from projections.settings import ReadSettings
 from projections.sql.reader import SqlReader
-from projections.stores.configured import readers_beside
+from projections.stores.configured import readers_beside_postgres
 from projections.stores.reader import StoreReader
 from projections.supervision.actor_handle import LOOK
 from projections.supervision.placements import Placements
@@ -33,7 +33,7 @@ class ReadAccess:
         self.postgres = PostgresReader(
             registry, placements, settings.postgres, settings.postgres_reads
         )
-        others = readers_beside("postgres", registry, settings, placements)
+        others = readers_beside_postgres(registry, settings, placements)
         self.stores: dict[str, StoreReader] = {"postgres": self.postgres, **others}
         memory = MemoryReader(placements)
         sql = SqlReader(registry, placements, self.postgres)

@@ -17,12 +17,10 @@ from projections.operations.rebuilds import Rebuilder, Rebuilds
 from projections.operations.scaling import Scaling
 from projections.operations.verification import Verification
 from projections.postgres import budget
-from projections.postgres.supervisor import PostgresSupervisor
 from projections.read_access import ReadAccess
 from projections.settings import ReadSettings
 from projections.sql.supervisor import SqlSupervisor
-from projections.stores.configured import supervisors_beside
-from projections.stores.supervisor import StoreSupervisor
+from projections.stores.configured import supervisors
 from projections.supervision.spawning import end_leftovers
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
@@ -57,11 +55,9 @@ class ReadSide:
         self.monitor = access.monitor
         self.audit = access.audit
         self._memory = MemorySupervisor(registry, settings, placements)
-        self._postgres = PostgresSupervisor(registry, settings, placements, access.log)
+        self._stores = supervisors(registry, settings, placements, access.log)
         self._competing = CompetingSupervisor(registry, settings, placements, access.log)
         self._sql = SqlSupervisor(registry, settings, placements, access.log)
-        others = supervisors_beside("postgres", registry, settings, placements, access.log)
-        self._stores: dict[str, StoreSupervisor] = {"postgres": self._postgres, **others}
         self.rebuilds = Rebuilds(registry, access.log, settings.stores_of, self._rebuilder)
         self.parked_events = ParkedEventOperations(
             registry,
@@ -179,7 +175,7 @@ class ReadSide:
 
     async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.
-        await self._postgres.start()
+        await self._stores["postgres"].start()
         await self._access.connect()
         await self._competing.start()
         await self._sql.start()

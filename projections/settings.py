@@ -34,15 +34,12 @@ class ReadSettings:
     autoscale: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     namespace: str = "rayfold"
     placing: Placing = field(default_factory=Anywhere)
-    stack_id: str = ""
-    """In the name of every actor: stacks of one namespace share none."""
     identity: Identity = field(default_factory=Identity)
-    """What every actor compares with what it meets; see there."""
+    """What every actor compares with what it meets; see there. The stack's id is in the name of
+    every actor: stacks of one namespace share none."""
     detached: bool = False
     """Whether actors outlive the process that makes them: in a cluster, where the next owner of
     the stack adopts those that it would make."""
-    release: str = ""
-    """Of code and domain: actors of another release are not adopted."""
     accept_parked: bool = True
     """Whether a view of another definition takes the place, at the start, of one that serves keys
     which are parked in it. Nobody folds the one before any more, unless its release still runs."""
@@ -56,7 +53,7 @@ class ReadSettings:
     def place_of(self, store: str) -> Place:
         """Return where a durable store is; its URL is empty if there is none."""
         ours = {"postgres": self.postgres, "redis": self.redis}
-        return Place(ours.get(store) or self.stores.get(store, ""), self.stack_id)
+        return Place(ours.get(store) or self.stores.get(store, ""), self.identity.stack)
 
     def stores_of(self, view: ViewDefinition) -> tuple[str, ...]:
         """Return the stores that a view names and this stack has."""
@@ -74,6 +71,6 @@ class ReadSettings:
     def made_with(self) -> str:
         """A short text, another one if actors that were made with other settings are no use."""
         told: tuple[str, ...]
-        told = self.release, self.domain, self.eventstore, self.postgres, self.redis
+        told = self.identity.domain, self.domain, self.eventstore, self.postgres, self.redis
         told = *told, *map(str, sorted(self.stores.items())), *map(str, self.identity)
         return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

@@ -240,6 +240,10 @@ class Aggregate(ABC, Generic[S, C, E]):
         return found
 
 
+AggregateType = type[Aggregate[Any, Any, Any]]
+"""A class of aggregates, whichever."""
+
+
 def _mistakes_of_id(message: type[Command] | type[Event], id_field: str) -> list[str]:
     info, where = message.model_fields.get(id_field), f"{message.__qualname__}.{id_field}"
     if info is None:

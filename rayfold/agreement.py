@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rayfold.aggregate import Storage
+from rayfold.aggregate import AggregateType, Storage
 from rayfold.decision import DecisionDefinition
 from rayfold.derived_routes import derived
 from rayfold.integration_event import IntegrationEvent
@@ -19,7 +19,7 @@ from rayfold.routes import Route
 from rayfold.sql_query import SqlQueryDefinition
 
 if TYPE_CHECKING:
-    from rayfold.registry import AggregateType, Registry
+    from rayfold.registry import Registry
 
 
 def disagreements(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rayfold.aggregate import Aggregate, Storage
+from rayfold.aggregate import Aggregate, AggregateType, Storage
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.folds import returns_nothing, yielding
@@ -22,9 +22,6 @@ from rayfold.routes import Route
 from rayfold.sql_projection import SqlProjection
 from rayfold.upcasting import Upcaster
 from rayfold.view import View, ViewDefinition
-
-if TYPE_CHECKING:
-    from rayfold.registry import AggregateType
 
 
 class Collected:

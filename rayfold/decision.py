@@ -25,14 +25,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from rayfold.aggregate import Aggregate, union_members
+from rayfold.aggregate import Aggregate, AggregateType, union_members
 from rayfold.declarations import arguments_of, keywords_of, miscalled
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
 C = TypeVar("C", bound=Command)
-
-AggregateType = type[Aggregate[Any, Any, Any]]
 
 MAX_READS = 16
 """Aggregates that one decision may read: each is a check of the append, and a fold in memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rayfold.aggregate import AggregateType
 from rayfold.composed import ComposedQuery
 from rayfold.query import PageQuery, Query
 from rayfold.routes import Route
@@ -11,7 +12,7 @@ from rayfold.sql_query import SqlQuery
 from rayfold.view import ViewDefinition
 
 if TYPE_CHECKING:
-    from rayfold.registry import AggregateType, Registry
+    from rayfold.registry import Registry
 
 HISTORY = "/history"
 LIVE = "/live"

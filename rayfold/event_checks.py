@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any
 
-from rayfold.aggregate import Aggregate
+from rayfold.aggregate import AggregateType
 from rayfold.messages import Command, Event
-
-AggregateType = type[Aggregate[Any, Any, Any]]
 
 MAX_EVENTS = 20_000
 """Of one command. More is a loop without end, which would take the host with it."""

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
-from typing import Any
 
 from pydantic import ValidationError
 
-from rayfold.aggregate import Aggregate, Storage
+from rayfold.aggregate import AggregateType, Storage
 from rayfold.agreement import (
     derived_routes_of_two,
     disagreements,
@@ -28,8 +27,6 @@ from rayfold.personal import plain
 from rayfold.tenants import tenant_of_stream
 from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters, upcast
 from rayfold.view import ViewDefinition
-
-AggregateType = type[Aggregate[Any, Any, Any]]
 
 
 class Registry:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from rayfold.aggregate import Aggregate
+from rayfold.aggregate import Aggregate, AggregateType
 from rayfold.decision import Decision, DecisionDefinition, read_twice
 from rayfold.errors import DomainError, Refused
 from rayfold.event_checks import decided, listed, written
@@ -30,7 +30,7 @@ from rayfold.unchanged import Unchanged
 
 S = TypeVar("S", bound=Message)
 
-Part = type[Aggregate[Any, Any, Any]] | type[Decision[Any]] | type[ProcessManager[Any, Any]]
+Part = AggregateType | type[Decision[Any]] | type[ProcessManager[Any, Any]]
 
 
 class Story:
@@ -42,7 +42,7 @@ class Story:
         self.events: list[Event] = []
         self.published: list[IntegrationEvent] = []
         self.refusals: list[tuple[Command, Refused]] = []
-        self._aggregates: dict[type[Command], type[Aggregate[Any, Any, Any]]] = {}
+        self._aggregates: dict[type[Command], AggregateType] = {}
         self._decisions: dict[type[Command], DecisionDefinition] = {}
         self._processes: list[ProcessDefinition] = []
         self._states: dict[str, Any] = {}
@@ -207,7 +207,7 @@ class Story:
         self._states[stream] = after
         return events
 
-    def _state(self, aggregate: type[Aggregate[Any, Any, Any]], stream: str) -> Any:
+    def _state(self, aggregate: AggregateType, stream: str) -> Any:
         return self._states[stream] if stream in self._states else aggregate.begun()
 
     def _next_timer(self) -> tuple[ProcessInstance, Timer] | None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from actors.host.recent_commands import RecentCommands, Seen
 from eventstore.records import TICKS, Metadata, RawRecord, recorded
-from rayfold import Aggregate, Registry, UnknownEventType, UnreadableEvent
+from rayfold import Registry, UnknownEventType, UnreadableEvent
+from rayfold.aggregate import AggregateType
 
 log = logging.getLogger(__name__)
-
-AggregateType = type[Aggregate[Any, Any, Any]]
 
 
 class Entity:

@@ -11,7 +11,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.one_record import last_record
 from eventstore.port import Log
 from rayfold import Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.turns import Turn
 
 

@@ -21,8 +21,8 @@ from eventstore.one_record import last_record
 from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Message
+from rayfold.aggregate import AggregateType
 from rayfold.personal import marked, plain
-from rayfold.registry import AggregateType
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from actors.host.loading import load
 from actors.host.plan import Plan
 from eventstore.port import AppendResult, Log
 from rayfold import Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 
 class Storage(Protocol):

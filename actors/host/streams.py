@@ -23,7 +23,7 @@ from actors.host.plan import JointDecision, PendingCommand
 from actors.host.storage import Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
 from rayfold import Registry, UnknownEventType, UnreadableEvent
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from actors.errors import WriteSideError
 from actors.host.host_actor import HostActor
 from actors.placement.host_client import HostClient
 from actors.write_settings import WriteSettings
-from rayfold.runtime.named_actor import actor_class, found_or_made
+from rayfold.runtime.named_actor import find_or_make
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import RpcDisconnected
@@ -148,29 +148,19 @@ class HostActors:
         if self.lost:
             raise RpcDisconnected("Ray is started again")
         settings = self._settings
-        return found_or_made(
-            lambda: (
-                actor_class(HostActor)
-                .options(
-                    name=name,
-                    namespace=settings.namespace,
-                    get_if_exists=True,
-                    **({"lifetime": "detached"} if settings.detached else {}),
-                    **place.options(),
-                    max_restarts=-1,
-                    max_task_retries=0,
-                    max_concurrency=1000,
-                )
-                .remote(
-                    name.replace(f":{settings.identity.stack}:", ":", 1),
-                    settings.domain,
-                    settings.eventstore,
-                    settings.limits,
-                    settings.identity,
-                    settings.postgres,
-                    sharded=kind == "write",
-                )
-            )
+        return find_or_make(
+            HostActor,
+            name,
+            settings.namespace,
+            place,
+            name.replace(f":{settings.identity.stack}:", ":", 1),
+            settings.domain,
+            settings.eventstore,
+            settings.limits,
+            settings.identity,
+            settings.postgres,
+            detached=settings.detached,
+            sharded=kind == "write",
         )
 
 

@@ -22,7 +22,7 @@ from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from rayfold.foreign_json import UNREADABLE
-from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, connected, why
 from rayfold.runtime.postgres_text import restored, storable
 
 log = logging.getLogger(__name__)
@@ -251,16 +251,13 @@ class OpenIndex(Generic[T]):
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
-        connection = await connect(
+        async with connected(
             self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, server_settings=BY_INDEX
-        )
-        try:
+        ) as connection:
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 await connection.execute(_TABLES)
             yield connection
-        finally:
-            connection.terminate()
 
     def _fold(self, found: dict[str, T], raw: RawRecord) -> None:
         key = self._key(raw)

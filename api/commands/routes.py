@@ -28,9 +28,9 @@ from api.operators.metrics import Metrics
 from api.queries.resources import needs_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
+from rayfold.aggregate import AggregateType
 from rayfold.derived_routes import row_of, shown_by
 from rayfold.errors import MiddlewareFailed
-from rayfold.registry import AggregateType
 from rayfold.runtime.middleware_layers import DomainMiddleware
 from rayfold.tenants import within
 

@@ -12,7 +12,6 @@ from actors.envelope import Envelope
 from api.http.auth import Caller, Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, ids_of, not_before
-from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
 from api.operators.metrics import Metrics
 from rayfold import Registry
@@ -34,24 +33,6 @@ class Schedules(Protocol):
     async def about(self, command_id: str) -> dict[str, Any] | None:
         """Return what became of a command that was scheduled."""
         ...
-
-
-class NoSchedules:
-    """Those of a gateway that keeps none."""
-
-    async def schedule(
-        self, envelope: Envelope, not_before: datetime, role: str, permissions: Collection[str]
-    ) -> dict[str, Any]:
-        """See `Schedules.schedule`."""
-        raise Problem(501, "no-schedules", "this gateway keeps no commands for later")
-
-    async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
-        """See `Schedules.cancel`."""
-        raise Problem(404, "not-scheduled", f"no command was scheduled under the id {command_id}")
-
-    async def about(self, command_id: str) -> dict[str, Any] | None:
-        """See `Schedules.about`."""
-        return None
 
 
 class ScheduleRoutes:

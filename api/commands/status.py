@@ -31,14 +31,6 @@ class Outcomes(Protocol):
         ...
 
 
-class NoOutcomes:
-    """Writers that remember nothing."""
-
-    async def outcome(self, command_id: str) -> None:
-        """See `Outcomes.outcome`."""
-        return
-
-
 class CommandStatus:
     """Answers from the memory of this gateway: its last `CAPACITY` commands.
 

@@ -16,7 +16,7 @@ NOTES = 200
 class AuditPage:
     """The last notes, the newest first."""
 
-    def __init__(self, audit: Audits | None) -> None:
+    def __init__(self, audit: Audits) -> None:
         self._audit = audit
 
     def handlers(self, console: Console) -> list[HTTPRouteHandler]:
@@ -24,7 +24,7 @@ class AuditPage:
         return [console.get("/console/audit", partial(self._page, console))]
 
     async def _page(self, console: Console, call: Call) -> Reply:
-        notes = await self._audit.last(NOTES) if self._audit is not None else []
+        notes = await self._audit.last(NOTES)
         # As text: somebody else may have written to the stream, whatever that is.
         failed = {
             str(each.get("asked")): each for each in notes if each.get("type") == "OperatorFailed"

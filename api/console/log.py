@@ -53,27 +53,6 @@ class Browser(Protocol):
         ...
 
 
-class NoBrowser:
-    """That of a gateway that reads no log."""
-
-    async def page(
-        self,
-        *,
-        stream: str = "",
-        event_type: str = "",
-        about: str = "",
-        before: int | None = None,
-    ) -> dict[str, Any]:
-        """See `Browser.page`."""
-        return {"events": [], "next": None, "looked": 0}
-
-    async def event(self, stream: str, revision: int) -> None:
-        """See `Browser.event`."""
-
-    async def through_time(self, stream: str, revision: int | None = None) -> None:
-        """See `Browser.through_time`."""
-
-
 class LogPages:
     """Pages over a browser of the log."""
 

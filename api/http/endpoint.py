@@ -220,11 +220,11 @@ class Endpoint:
         principals: Principals,
         origins: Origins,
         limits: Limits,
-        rates: Rates | None = None,
-        audit: Audits | None = None,
-        traces: RequestTraces | None = None,
+        rates: Rates,
+        audit: Audits,
+        traces: RequestTraces | None,
         *,
-        tenants: bool = False,
+        tenants: bool,
     ) -> None:
         """`tenants`: whether what is asked of the domain is asked for a tenant."""
         self._tenants = tenants
@@ -234,7 +234,7 @@ class Endpoint:
         self._origins = origins
         self._limits = limits
         self._bodies = Bodies(limits.bodies_bytes)
-        self._rates = rates or Rates()
+        self._rates = rates
         self._audit = audit
         self.access: dict[tuple[str, str], Access] = {}
         """What each route asks of its caller, by method and path."""
@@ -370,8 +370,6 @@ class Endpoint:
 
     def _audited(self, path: str, handle: Handler) -> Handler:
         """Return a handler that puts on the log who asks for it, and how it fails."""
-        if self._audit is None:
-            return handle
         action = path.rpartition("/")[2]
 
         async def noted(call: Call) -> Answered:
@@ -384,8 +382,6 @@ class Endpoint:
         self, principal: str, action: str, arguments: bytes, do: Callable[[], Awaitable[Done]]
     ) -> Done:
         """Return what `do` gives; put on the log before who asks for it, and then if it fails."""
-        if self._audit is None:
-            return await do()
         note = await self._audit.asked(principal, action, arguments)
         try:
             return await do()

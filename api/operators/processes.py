@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
-from api.http.problems import Problem, invalid_field
+from api.http.problems import invalid_field
 from api.http.reply import Reply, json_reply
 from api.operators.bodies import read_body
 from api.queries.routes import known_parameters
@@ -40,30 +40,6 @@ class Processes(Protocol):
     async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
         """End a process, with its compensation unless `as_it_is`."""
         ...
-
-
-class NoProcesses:
-    """Those of a gateway that runs none."""
-
-    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
-        """See `Processes.list`."""
-        return {"processes": [], "total": 0}
-
-    async def schedules(self, limit: int) -> dict[str, Any]:
-        """See `Processes.schedules`."""
-        return {"schedules": [], "commands": [], "total": 0}
-
-    async def show(self, name: str, key: str) -> dict[str, Any]:
-        """See `Processes.show`."""
-        raise Problem(404, "not-found", f"there is no process {name!r} of key {key!r}")
-
-    async def retry(self, name: str, key: str) -> None:
-        """See `Processes.retry`."""
-        await self.show(name, key)
-
-    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
-        """See `Processes.abort`."""
-        await self.show(name, key)
 
 
 class ProcessOrder(msgspec.Struct, forbid_unknown_fields=True):

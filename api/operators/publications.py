@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
-from api.http.problems import Problem, invalid_field
+from api.http.problems import invalid_field
 from api.http.reply import Reply, json_reply
 from api.operators.bodies import read_body
 from api.operators.parked_places import PARKED_PAGE, decode_place, encode_place, page_limit
@@ -37,22 +37,6 @@ class Publications(Protocol):
     ) -> dict[str, int]:
         """Deliver again; raise `RayfoldError` where there is none of that name."""
         ...
-
-
-class NoPublications:
-    """Those of a gateway that reaches none."""
-
-    async def list(
-        self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
-    ) -> dict[str, Any]:
-        """See `Publications.list`."""
-        return {"publications": []}
-
-    async def replay(
-        self, name: str, *, key: str | None, after: int | None, until: int | None
-    ) -> dict[str, int]:
-        """See `Publications.replay`."""
-        raise Problem(404, "not-found", f"there is no publication {name!r}")
 
 
 async def listed(

@@ -181,9 +181,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
 class OperatorRoutes:
     """Handlers over a running stack."""
 
-    def __init__(
-        self, operations: Operations, metrics: Metrics, audit: Audits | None = None
-    ) -> None:
+    def __init__(self, operations: Operations, metrics: Metrics, audit: Audits) -> None:
         self._operations = operations
         self._metrics = metrics
         self._audit = audit
@@ -236,8 +234,7 @@ class OperatorRoutes:
 
     async def _told(self, call: Call) -> Reply:
         limit = page_limit(parameters(call.query_string), AUDIT_PAGE)
-        notes = await self._audit.last(limit) if self._audit is not None else []
-        return json_reply({"audit": notes})
+        return json_reply({"audit": await self._audit.last(limit)})
 
     async def _scale(self, call: Call) -> Reply:
         wanted = await read_body(call, Scale)

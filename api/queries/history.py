@@ -29,8 +29,8 @@ from rayfold import (
     ViewQueryDefinition,
     key_text,
 )
+from rayfold.aggregate import AggregateType
 from rayfold.derived_routes import HISTORY, aggregate_of
-from rayfold.registry import AggregateType
 from rayfold.runtime.turns import Turn
 from rayfold.tenants import within
 

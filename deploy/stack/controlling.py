@@ -20,7 +20,7 @@ from deploy.stack.display import Display
 from deploy.stack.foundation import Foundation
 from deploy.stack.governing import Government
 from deploy.stack.http_front import say
-from deploy.stack.owning import Owned, Owner, connected, own
+from deploy.stack.owning import Owned, Owner, own
 from deploy.stack.parts_left import named_parts
 from deploy.stack.release import Release, ReleaseWatch, refuse, wanted_release
 from deploy.stack.roles import check, join, unless, until_stopped
@@ -30,7 +30,7 @@ from deploy.stack.starting import ANSWER_TIMEOUT, Lifetime, keep_going
 from deploy.stack.up import load_registry
 from projections.errors import WouldPark
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, LastingConnection, why
+from rayfold.runtime.postgres import FAILURES, LastingConnection, connected, why
 
 log = logging.getLogger(__name__)
 

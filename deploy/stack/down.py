@@ -25,7 +25,7 @@ from deploy.stack.routing import Routing
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
-from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import ended
@@ -68,12 +68,8 @@ async def down(settings: Settings) -> list[str]:
     if settings.postgres is None:
         raise StartError("rayfold down needs --postgres: what runs stands there")
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            connection = await connect(settings.postgres)
-        try:
+        async with connected(settings.postgres, within=ANSWER_TIMEOUT) as connection:
             return await _down(settings, settings.postgres, connection)
-        finally:
-            connection.terminate()
     except (*FAILURES, ValueError) as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
 

@@ -27,8 +27,8 @@ from eventstore.errors import StoreError
 from eventstore.port import Log
 from projections.errors import PostgresUnavailable, ProjectionError, UnknownTarget
 from rayfold import RayfoldError, Registry
-from rayfold.registry import AggregateType
-from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.aggregate import AggregateType
+from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.tenants import NoTenant, tenant_of
 
@@ -358,11 +358,10 @@ class Forgetting:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         try:
-            connection = await connect(self._postgres, timeout=TIMEOUT, command_timeout=TIMEOUT)
-            try:
+            async with connected(
+                self._postgres, timeout=TIMEOUT, command_timeout=TIMEOUT
+            ) as connection:
                 yield connection
-            finally:
-                connection.terminate()
         except FAILURES as error:
             raise PostgresUnavailable(f"the keys of personal data: {why(error)}") from error
 

@@ -29,7 +29,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.sides import process_settings, read_settings, write_settings
 from deploy.stack.starting import keep_going
 from rayfold.runtime.controller_rpc import ControllerServer, ControllerUnavailable, Methods
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connected
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
 
@@ -329,11 +329,8 @@ async def note_down(postgres: str, epoch: int, identity: dict[str, str]) -> None
     Raises:
         FAILURES: Postgres does not answer.
     """
-    connection = await connect(postgres)
-    try:
+    async with connected(postgres) as connection:
         await routing.publish(connection, epoch, {**identity, "down": True})
-    finally:
-        connection.terminate()
 
 
 def methods_of(

@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.stack.presence import gateways_of
 from rayfold import RayfoldError
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connected
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,11 @@ class HandingOver:
     async def _others(self) -> list[str]:
         """Return where gateways of other releases are; somebody may be there if nobody can say."""
         try:
-            async with asyncio.timeout(TIMEOUT):
-                connection = await connect(self._dsn, timeout=TIMEOUT)
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    found = await gateways_of(connection)
-            finally:
-                connection.terminate()
+            async with (
+                connected(self._dsn, within=TIMEOUT) as connection,
+                asyncio.timeout(TIMEOUT),
+            ):
+                found = await gateways_of(connection)
         except FAILURES as error:
             return [repr(error)]
         return [each.place for each in found if each.domain != self._own]

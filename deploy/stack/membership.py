@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from deploy.errors import StartError
@@ -15,7 +14,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
-from rayfold.runtime.postgres import FAILURES, connect, why
+from rayfold.runtime.postgres import FAILURES, connected, why
 
 
 class NotRunYet(StartError):
@@ -47,14 +46,10 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
     assert settings.postgres is not None
     store = await own_store_id(settings.eventstore)
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            connection = await connect(settings.postgres)
-        try:
+        async with connected(settings.postgres, within=ANSWER_TIMEOUT) as connection:
             row = await identities.read(connection)
             table = await routing.read(connection) if row is not None else None
             wanted = await wanted_release(connection)
-        finally:
-            connection.terminate()
     except (*FAILURES, ValueError) as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     if row is not None:

@@ -24,8 +24,8 @@ from eventstore.personal.opening import open_log
 from eventstore.port import Log
 from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
-from rayfold.registry import AggregateType
-from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.aggregate import AggregateType
+from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 PROGRESS = 10_000
 """Streams between two lines."""
@@ -47,8 +47,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
     async with AsyncExitStack() as parts:
         eventstore, postgres = await parts.enter_async_context(_servers(settings, registry))
         try:
-            connection = await connect(postgres, timeout=15)
-            parts.callback(connection.terminate)
+            connection = await parts.enter_async_context(connected(postgres, timeout=15))
             log = open_log(eventstore, registry, postgres)
             parts.push_async_callback(log.close)
             await check_tenancy(log, registry.prefixes, tenants=registry.tenants)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.tenancy import MixedTenancy, check_tenancy, mark_as_tenants
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
-from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,6 @@ class Owned(NamedTuple):
     taken_down: bool = False
     """Whether all parts were told to end while this one waited."""
 
-    @property
-    def stack_id(self) -> str:
-        """Return the stack's id."""
-        return self.identity.stack
-
 
 async def own(
     settings: Settings,
@@ -83,7 +78,7 @@ async def own(
     store = await own_store_id(eventstore)
     domain = domain_hash(registry)
     try:
-        async with connected(postgres) as connection:
+        async with connected(postgres, within=ANSWER_TIMEOUT) as connection:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
             await _check_categories(connection, eventstore, registry)
             if registry.is_personal:
@@ -98,7 +93,7 @@ async def own(
         await (lease.stand_by(domain) if stand_by else lease.take(domain, alone=True))
         await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
-        async with connected(postgres) as connection:
+        async with connected(postgres, within=ANSWER_TIMEOUT) as connection:
             # Not only when hosts are renewed: one that is made in place of another, or for an
             # aggregate of its own, has our code before that, and writes our events.
             await survival.note_event_types(connection, registry)
@@ -112,17 +107,6 @@ async def own(
             )
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
-
-
-@asynccontextmanager
-async def connected(postgres: str) -> AsyncIterator[Connection]:
-    """Return a connection for a few statements, made while there is time to answer."""
-    async with asyncio.timeout(ANSWER_TIMEOUT):
-        connection = await connect(postgres)
-    try:
-        yield connection
-    finally:
-        connection.terminate()
 
 
 async def _check_categories(connection: Connection, uri: str, registry: Registry) -> None:

@@ -101,7 +101,7 @@ async def check_event_types(connection: Connection, registry: Registry) -> None:
         raise StartError(*lost.values())
 
 
-async def check_log(log: Log, registry: Registry, seconds: float = READ) -> int:
+async def check_log(log: Log, registry: Registry) -> int:
     """Read the log with a domain; return how many records were read.
 
     Raises:
@@ -109,7 +109,7 @@ async def check_log(log: Log, registry: Registry, seconds: float = READ) -> int:
     """
     read = 0
     try:
-        async with asyncio.timeout(seconds), aclosing(log.read_all(registry.prefixes)) as records:
+        async with asyncio.timeout(READ), aclosing(log.read_all(registry.prefixes)) as records:
             async for raw in records:
                 try:
                     recorded(registry, raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.errors import PostgresUnavailable
-from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 TIMEOUT = 5.0
 """Seconds to note it."""
@@ -22,20 +22,19 @@ async def note(dsn: str, target: str, number: int) -> None:
         PostgresUnavailable: it may not be noted.
     """
     try:
-        connection = await connect(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
-        try:
-            async with connection.transaction():
-                await connection.execute(
-                    "DELETE FROM rayfold_wanted WHERE starts_with(target, $1)", f"{target}:"
-                )
-                await connection.execute(
-                    "INSERT INTO rayfold_wanted VALUES ($1, $2)"
-                    " ON CONFLICT (target) DO UPDATE SET number = excluded.number",
-                    target,
-                    number,
-                )
-        finally:
-            connection.terminate()
+        async with (
+            connected(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT) as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(
+                "DELETE FROM rayfold_wanted WHERE starts_with(target, $1)", f"{target}:"
+            )
+            await connection.execute(
+                "INSERT INTO rayfold_wanted VALUES ($1, $2)"
+                " ON CONFLICT (target) DO UPDATE SET number = excluded.number",
+                target,
+                number,
+            )
     except FAILURES as error:
         raise PostgresUnavailable(
             f"{target} is {number} now, but may not be after a restart: {why(error)}"

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class CompetingSupervisor:
-    """Keeps the consumers that are wanted, as `PostgresSupervisor` does with projectors."""
+    """Keeps the consumers that are wanted, as `StoreSupervisor` does with projectors."""
 
     def __init__(
         self, registry: Registry, settings: ReadSettings, placements: Placements, log: Log

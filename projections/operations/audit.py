@@ -65,12 +65,11 @@ class Audit:
         """
         notes = []
         async for raw in self._log.read_stream(STREAM, backwards=True, limit=limit):
-            at = raw.recorded_at
             notes.append(
                 {
                     "revision": raw.revision,
                     "type": raw.event_type,
-                    "at": at.isoformat().replace("+00:00", "Z") if at else None,
+                    "at": raw.recorded_at,
                     **_told(raw.data),
                 }
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +18,8 @@ from projections import discarded_events as discards
 from projections.errors import PastCut
 from projections.folding import Folding
 from projections.memory.table import no_json
-from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
+from rayfold import Registry, VersionedRow, ViewDefinition, document
+from rayfold.aggregate import AggregateType
 from rayfold.foreign_json import UNREADABLE
 from rayfold.personal import plain
 from rayfold.runtime.turns import Turn
@@ -33,7 +34,7 @@ class History:
 
     async def events(
         self,
-        aggregate: type[Aggregate[Any, Any, Any]],
+        aggregate: AggregateType,
         aggregate_id: str,
         *,
         after: int | None = None,
@@ -54,14 +55,12 @@ class History:
                     "type": raw.event_type,
                     "revision": raw.revision,
                     "position": raw.position,
-                    "recorded_at": _iso(raw.recorded_at),
+                    "recorded_at": raw.recorded_at,
                     "data": _as_written(raw.data),
                     "metadata": metadata_of(raw),
                 }
 
-    async def last(
-        self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
-    ) -> tuple[int, int]:
+    async def last(self, aggregate: AggregateType, aggregate_id: str) -> tuple[int, int]:
         """Return revision and position of an aggregate's last event; -1 twice if it has none.
 
         Raises:
@@ -138,7 +137,3 @@ def _as_written(data: bytes) -> msgspec.Raw | str:
     except UNREADABLE:
         return data.decode(errors="replace")
     return msgspec.Raw(plain(data))
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None

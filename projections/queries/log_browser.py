@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import UTC
 from typing import Any
 
 from eventstore.errors import StreamTombstoned
@@ -119,13 +118,12 @@ class LogBrowser:
 
 def plain(raw: RawRecord) -> dict[str, Any]:
     """Return an event as plain data: text where it is no JSON."""
-    at = raw.recorded_at
     return {
         "type": raw.event_type,
         "stream": raw.stream,
         "revision": raw.revision,
         "position": raw.position,
-        "recorded_at": at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None,
+        "recorded_at": raw.recorded_at,
         "data": readable(raw.data),
         "metadata": metadata_of(raw),
     }

@@ -12,8 +12,8 @@ from projections.supervision.placements import Placements
 from rayfold import Registry
 
 
-def stores_beside(own: str, registry: Registry, settings: ReadSettings) -> list[str]:
-    """Return the stores beside `own` and memory that views are kept in.
+def stores_beside_postgres(registry: Registry, settings: ReadSettings) -> list[str]:
+    """Return the stores beside Postgres and memory that views are kept in.
 
     Raises:
         NoSuchStore: a view is kept nowhere.
@@ -26,27 +26,27 @@ def stores_beside(own: str, registry: Registry, settings: ReadSettings) -> list[
                 " give its URL"
             )
     used = {store for view in registry.views.values() for store in settings.stores_of(view)}
-    return sorted(used - {own, "memory"})
+    return sorted(used - {"postgres", "memory"})
 
 
-def readers_beside(
-    own: str, registry: Registry, settings: ReadSettings, placements: Placements
+def readers_beside_postgres(
+    registry: Registry, settings: ReadSettings, placements: Placements
 ) -> dict[str, StoreReader]:
-    """Return what asks the stores beside `own` and memory.
+    """Return what asks the stores beside Postgres, of which more is asked, and memory.
 
     Raises:
         NoSuchStore: a view is kept nowhere, or a store does not load.
     """
     return {
         name: StoreReader(known.make(name, registry, settings.place_of(name)), placements)
-        for name in stores_beside(own, registry, settings)
+        for name in stores_beside_postgres(registry, settings)
     }
 
 
-def supervisors_beside(
-    own: str, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
+def supervisors(
+    registry: Registry, settings: ReadSettings, placements: Placements, log: Log
 ) -> dict[str, StoreSupervisor]:
-    """Return what fills the stores beside `own` and memory.
+    """Return what fills each store but memory: Postgres, which each stack has, and the others.
 
     Raises:
         NoSuchStore: a view is kept nowhere, or a store does not load.
@@ -59,5 +59,5 @@ def supervisors_beside(
             placements,
             log,
         )
-        for name in stores_beside(own, registry, settings)
+        for name in ["postgres", *stores_beside_postgres(registry, settings)]
     }

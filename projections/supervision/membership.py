@@ -14,7 +14,7 @@ from projections.errors import WrongStack
 from rayfold import DomainError
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connected
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +89,11 @@ class Membership:
     async def _stack_of(self, dsn: str) -> str | None:
         while True:
             try:
-                connection = await connect(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
-                try:
+                async with connected(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT) as connection:
                     found: str | None = await connection.fetchval("SELECT id FROM rayfold_stack")
                     return found
-                except asyncpg.UndefinedTableError:
-                    return None  # nobody's
-                finally:
-                    connection.terminate()
+            except asyncpg.UndefinedTableError:
+                return None  # nobody's
             except FAILURES as error:
                 log.info("whose database it is, is not known", extra={"error": repr(error)})
             await asyncio.sleep(RETRY)

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
-from rayfold.runtime.named_actor import actor_class, found_or_made
+from rayfold.runtime.named_actor import find_or_make
 from rayfold.runtime.placing import Placed
 from rayfold.stores import known_stores
 
@@ -52,9 +52,9 @@ class Spawner:
         self._actor = actor
         self._namespace = settings.namespace
         self._arguments = arguments
-        self._lifetime = "detached" if detached and settings.detached else None
+        self._detached = detached and settings.detached
         self._name = f"{_prefix(settings)}{name}"
-        if self._lifetime is not None:
+        if self._detached:
             self._name += f"@{settings.made_with}"
         self.ray_name = self._name
         apart = kind if kind == "memory" else name.partition("#")[0]
@@ -62,23 +62,15 @@ class Spawner:
 
     def __call__(self) -> Any:
         """Start it."""
-        if self._lifetime is None:
+        if not self._detached:
             self.ray_name = f"{self._name}.{next(_numbers)}"
-        return found_or_made(
-            lambda: (
-                actor_class(self._actor)
-                .options(
-                    name=self.ray_name,
-                    namespace=self._namespace,
-                    lifetime=self._lifetime,
-                    get_if_exists=True,
-                    max_restarts=-1,
-                    max_task_retries=0,
-                    max_concurrency=1000,
-                    **self.place.options(),
-                )
-                .remote(*self._arguments)
-            )
+        return find_or_make(
+            self._actor,
+            self.ray_name,
+            self._namespace,
+            self.place,
+            *self._arguments,
+            detached=self._detached,
         )
 
 
@@ -150,4 +142,4 @@ def _end(name: str, namespace: str) -> None:
 
 
 def _prefix(settings: ReadSettings) -> str:
-    return f"rayfold:{settings.stack_id}:"
+    return f"rayfold:{settings.identity.stack}:"

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
 from rayfold import DomainError, Registry
+from rayfold.aggregate import AggregateType
 from rayfold.fingerprint import declared, fingerprint_of, fingerprint_of_model
-from rayfold.registry import AggregateType
 from rayfold.runtime.node import node_name
 from rayfold.sql_projection import SqlProjection
 

@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_to_stderr(level: int = logging.WARNING, part: str = "") -> None:
+def log_to_stderr(part: str = "") -> None:
     """Send the process's log to stderr, fields and all; once, however often it is called.
 
     `part` names the process in JSON. See `FORMAT`.
@@ -90,5 +90,5 @@ def log_to_stderr(level: int = logging.WARNING, part: str = "") -> None:
     handler = logging.StreamHandler(sys.stderr)
     as_json = os.environ.get(FORMAT, "").lower() == "json"
     handler.setFormatter(JsonFormatter(part) if as_json else FieldFormatter())
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(as_json)  # they are lines of their own else

@@ -10,9 +10,46 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from rayfold.runtime.placing import Placed
+
 ATTEMPTS = 10
 PAUSE = 0.05
 """Seconds between two attempts, which are made where Ray is called: it blocks as well."""
+
+
+def find_or_make(
+    of: type,
+    name: str,
+    namespace: str,
+    place: Placed,
+    *arguments: Any,
+    detached: bool,
+    **named: Any,
+) -> Any:
+    """Return the actor of that name; where there is none, one of this class, made with the rest.
+
+    Ray starts it again when its process dies, and sends no call twice. `detached`: it outlives
+    this process. Blocks.
+
+    Raises:
+        RayError: there is none, and none can be made.
+    """
+    return found_or_made(
+        lambda: (
+            actor_class(of)
+            .options(
+                name=name,
+                namespace=namespace,
+                lifetime="detached" if detached else None,
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=1000,
+                **place.options(),
+            )
+            .remote(*arguments, **named)
+        )
+    )
 
 
 @cache

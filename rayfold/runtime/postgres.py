@@ -11,7 +11,8 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -170,6 +171,25 @@ async def connect(dsn: str, **options: Any) -> Connection:
         " ALTER ROLE … SET synchronous_commit = off, if projections are to be as quick as without",
     )
     return connection
+
+
+@asynccontextmanager
+async def connected(
+    dsn: str, *, within: float | None = None, **options: Any
+) -> AsyncIterator[Connection]:
+    """Return a connection for a few statements, ended at once behind them.
+
+    It is there `within` so many seconds; `options` are those of `connect`.
+
+    Raises:
+        FAILURES: see `connect`.
+    """
+    async with asyncio.timeout(within):
+        connection = await connect(dsn, **options)
+    try:
+        yield connection
+    finally:
+        connection.terminate()  # `close` would wait for a server that is silent
 
 
 class LastingConnection:

@@ -15,7 +15,7 @@ from actors.host.state.storage import StateStorage
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.together import ended
 
 AT_A_TIME = 32

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from actors.host.state.port import Change, Kept, KeptCommand, StatesUnavailable
 from eventstore.records import NewRecord
 from rayfold import Message
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 
 @dataclass

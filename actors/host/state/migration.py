@@ -28,7 +28,7 @@ from actors.host.state.tables import (
     lock,
     name_of,
 )
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.state_layout import Place, Table
 
 BATCH = 2000

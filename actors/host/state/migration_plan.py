@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from actors.host.state.tables import SCHEMA, Found, creation_of, name_of
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.state_layout import Place, Table
 
 _WIDER = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from actors.errors import Unavailable
 from eventstore.records import NewRecord
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 
 class StatesUnavailable(Unavailable):

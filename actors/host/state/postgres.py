@@ -23,9 +23,9 @@ from actors.host.state.statements import Statements
 from actors.host.state.tables import SCHEMA, LayoutDiffers, moved, name_of, prepare
 from eventstore.records import NewRecord
 from rayfold import Placement, Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime import Batcher, BatchFull
-from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, create_pool, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, connected, create_pool, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
@@ -335,8 +335,7 @@ async def prepare_states(dsn: str, registry: Registry) -> None:
             one line says what to do.
     """
     try:
-        connection = await connect(dsn, timeout=TIMEOUT)
-        try:
+        async with connected(dsn, timeout=TIMEOUT) as connection:
             if changed := await moved(connection, registry):
                 raise LayoutDiffers(
                     f"{', '.join(changed)}: the code says another storage than the one before;"
@@ -344,7 +343,5 @@ async def prepare_states(dsn: str, registry: Registry) -> None:
                 )
             if registry.state_stored:
                 await prepare(connection, registry.state_stored)
-        finally:
-            connection.terminate()
     except FAILURES as error:
         raise StatesUnavailable(f"Postgres does not answer: {why(error)}") from error

@@ -15,7 +15,7 @@ from msgspec.json import encode
 from actors.host.state.port import Change
 from actors.host.state.rows import Difference, Key, Values, difference
 from actors.host.state.tables import SCHEMA, name_of
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.state_layout import Place, Table
 
 

@@ -37,7 +37,7 @@ from eventstore.personal.opening import Sealer, beneath, sealer_of
 from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
 from eventstore.records import RawRecord
 from rayfold import Registry, UnknownEventType, UnreadableEvent
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.turns import Turn
 

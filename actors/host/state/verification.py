@@ -15,7 +15,7 @@ from actors.host.state.port import Kept, States
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry, UnknownEventType, UnreadableEvent
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.runtime.together import together
 from rayfold.runtime.turns import Turn
 

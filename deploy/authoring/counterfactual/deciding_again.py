@@ -51,7 +51,7 @@ def told(stream: str, event: Event) -> Told:
     return Told(stream, event, json.loads(plain(type(event).__rayfold__.encode(event))))
 
 
-def instances_of(registry: Registry, command: Command, tenant: str = "") -> tuple[Instance, ...]:
+def instances_of(registry: Registry, command: Command, tenant: str) -> tuple[Instance, ...]:
     """Return what a tenant's command reads today, the leading one first.
 
     Raises:

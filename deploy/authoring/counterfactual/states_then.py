@@ -11,7 +11,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 MOST = 100_000
 """States in memory at a time: the others are folded again when they are needed."""

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from actors.envelope import Envelope
-from api.commands.schedules import NoSchedules
+from actors.schedules import schedules
+from eventstore.memory import MemoryLog
 from rayfold import Answer, PageQuery, Query, Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, FakeHistories, FakeOperations, FakeQueries
@@ -91,7 +92,7 @@ class Operations(FakeOperations):
         return [{"store": "memory", "view": view, "key": key, "parked": False}]
 
 
-class Schedules(NoSchedules):
+class Schedules(schedules.Schedules):
     """Keeps every command for later."""
 
     async def schedule(
@@ -110,7 +111,7 @@ def gateway(**options: Any) -> Gateway:
         queries=Queries(),
         histories=Histories(),
         operations=Operations(),
-        options={"schedules": Schedules(), **options},
+        options={"schedules": Schedules(MemoryLog()), **options},
     )
 
 

@@ -28,12 +28,12 @@ from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.partitions import AlreadyProjected, hash_of
 from projections.postgres import parked_events as parking
-from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
 from projections.stores import runner
 from rayfold import Registry, ViewDefinition
 from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, commands, history_of
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import BALANCES, STRICT, TOTALS, add
 from tests.integration.projections.test_deliveries import plainly, until
 from tests.integration.projections.test_poison import DEADLINE, broken, dsn, running, there

@@ -15,7 +15,6 @@ from pydantic import create_model
 
 from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable, QueryFailed
-from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare, table_of
 from projections.row_query import RowQuery
@@ -23,6 +22,7 @@ from projections.supervision.placements import Placements
 from rayfold import Message, Registry, View, on
 from tests.generated.names import NAMES
 from tests.integration.projections import small
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import Added
 from tests.integration.projections.test_poison import DEADLINE, dsn
 

@@ -17,12 +17,12 @@ from projections.folding import Folding
 from projections.memory import replica as replica_module
 from projections.memory.replica import Replica
 from projections.memory.table import Table
-from projections.postgres.projector import Projector
 from projections.postgres.rows import Rows
 from projections.postgres.schema import prepare
 from projections.stores import runner
 from rayfold import Registry, VersionedRow, document, key_text
 from tests.integration.projections.histories import BadLog, commands, cuts, history_of
+from tests.integration.projections.postgres_projector import Projector
 
 DEADLINE = 60.0
 

@@ -21,12 +21,12 @@ from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.poison import Parked
 from projections.postgres import schema
-from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Registry
 from tests.integration.projections import small, things
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import BALANCES, TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, broken, dsn
 from tests.integration.projections.things import THINGS, note

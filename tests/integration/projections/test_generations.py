@@ -19,7 +19,6 @@ from eventstore.memory import MemoryLog
 from projections.errors import Fenced
 from projections.poison import Parked
 from projections.postgres import generations, parked_events, schema
-from projections.postgres.projector import Projector
 from projections.postgres.queries import PAGE
 from projections.postgres.reader import PostgresReader
 from projections.postgres.row_codec import RowCodec
@@ -30,6 +29,7 @@ from projections.supervision.placements import Placements
 from rayfold import Registry, VersionedRow, ViewDefinition
 from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import STRICT, TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
 
@@ -41,7 +41,7 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> None:
-    """Builds and switches, as `PostgresSupervisor.rebuild` does."""
+    """Builds and switches, as `StoreSupervisor.rebuild` does."""
     connection = await asyncpg.connect(dsn)
     table = await schema.begin_generation(connection, view)
     builder = Projector(REGISTRY, log, dsn, [view], tables={"totals": table})

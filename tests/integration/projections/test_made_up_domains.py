@@ -30,13 +30,13 @@ from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.poison import Parked
 from projections.postgres import schema
-from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowQuery, RowResult
 from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Registry, Rejected, ViewDefinition
 from tests.generated.domains import MadeUp, domains
+from tests.integration.projections.postgres_projector import Projector
 
 TIMEOUT = 20.0
 DOMAINS = int(os.environ.get("RAYFOLD_MADE_UP", "25"))

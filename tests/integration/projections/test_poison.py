@@ -14,12 +14,12 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.memory.replica import Replica
 from projections.operations.verification import fold_afresh
-from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
 from projections.row_query import RowQuery, RowResult
 from projections.stores import runner
 from rayfold import Registry
 from tests.integration.projections import small
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import STRICT, TOTALS, Totals, add
 
 DEADLINE = 60.0

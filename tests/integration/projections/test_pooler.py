@@ -15,7 +15,6 @@ from eventstore.memory import MemoryLog
 from examples.shop.baskets import ItemPut
 from projections.competing.deduplication import Deduplication
 from projections.postgres import schema
-from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.rebuild import connected
 from projections.row_query import RowQuery
@@ -27,6 +26,7 @@ from rayfold.runtime import postgres as connecting
 from rayfold.runtime.postgres import create_pool
 from tests.contract.stores.subjects import Here
 from tests.integration.projections.pooler import Pooler, pooled
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import BALANCES, TOTALS, add
 from tests.integration.projections.test_competing import DEMAND, SHOP, rows_in
 from tests.integration.projections.test_competing import plainly as plainly_competing

@@ -22,7 +22,6 @@ from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget, database
 from projections.postgres.database import CONNECTIONS, READERS, Database
-from projections.postgres.projector import Projector
 from projections.postgres.rebuild import connected
 from projections.postgres.schema import prepare
 from projections.sql.projector import SqlProjector
@@ -30,6 +29,7 @@ from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
 from rayfold.runtime import postgres as postgres_connections
 from rayfold.runtime.postgres import SILENCE, Connection, connect
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals

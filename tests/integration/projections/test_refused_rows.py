@@ -24,13 +24,13 @@ from projections.errors import BadCursor, named
 from projections.memory.bootstrap import fill
 from projections.memory.replica import Replica
 from projections.pages import Place, encode_cursor
-from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
 from projections.row_query import RowQuery
 from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on
+from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.test_poison import dsn
 
 __all__ = ["dsn"]

@@ -24,6 +24,7 @@ from projections.read_side import ReadSide
 from projections.settings import ReadSettings
 from projections.supervision.spawning import leftovers
 from rayfold import Receipt, Registry
+from rayfold.runtime.identity import Identity
 from tests.write_sides import write_side
 
 DEADLINE = 60.0
@@ -88,7 +89,7 @@ async def cluster(registry: Registry, eventstore: str, postgres: str) -> AsyncIt
         eventstore,
         postgres,
         namespace="write-tests",
-        stack_id="two",
+        identity=Identity("two"),
         detached=True,
     )
     async with write_side(registry, eventstore, postgres) as side:

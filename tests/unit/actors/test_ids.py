@@ -68,7 +68,7 @@ async def test_an_id_may_have_any_character_that_can_be_shown(text: str) -> None
 )
 def test_an_id_that_no_store_can_keep_is_refused(text: str, says: str) -> None:
     with pytest.raises(InvalidCommand, match=says):
-        stream_of(LabelAggregate, AddLabel.model_construct(text=text))
+        stream_of(LabelAggregate, AddLabel.model_construct(text=text), "")
 
 
 class Shelved(Event, name="Shelved"):

@@ -15,7 +15,7 @@ from pydantic import Field, create_model
 from actors.host.state.migration_plan import Migration, compare
 from actors.host.state.tables import Found
 from rayfold import AsJson, Message, RenamedFrom
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 from rayfold.state_layout import layout_of
 
 Small = Annotated[int, Field(ge=0, le=1000)]

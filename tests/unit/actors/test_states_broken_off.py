@@ -22,7 +22,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Registry
-from rayfold.registry import AggregateType
+from rayfold.aggregate import AggregateType
 
 BROKEN, SLOW = Customer.stream("broken"), Customer.stream("slow")
 PATIENCE = 30.0

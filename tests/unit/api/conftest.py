@@ -10,11 +10,23 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.schedules.schedules import Schedules
 from api.app import create_app
 from api.http.admission import Admission
 from api.ports import Ports
+from eventstore.memory import MemoryLog
 from rayfold import Registry
-from tests.unit.api.fakes import FakeCommands, FakeHistories, FakeOperations, FakeQueries
+from tests.unit.api.fakes import (
+    FakeAudit,
+    FakeBrowser,
+    FakeCommands,
+    FakeHistories,
+    FakeOperations,
+    FakeOutcomes,
+    FakeProcesses,
+    FakePublications,
+    FakeQueries,
+)
 
 
 @dataclass
@@ -29,7 +41,15 @@ class Gateway:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        options = dict(self.options)
+        options = {
+            "processes": FakeProcesses(),
+            "schedules": Schedules(MemoryLog()),
+            "publications": FakePublications(),
+            "outcomes": FakeOutcomes(),
+            "browser": FakeBrowser(),
+            "audit": FakeAudit(),
+            **self.options,
+        }
 
         def of(part: Callable[..., Any]) -> dict[str, Any]:
             names = signature(part).parameters.keys() & options.keys()

@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from actors.envelope import Envelope
+from actors.errors import NoSuchProcess
+from projections.errors import NoSuchPublication
 from rayfold import Answer, Query, Receipt, ViewDefinition
 
 ORDER_ID = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
@@ -191,3 +193,74 @@ class FakeOperations:
         if self.error is not None:
             raise self.error
         return [{"store": "postgres", "view": view, "key": key, "parked": False}]
+
+
+class FakeProcesses:
+    """None is open."""
+
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+        return {"processes": [], "total": 0}
+
+    async def schedules(self, limit: int) -> dict[str, Any]:
+        return {"schedules": [], "commands": [], "total": 0}
+
+    async def show(self, name: str, key: str) -> dict[str, Any]:
+        raise NoSuchProcess(name, key)
+
+    async def retry(self, name: str, key: str) -> None:
+        raise NoSuchProcess(name, key)
+
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
+        raise NoSuchProcess(name, key)
+
+
+class FakePublications:
+    """There are none."""
+
+    async def list(
+        self, publication: str = "", after: Sequence[Any] = (), limit: int = 0
+    ) -> dict[str, Any]:
+        return {"publications": []}
+
+    async def replay(
+        self, name: str, *, key: str | None, after: int | None, until: int | None
+    ) -> dict[str, int]:
+        raise NoSuchPublication(f"no publication is named {name!r}")
+
+
+class FakeOutcomes:
+    """Writers that remember nothing."""
+
+    async def outcome(self, command_id: str) -> None:
+        return
+
+
+class FakeBrowser:
+    """Over a log in which nothing is."""
+
+    async def page(self, **_: Any) -> dict[str, Any]:
+        return {"events": [], "next": None, "looked": 0}
+
+    async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        return None
+
+    async def through_time(self, stream: str, revision: int | None = None) -> dict[str, Any] | None:
+        return None
+
+
+class FakeAudit:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.asked_for: list[tuple[str, str, bytes]] = []
+        self.failures: list[tuple[str, int]] = []
+
+    async def asked(self, principal: str, action: str, arguments: bytes) -> str:
+        self.asked_for.append((principal, action, arguments))
+        return f"note-{len(self.asked_for)}"
+
+    async def failed(self, note: str, status: int, reason: str) -> None:
+        self.failures.append((note, status))
+
+    async def last(self, limit: int) -> list[dict[str, Any]]:
+        return [{"limit": limit}]

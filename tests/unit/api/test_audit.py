@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from api.http.auth import Role, Token
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import FakeAudit
 from tests.unit.api.problems import problem
-
-
-class Notes:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.asked_for: list[tuple[str, str, bytes]] = []
-        self.failures: list[tuple[str, int]] = []
-
-    async def asked(self, principal: str, action: str, arguments: bytes) -> str:
-        self.asked_for.append((principal, action, arguments))
-        return f"note-{len(self.asked_for)}"
-
-    async def failed(self, note: str, status: int, reason: str) -> None:
-        self.failures.append((note, status))
-
-    async def last(self, limit: int) -> list[dict[str, Any]]:
-        return [{"limit": limit}]
-
 
 OPS = {"authorization": "Bearer ops"}
 
 
 @pytest.fixture
-def notes() -> Notes:
-    return Notes()
+def notes() -> FakeAudit:
+    return FakeAudit()
 
 
 @pytest.fixture
-async def audited(registry: Registry, notes: Notes) -> AsyncIterator[Gateway]:
+async def audited(registry: Registry, notes: FakeAudit) -> AsyncIterator[Gateway]:
     tokens = [Token("olga", "ops", Role.OPERATOR), Token("shop", "shop", Role.WRITER)]
     made = Gateway(registry, options={"tokens": tokens, "audit": notes})
     async with made.http:
@@ -48,7 +29,7 @@ async def audited(registry: Registry, notes: Notes) -> AsyncIterator[Gateway]:
 
 
 async def test_whatever_changes_the_stack_is_noted_with_who_asked(
-    audited: Gateway, notes: Notes
+    audited: Gateway, notes: FakeAudit
 ) -> None:
     posts = [
         path
@@ -63,7 +44,7 @@ async def test_whatever_changes_the_stack_is_noted_with_who_asked(
     ]
 
 
-async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: Notes) -> None:
+async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: FakeAudit) -> None:
     body = b'{"target":"memory","n":2}'
     reply = await audited.http.post("/operators/scale", headers=OPS, content=body)
     assert reply.status_code == 200
@@ -72,14 +53,14 @@ async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: Notes) 
     assert notes.failures == []
 
 
-async def test_what_fails_is_noted_as_failed(audited: Gateway, notes: Notes) -> None:
+async def test_what_fails_is_noted_as_failed(audited: Gateway, notes: FakeAudit) -> None:
     reply = await audited.http.post("/operators/scale", headers=OPS, content=b"nonsense")
     assert reply.status_code == 400
     assert notes.failures == [("note-1", 400)]
 
 
 async def test_what_breaks_is_noted_as_failed(
-    audited: Gateway, notes: Notes, monkeypatch: pytest.MonkeyPatch
+    audited: Gateway, notes: FakeAudit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def breaks(target: str, count: int) -> None:
         raise KeyError("secret")
@@ -91,7 +72,7 @@ async def test_what_breaks_is_noted_as_failed(
     assert notes.failures == [("note-1", 500)]
 
 
-async def test_who_may_not_ask_leaves_no_note(audited: Gateway, notes: Notes) -> None:
+async def test_who_may_not_ask_leaves_no_note(audited: Gateway, notes: FakeAudit) -> None:
     headers = {"authorization": "Bearer shop"}
     reply = await audited.http.post("/operators/scale", headers=headers, content=b"{}")
     problem(reply, 403, "forbidden")

@@ -17,7 +17,7 @@ from api.http.auth import Role, Token
 from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
-from tests.unit.api.test_audit import Notes
+from tests.unit.api.fakes import FakeAudit
 
 TOKENS = [Token("olga", "all-of-it", Role.OPERATOR), Token("shop", "s3cret", Role.WRITER)]
 OWN = {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}
@@ -33,12 +33,12 @@ QUESTIONS = (
 
 
 @pytest.fixture
-def notes() -> Notes:
-    return Notes()
+def notes() -> FakeAudit:
+    return FakeAudit()
 
 
 @pytest.fixture
-async def guarded(registry: Registry, notes: Notes) -> AsyncIterator[Gateway]:
+async def guarded(registry: Registry, notes: FakeAudit) -> AsyncIterator[Gateway]:
     made = Gateway(registry, options={"tokens": TOKENS, "audit": notes})
     async with made.http:
         yield made
@@ -183,7 +183,7 @@ async def test_the_cookie_counts_for_the_console_alone(guarded: Gateway) -> None
         assert (await guarded.http.get(path, headers=headers)).status_code == 401
 
 
-async def test_a_form_does_what_the_page_has_asked(guarded: Gateway, notes: Notes) -> None:
+async def test_a_form_does_what_the_page_has_asked(guarded: Gateway, notes: FakeAudit) -> None:
     await sign_in(guarded.http, "all-of-it")
     word = await word_of(guarded.http, "/console/scale?target=memory")
     form = {"form_word": word, "what": "target=memory", "n": "3"}
@@ -218,7 +218,9 @@ ACTIONS = {
 """By the last part of the path: as what it is noted, and with which arguments."""
 
 
-async def test_every_action_is_noted_as_that_of_the_api_is(guarded: Gateway, notes: Notes) -> None:
+async def test_every_action_is_noted_as_that_of_the_api_is(
+    guarded: Gateway, notes: FakeAudit
+) -> None:
     posts = {
         path.removeprefix("/console/")
         for (method, path), access in guarded.app.access.items()
@@ -237,7 +239,7 @@ async def test_every_action_is_noted_as_that_of_the_api_is(guarded: Gateway, not
 
 @pytest.mark.parametrize("word", ["", "0" * 64, None, "é", "\x00"])
 async def test_a_form_of_anybody_else_is_refused(
-    guarded: Gateway, notes: Notes, word: str | None
+    guarded: Gateway, notes: FakeAudit, word: str | None
 ) -> None:
     await sign_in(guarded.http, "all-of-it")
     form = {"what": "target=memory", "n": "3"} | ({} if word is None else {"form_word": word})
@@ -463,7 +465,7 @@ class EvilPublications:
         return {"publications": [one | {"parked": [key | {"error": EVIL}] * 101}]}
 
 
-class EvilNotes(Notes):
+class EvilNotes(FakeAudit):
     """Notes of an operator who is markup, and of somebody who writes what we do not."""
 
     async def last(self, limit: int) -> list[dict[str, Any]]:

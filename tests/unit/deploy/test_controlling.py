@@ -10,9 +10,10 @@ import asyncpg
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack import controlling, owning
+from deploy.stack import controlling
 from deploy.stack.release import Release
 from deploy.stack.settings import Settings
+from rayfold.runtime import postgres
 
 
 async def test_a_postgres_that_goes_as_domains_are_compared_is_one_line(
@@ -26,7 +27,7 @@ async def test_a_postgres_that_goes_as_domains_are_compared_is_one_line(
     async def wanted_release(_: Mock) -> None:
         raise asyncpg.ConnectionDoesNotExistError("connection was closed")
 
-    monkeypatch.setattr(owning, "connect", connect)
+    monkeypatch.setattr(postgres, "connect", connect)
     monkeypatch.setattr(controlling, "wanted_release", wanted_release)
     identity = SimpleNamespace(domain="another", stack="id")
     owned: Any = SimpleNamespace(before={"domain": "one"}, identity=identity)
@@ -47,7 +48,7 @@ async def test_a_release_follows_another_as_it_was_asked_for_unless_it_was_refus
     async def wanted_release(_: Mock) -> Release:
         return wanted
 
-    monkeypatch.setattr(owning, "connect", connect)
+    monkeypatch.setattr(postgres, "connect", connect)
     monkeypatch.setattr(controlling, "wanted_release", wanted_release)
     owned: Any = SimpleNamespace(before={"domain": "old"}, identity=SimpleNamespace(domain="new"))
     assert await controlling._check_domain(Settings(), "postgresql://", owned) == wanted

@@ -10,10 +10,10 @@ import pytest
 from projections.errors import ActorUnavailable
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.rebuilds import Rebuilds
-from projections.postgres.supervisor import PostgresSupervisor
 from projections.read_access import ReadAccess
 from projections.read_side import ReadSide
 from projections.settings import ReadSettings
+from projections.stores.supervisor import StoreSupervisor
 from rayfold import Registry
 
 
@@ -21,7 +21,7 @@ async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.Mon
     done: list[str] = []
     began = asyncio.Event()
 
-    async def wait(supervisor: PostgresSupervisor) -> None:
+    async def wait(supervisor: StoreSupervisor) -> None:
         began.set()
         try:
             await asyncio.Event().wait()
@@ -40,7 +40,7 @@ async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.Mon
         await began.wait()
         raise ActorUnavailable("no replica comes up")
 
-    monkeypatch.setattr(PostgresSupervisor, "start", wait)
+    monkeypatch.setattr(StoreSupervisor, "start", wait)
     monkeypatch.setattr(MemorySupervisor, "start", fail)
     settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
     with pytest.raises(ActorUnavailable, match="no replica"):
@@ -53,13 +53,13 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(
 ) -> None:
     closed: list[str] = []
 
-    async def broken(supervisor: PostgresSupervisor) -> None:
+    async def broken(supervisor: StoreSupervisor) -> None:
         raise OSError("it cannot be closed")
 
     async def close(access: ReadAccess) -> None:
         closed.append("the log and the stores that are asked")
 
-    monkeypatch.setattr(PostgresSupervisor, "stop", broken)
+    monkeypatch.setattr(StoreSupervisor, "stop", broken)
     monkeypatch.setattr(ReadAccess, "close", close)
     settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
     with pytest.raises(OSError, match="cannot be closed"):

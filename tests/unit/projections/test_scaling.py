@@ -13,8 +13,9 @@ from eventstore.memory import MemoryLog
 from projections.errors import UnknownTarget
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.scaling import Scaling
-from projections.postgres.supervisor import PostgresSupervisor
+from projections.postgres.store import PostgresStore
 from projections.settings import ReadSettings
+from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.placements import Placements
 from rayfold import Registry
 from tests.integration.projections import small
@@ -25,9 +26,11 @@ SETTINGS = ReadSettings(
 
 
 @pytest.fixture
-def postgres(monkeypatch: pytest.MonkeyPatch) -> PostgresSupervisor:
+def postgres(monkeypatch: pytest.MonkeyPatch) -> StoreSupervisor:
     """A supervisor that makes no actors."""
-    supervisor = PostgresSupervisor(Registry([small]), SETTINGS, Placements(), MemoryLog())
+    registry = Registry([small])
+    store = PostgresStore(registry, "")
+    supervisor = StoreSupervisor(store, registry, SETTINGS, Placements(), MemoryLog())
 
     async def scale(views: Sequence[str], number: int) -> None:
         supervisor.wanted |= dict.fromkeys(views, number)
@@ -37,7 +40,7 @@ def postgres(monkeypatch: pytest.MonkeyPatch) -> PostgresSupervisor:
 
 
 @pytest.fixture
-def scaling(postgres: PostgresSupervisor) -> Scaling:
+def scaling(postgres: StoreSupervisor) -> Scaling:
     async def scale(views: Sequence[str], number: int) -> None:
         assert not views
 
@@ -46,7 +49,7 @@ def scaling(postgres: PostgresSupervisor) -> Scaling:
 
 
 async def test_a_view_that_stops_as_a_whole_has_one_partition(
-    scaling: Scaling, postgres: PostgresSupervisor
+    scaling: Scaling, postgres: StoreSupervisor
 ) -> None:
     assert postgres.wanted == {"totals": 4, "balances": 4, "strict": 1}
     await scaling.scale("postgres", 2)
@@ -64,7 +67,7 @@ async def test_what_is_not_there_is_not_scaled(scaling: Scaling, target: str) ->
         await scaling.scale(target, 2)
 
 
-async def test_the_load_is_what_all_gateways_ask(postgres: PostgresSupervisor) -> None:
+async def test_the_load_is_what_all_gateways_ask(postgres: StoreSupervisor) -> None:
     memory: Any = SimpleNamespace(wanted={"totals": 2, "balances": 2})
     none: Any = SimpleNamespace(wanted={})
     placements = Placements()

@@ -49,8 +49,8 @@ def test_a_view_goes_without_a_store_that_the_stack_does_not_have(
 def test_a_view_that_is_kept_nowhere_is_refused_by_its_name() -> None:
     registry = registry_for("redis")
     with pytest.raises(NoSuchStore, match="the view 'shelf' is kept in redis alone"):
-        configured.readers_beside("postgres", registry, settings(), Placements())
-    found = configured.readers_beside("postgres", registry, settings(redis=URL), Placements())
+        configured.readers_beside_postgres(registry, settings(), Placements())
+    found = configured.readers_beside_postgres(registry, settings(redis=URL), Placements())
     assert [*found] == ["redis"]
 
 

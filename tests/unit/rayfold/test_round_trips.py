@@ -224,7 +224,7 @@ def test_a_command_with_a_default_that_does_not_fit_is_refused_where_it_is_sent(
     """Its writer would say that it has another release, and it would be sent again for ever."""
     assert type(command).__rayfold__.mistakes() == []
     with pytest.raises(DecisionFailed):
-        payload_of(command)
+        payload_of(command, "")
 
 
 class Line(Message):

@@ -27,7 +27,13 @@ from projections.queries.history import History
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.placements import Placements
 from rayfold import Registry
-from tests.unit.api.fakes import FakeOperations
+from tests.unit.api.fakes import (
+    FakeAudit,
+    FakeBrowser,
+    FakeOperations,
+    FakeProcesses,
+    FakePublications,
+)
 from tests.unit.tenants import ledger
 
 REGISTRIES = {tenants: Registry([ledger], tenants=tenants) for tenants in (True, False)}
@@ -83,8 +89,12 @@ class Stack:
                 queries=queries,
                 histories=History(registry, self.log),
                 operations=FakeOperations(),
+                processes=FakeProcesses(),
                 schedules=Schedules(self.log),
+                publications=FakePublications(),
                 outcomes=self,
+                browser=FakeBrowser(),
+                audit=FakeAudit(),
             ),
             Admission(tokens=TOKENS),
         )
