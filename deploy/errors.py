@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from rayfold.foreign_text import shown
+
 
 class StartError(Exception):
     """Nothing is left running; the message says what to do. `reasons` has it line by line."""
@@ -19,5 +21,5 @@ class StartError(Exception):
 def tell(error: StartError) -> None:
     """Write each reason to standard error, as a line."""
     for reason in error.reasons:
-        sys.stderr.write(f"rayfold: {' '.join(reason.split())}\n")
+        sys.stderr.write(f"rayfold: {shown(' '.join(reason.split()))}\n")
     sys.stderr.flush()

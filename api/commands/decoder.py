@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -21,6 +22,7 @@ from actors.envelope import (
     payload_of,
     stream_of,
 )
+from api.commands.long_bodies import LONG, validator_of_long
 from api.http import headers as read
 from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
@@ -80,6 +82,10 @@ class CommandDecoder:
             if annotation in (int, float, bool):
                 self._numbers[field] = TypeAdapter(annotation)
 
+    @cached_property
+    def _validate_long(self) -> Callable[..., Any]:
+        return validator_of_long(self.command.model).validate_json
+
     def envelope(
         self,
         path: Mapping[str, Any],
@@ -102,7 +108,8 @@ class CommandDecoder:
             fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
         text = _encode(fields)
         try:
-            command = self._validate(text, strict=True)
+            validate = self._validate if len(text) < LONG else self._validate_long
+            command = validate(text, strict=True)
         except ValidationError as error:
             raise invalid(error, f"{self.command.name}: see errors") from error
         if self._has_dates:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from litestar.handlers import HTTPRouteHandler
 
 from actors.envelope import Envelope
-from api.http.auth import Caller, Role
+from api.http.auth import Access, Caller, Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, ids_of, not_before
 from api.http.reply import Reply, json_reply
@@ -65,8 +65,11 @@ class ScheduleRoutes:
         return told
 
     async def _cancel(self, call: Call) -> Reply:
-        *others, last = ids_of(call.path["command_id"], call.tenant)
-        for command_id in others:
-            if await self.about(command_id, call.tenant) is not None:
-                last = command_id
-        return json_reply(await self._schedules.cancel(last, call.principal))
+        *_, command_id = ids = ids_of(call.path["command_id"], call.tenant)
+        for each in ids:
+            if (told := await self.about(each, call.tenant)) is not None:
+                command_id, known = each, self._registry.commands.get(told["command"])
+                # Who may not send it may not keep it from being sent either.
+                call.caller.check(Access(Role.WRITER, known.needs if known else ""))
+                break
+        return json_reply(await self._schedules.cancel(command_id, call.principal))

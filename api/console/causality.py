@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.console.forms import Console, given
 from api.http.endpoint import Call
-from api.http.headers import id_of_key
+from api.http.headers import ids_of
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply
 from api.operators.routes import MAX_ASKED, SCAN, Operations
@@ -30,7 +30,7 @@ class CausalityPage:
             return console.page(call, "causality.html", asked="", found=None)
         if len(asked) > MAX_ASKED:
             raise invalid_field("id", f"is a text of at most {MAX_ASKED} characters")
-        readings = list(dict.fromkeys([asked, id_of_key(asked)]))
+        readings = list(dict.fromkeys([asked, *ids_of(asked)]))
         found = await self._operations.causality(readings, SCAN)
         if found is None:
             raise Problem(404, "not-found", f"nothing of it is in the last {SCAN} events")

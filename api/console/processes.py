@@ -13,7 +13,7 @@ from api.commands.schedules import Schedules
 from api.console.forms import Action, Console, Input, Line, Outcome, Question, given, needed
 from api.console.templates import url
 from api.http.endpoint import Call
-from api.http.headers import id_of_key
+from api.http.headers import ids_of
 from api.http.reply import Reply
 from api.operators.processes import ProcessAbort, Processes, ProcessOrder
 from rayfold import Registry
@@ -146,7 +146,8 @@ class ProcessPages:
         )
 
     async def _cancel(self, call: Call, wanted: Cancel) -> Outcome:
-        told = await self._schedules.cancel(id_of_key(wanted.command_id), call.principal)
+        command_id, *_ = ids_of(wanted.command_id)
+        told = await self._schedules.cancel(command_id, call.principal)
         line = f"{told['command']} {told['stream']} {told['command_id']}: {told['status']}"
         return Outcome("Cancelled", [Line(line)], "/console/schedules")
 

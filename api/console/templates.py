@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup, escape
 
+from rayfold.foreign_text import shown
+
 _FOLDER = Path(__file__).parent / "pages"
 
 
@@ -53,14 +55,6 @@ def url(path: str, **given: object) -> str:
     """Return a path with a query of what is given, without what is None."""
     pairs = {name: value for name, value in given.items() if value is not None}
     return f"{path}?{urlencode(pairs, errors='replace')}" if pairs else path
-
-
-def shown(value: object) -> str:
-    """Return a text whose every character is seen: none moves, hides or reorders others."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
-        for each in str(value)
-    )
 
 
 def ticked(text: str) -> Markup:

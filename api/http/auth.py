@@ -95,6 +95,11 @@ class Principals:
         """Whether everybody may call."""
         return not self._known and self._signed is None
 
+    @property
+    def may_end(self) -> bool:
+        """Whether a token that counts may count no more while this gateway serves."""
+        return self._signed is not None
+
     async def of(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Return the caller, where there are tokens.
 

@@ -333,7 +333,7 @@ class Endpoint:
                 self._metrics.replied(scope["method"], path, 200)
                 if span is not None:
                     span.end()  # it has begun; when it ends, the client decides
-                await self._stream(call, reply, send)
+                await self._stream(call, needed, reply, send)
             else:
                 status, fields, body = reply
                 if varies:
@@ -412,7 +412,7 @@ class Endpoint:
             raise unavailable("too-many-streams", "as many rows are followed as may be", 5)
         return stream
 
-    async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
+    async def _stream(self, call: Call, needed: Access, stream: Stream, send: Send) -> None:
         self._streams += 1
         try:
             exchange: Exchange | None = call.scope.get(EXCHANGE)
@@ -420,8 +420,10 @@ class Endpoint:
                 exchange.hold_nothing_back()
             await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
             if call.scope["method"] != "HEAD":
-                closing = self.closing.wait()
-                pump = await self._until_an_end(call, stream.chunks, send, closing)
+                others: list[Coroutine[Any, Any, Any]] = [self.closing.wait()]
+                if needed.role is not Role.PUBLIC and self._principals.may_end:
+                    others.append(self._until_refused(call, needed))
+                pump = await self._until_an_end(call, stream.chunks, send, *others)
                 if not pump.cancelled() and (error := pump.exception()) is not None:
                     path = call.scope["path"]
                     log.error("a stream broke", exc_info=error, extra={"path": path})
@@ -429,6 +431,16 @@ class Endpoint:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._streams -= 1
+
+    async def _until_refused(self, call: Call, needed: Access) -> None:
+        """Return when whoever began a stream could not begin it any more: its token has ended."""
+        while True:
+            await asyncio.sleep(self._limits.token_checked)
+            try:
+                (await self._principals.of(call.headers)).check(needed)
+            except Problem as problem:
+                if problem.status in (401, 403):
+                    return
 
     async def _write(self, call: Call, document: Document, send: Send) -> None:
         status, headers, pieces = document

@@ -17,6 +17,9 @@ Headers = Mapping[bytes, bytes]
 _KEYS = UUID("6f0e2a5e-6c0b-4f0e-9d64-0b7d6d0c3a11")
 """The namespace in which an Idempotency-Key that is no UUID becomes one."""
 
+_WORKED_OUT = 5
+"""The version of UUIDs that are made of a name: RFC 9562, section 5.5."""
+
 MAX_KEY = 255
 MAX_WAIT = 30.0
 DEFAULT_TIMEOUT = 15.0
@@ -92,26 +95,29 @@ def command_id(headers: Headers, tenant: str = "") -> str:
 def id_of_key(key: str, tenant: str = "") -> str:
     """Return the command id that an `Idempotency-Key` stands for: itself, if it is a UUID.
 
+    Not if that is of version 5, as ids are which somebody can work out: those of the commands of
+    processes. Who sent one before the process does would have it believe that its own was done.
     Of a tenant it is always another one: the same key in two tenants is of two commands.
     """
-    try:
-        key = known = str(UUID(key))
-    except ValueError:
-        known = ""
-    if tenant:
+    known = _uuid(key)
+    if known is None:
         return str(uuid5(_KEYS, within(tenant, key)))
-    return known or str(uuid5(_KEYS, key))
+    if tenant or known.version == _WORKED_OUT:
+        return str(uuid5(_KEYS, within(tenant, str(known))))
+    return str(known)
 
 
-def ids_of(given: str, tenant: str) -> list[str]:
+def ids_of(given: str, tenant: str = "") -> list[str]:
     """Return the command ids that a client may mean: by a key, or by an id that it was told."""
-    of_key = id_of_key(given, tenant)
-    if not tenant:
-        return [of_key]
+    known, of_key = _uuid(given), id_of_key(given, tenant)
+    return [of_key] if known is None else list(dict.fromkeys([str(known), of_key]))
+
+
+def _uuid(text: str) -> UUID | None:
     try:
-        return [str(UUID(given)), of_key]
+        return UUID(text)
     except ValueError:
-        return [of_key]
+        return None
 
 
 def _ids() -> Iterator[str]:

@@ -16,6 +16,8 @@ class Limits:
     """At this number the idlest makes room; nobody is idle, and the newcomer gets a 503."""
     streams: int = MOST_CONNECTIONS // 2
     """Connections that may follow a row at a time."""
+    token_checked: float = 30.0
+    """Between two looks at whether the token counts by which somebody follows a row."""
     head_bytes: int = 32 * 1024
     """Request line and headers."""
     headers: int = 100

@@ -7,6 +7,7 @@ make: neither `none`, nor a secret that both sides know. Issuer, audience and ti
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from rayfold.tenants import is_tenant
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 
-LEEWAY = 30.0
+LEEWAY = 30
 """Seconds by which clocks may differ."""
 
 REMEMBERED = 10_000
@@ -54,7 +55,7 @@ class _Good(NamedTuple):
     """A token ends by the wall clock; by the other one, what is known of the provider's keys."""
 
     caller: Caller
-    ends: float
+    ends: int
     keys_end: float
 
 
@@ -65,6 +66,7 @@ class JwtTokens:
         self._claims = claims
         self._keys = keys
         self._good: OrderedDict[bytes, _Good] = OrderedDict()
+        """By a token's digest: a token may have as many bytes as a request's head."""
 
     async def caller(self, token: bytes) -> Caller | None:
         """Return who shows this token; None if it is not theirs, has ended, or names no role.
@@ -72,11 +74,12 @@ class JwtTokens:
         Raises:
             Problem: 503 while the provider's keys are not known.
         """
-        known = self._good.get(token)
+        place = hashlib.blake2b(token, digest_size=32).digest()
+        known = self._good.get(place)
         if known is not None:
             if known.ends > time.time() and known.keys_end > time.monotonic():
                 return known.caller
-            del self._good[token]
+            del self._good[place]
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
         except (jwt.PyJWTError, *UNREADABLE):
@@ -84,7 +87,7 @@ class JwtTokens:
         for key in await self._keys.of(key_id):
             claims = self._verified(token, key)
             if claims is not None:
-                return self._remembered(token, claims)
+                return self._remembered(place, claims)
         return None
 
     def _verified(self, token: bytes, key: jwt.PyJWK) -> dict[str, Any] | None:
@@ -102,7 +105,7 @@ class JwtTokens:
         except (jwt.PyJWTError, TypeError, OverflowError, *UNREADABLE):
             return None
 
-    def _remembered(self, token: bytes, claims: dict[str, Any]) -> Caller | None:
+    def _remembered(self, place: bytes, claims: dict[str, Any]) -> Caller | None:
         name = claims.get(self._claims.principal)
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
             return None
@@ -118,7 +121,7 @@ class JwtTokens:
         permissions = frozenset(_texts(claims, self._claims.permission))
         caller = Caller(name, max(said), permissions, tenant)
         keys_end = time.monotonic() + self._keys.seconds_left
-        self._good[token] = _Good(caller, float(claims["exp"]) + LEEWAY, keys_end)
+        self._good[place] = _Good(caller, int(claims["exp"]) + LEEWAY, keys_end)
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)
         return caller

@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
 from api.http.endpoint import Audits, Call, Endpoint, Handler, Method
-from api.http.headers import id_of_key
+from api.http.headers import ids_of
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
@@ -279,7 +279,7 @@ class OperatorRoutes:
         if not _SCAN.match(scan) or int(scan) > MAX_SCAN:
             raise invalid_field("scan", f"is a number from 1 to {MAX_SCAN}")
         # Also as the `Idempotency-Key` of a command.
-        readings = list(dict.fromkeys([asked, id_of_key(asked)]))
+        readings = list(dict.fromkeys([asked, *ids_of(asked)]))
         found = await self._operations.causality(readings, int(scan))
         if found is None:
             detail = f"nothing of it is in the last {scan} records of the log"

@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli.asking import Data
 from deploy.cli.running import Domain, Host, Port, Postgres, Ray, Redis, StackName, Store
+from deploy.cli.saying import say
 
 app = typer.Typer()
 
@@ -23,14 +24,14 @@ def new(
 
     load()  # what is wrong with the settings is said before anything is written
     for path in write(name, Path.cwd()):
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")
     settings = load()
     domain = "" if settings.domain == name else f" --domain {name}"
-    typer.echo("\nGo on with")
-    typer.echo(f"  python -m pytest {Path('tests', f'test_{name}.py')}")
-    typer.echo(f"  rayfold dev{domain}")
+    say("\nGo on with")
+    say(f"  python -m pytest {Path('tests', f'test_{name}.py')}")
+    say(f"  rayfold dev{domain}")
     body = """'{"account_id": "a1", "owner": "ada"}'"""
-    typer.echo(f"  curl -s localhost:{settings.port}/accounts -d {body}")
+    say(f"  curl -s localhost:{settings.port}/accounts -d {body}")
 
 
 @app.command()

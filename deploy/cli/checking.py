@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.saying import say
 from deploy.errors import StartError
 
 app = typer.Typer()
@@ -42,32 +43,32 @@ def check(
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     for sentence in unused(settings, registry):
-        typer.echo(f"nothing uses it: {sentence}")
+        say(f"nothing uses it: {sentence}")
     for name in endless(registry):
         told = "no handler yields Complete, so each of its processes stays open for ever"
-        typer.echo(f"warning: {name}: {told}", err=True)
+        say(f"warning: {name}: {told}", err=True)
     if locked is None and not update:
-        typer.echo(f"{file} is not there: write it with `rayfold check --update`, and commit it")
+        say(f"{file} is not there: write it with `rayfold check --update`, and commit it")
         raise typer.Exit(1)
     code = catalogue_of(registry)
     report = compare(registry, locked or Catalogue(), code)
     for line in (line for broken in report.broken for line in broken.lines()):
-        typer.echo(line)
+        say(line)
     if report.broken and not force:
         for upcaster in (broken.code for broken in report.broken if broken.code):
-            typer.echo(f"\n{upcaster}")
+            say(f"\n{upcaster}")
         raise typer.Exit(1)
     if update:
         for broken in report.broken:
-            typer.echo(f"dropped: {broken.name} {broken.version}")
+            say(f"dropped: {broken.name} {broken.version}")
         _write(file, text_of(taken_up(locked or Catalogue(), code, report)))
-        typer.echo(f"{file} is written: commit it")
+        say(f"{file} is written: commit it")
     elif report.behind:
-        typer.echo(f"{file} is behind: `rayfold check --update` takes it up")
+        say(f"{file} is behind: `rayfold check --update` takes it up")
         for each in report.behind:
-            typer.echo(f"  {each}")
+            say(f"  {each}")
     told = f"{len(code.events)} events and {len(code.integration_events)} integration events"
-    typer.echo(f"{package}: {told}, which read what {file} has")
+    say(f"{package}: {told}, which read what {file} has")
 
 
 def _write(file: Path, text: str) -> None:

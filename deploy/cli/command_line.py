@@ -27,6 +27,7 @@ from deploy.cli import (
     running,
     upgrading,
 )
+from deploy.cli.saying import say
 from deploy.errors import StartError, tell
 from rayfold.errors import RayfoldError
 
@@ -60,7 +61,7 @@ _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rayfold {version('rayfold')}")
+        say(f"rayfold {version('rayfold')}")
         raise typer.Exit
 
 

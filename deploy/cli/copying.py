@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.saying import say
+
 if TYPE_CHECKING:
     from deploy.copying.copy import Copied
 
@@ -28,7 +30,7 @@ def copy(source: Source, target: Target, up_to_now: UpToNow = False) -> None:
     copied, personal = asyncio.run(_run(source, target, up_to_now=up_to_now))
     finished = up_to_now or not copied.went_on
     for line in _lines(copied, finished=finished, personal=personal):
-        typer.echo(line)
+        say(line)
     if not finished:
         raise typer.Exit(1)
 
@@ -71,7 +73,7 @@ async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bo
 
 
 def _tell(copied: Copied) -> None:
-    typer.echo(f"{copied.records} records, up to position {copied.position}", err=True)
+    say(f"{copied.records} records, up to position {copied.position}", err=True)
 
 
 def _lines(copied: Copied, *, finished: bool, personal: bool) -> Iterator[str]:

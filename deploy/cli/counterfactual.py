@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.asking import Data
+from deploy.cli.saying import say
 
 if TYPE_CHECKING:
     from deploy.authoring.counterfactual.walk import Summary
@@ -72,7 +73,7 @@ async def _run(
         async for finding in walk.findings():
             found = finding.as_json()
             for line in [json.dumps(found)] if as_json else _lines(found):
-                typer.echo(line)
+                say(line)
     except MixedTenancy as error:
         raise StartError(str(error)) from error
     except StoreError as error:
@@ -83,10 +84,10 @@ async def _run(
         await log.close()
     summary = walk.summary
     if as_json:
-        typer.echo(json.dumps({"summary": summary.as_json()}))
+        say(json.dumps({"summary": summary.as_json()}))
     else:
         for line in _summary(summary.as_json()):
-            typer.echo(line)
+            say(line)
     if summary.says_nothing:
         raise StartError(
             "none of the commands could be decided, so nothing is known of the code"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from deploy.cli.saying import say
 
 LOOK = 0.3
 """Seconds between two looks."""
@@ -21,26 +22,21 @@ def follow_forgetting(ask: Callable[..., Any], subjects: Sequence[str]) -> bool:
     waiting = {each["subject"] for each in answer["forgotten"] if not each["settled"]}
     for each in answer["forgotten"]:
         if each["subject"] not in waiting:
-            _print(f"{each['subject']}: forgotten before, at {each['forgotten_at']}")
+            say(f"{each['subject']}: forgotten before, at {each['forgotten_at']}")
     if waiting:
         views = ", ".join(answer["views"]) or "no view"
-        _print(f"{', '.join(sorted(waiting))}: the keys are destroyed; rebuilding {views}")
+        say(f"{', '.join(sorted(waiting))}: the keys are destroyed; rebuilding {views}")
     told = ""
     while waiting:
         time.sleep(LOOK)
         now = ask("/operators/forgetting")
         left = {each["subject"] for each in now["left"]}
         for subject in sorted(waiting - left):
-            _print(f"{subject}: forgotten")
+            say(f"{subject}: forgotten")
         waiting &= left
         if waiting and now["error"] and now["error"] != told:
             told = now["error"]
-            _print(f"held up, and tried again: {told}")
+            say(f"held up, and tried again: {told}")
     for subject in answer["unknown"]:
-        _print(f"{subject}: unknown: no personal data is on the log under that id")
+        say(f"{subject}: unknown: no personal data is on the log under that id")
     return not answer["unknown"]
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
+from deploy.cli.saying import say
+from rayfold.foreign_text import shown
 
 app = typer.Typer()
 
@@ -21,10 +23,11 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     found = ask(data, url, "/operators/status")
     parts, rebuilds = found["parts"], found["rebuilds"]
     if as_json:
-        typer.echo(json.dumps({"parts": parts, "rebuilds": rebuilds}))
+        say(json.dumps({"parts": parts, "rebuilds": rebuilds}))
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     columns = [
         "part",
@@ -40,20 +43,21 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     table = Table(*columns, "memory MB", "error", box=None)
     for part in parts:
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
-        cells = [str(part.get(column, "")) for column in columns]
+        cells = [shown(part.get(column, "")) for column in columns]
         stopped = [f"{view} has stopped: {why}" for view, why in part.get("stopped", {}).items()]
         problem = part.get("error") or "; ".join(stopped)
-        table.add_row(*cells, memory, problem)
+        # As text: in a string brackets are orders to Rich, and an error may have any.
+        table.add_row(*map(Text, [*cells, memory, shown(problem)]))
     # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
     for column in table.columns:
         column.no_wrap = column.header != "error"
     needed = Console(width=10_000).measure(table).maximum
     Console(width=max(Console().width, needed)).print(table)
     for line in dict.fromkeys(line for part in parts for line in _poison(part)):
-        typer.echo(line)
+        say(line)
     for each in rebuilds:
         if each["state"] == "failed":
-            typer.echo(f"the last rebuild of {each['view']} failed: {each['error']}")
+            say(f"the last rebuild of {each['view']} failed: {each['error']}")
 
 
 def _poison(part: dict[str, Any]) -> list[str]:
@@ -69,7 +73,7 @@ def _poison(part: dict[str, Any]) -> list[str]:
 def scale(target: str, n: int, data: Data = None, url: Url = None) -> None:
     """Set the number of write, memory, postgres, redis; of memory:VIEW, process:NAME, …"""
     ask(data, url, "/operators/scale", {"target": target, "n": n})
-    typer.echo(f"{target}: {n}")
+    say(f"{target}: {n}")
 
 
 @app.command()
@@ -102,11 +106,9 @@ def delete(
         how = "for good" if tombstone else "so that its id begins again"
         typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
     answer = ask(data, url, "/operators/delete", {"stream": stream, "tombstone": tombstone})
-    typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
+    say(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
     if answer["kept_in"]:
-        typer.echo(
-            f"rows made of several streams keep what it gave: {', '.join(answer['kept_in'])}"
-        )
+        say(f"rows made of several streams keep what it gave: {', '.join(answer['kept_in'])}")
 
 
 @app.command()
@@ -130,14 +132,14 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
     differences = ask(data, url, "/operators/verify")["differences"]
     if as_json:
-        typer.echo(json.dumps({"differences": differences}))
+        say(json.dumps({"differences": differences}))
     else:
         for each in differences:
-            typer.echo(f"{each['store']} {each['view']} {each['key']}")
-            typer.echo(f"  the log says {each['expected']}\n  the store has {each['found']}")
-        typer.echo(f"{len(differences)} differences")
+            say(f"{each['store']} {each['view']} {each['key']}")
+            say(f"  the log says {each['expected']}\n  the store has {each['found']}")
+        say(f"{len(differences)} differences")
         if any(each.get("parked") for each in ask(data, url, "/operators/status")["parts"]):
-            typer.echo(
+            say(
                 "a row that breaks its fold is compared as it was before; one that a store alone"
                 " refuses is a difference: see `rayfold parked list`"
             )
@@ -156,11 +158,11 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
 
     found = what_is_open(load(data=data))
     if as_json:
-        typer.echo(json.dumps({"open": [each._asdict() for each in found]}))
+        say(json.dumps({"open": [each._asdict() for each in found]}))
     else:
         for each in found:
-            typer.echo(f"{each.what}:\n  {each.change}")
-        typer.echo(f"{len(found)} open")
+            say(f"{each.what}:\n  {each.change}")
+        say(f"{len(found)} open")
     if found:
         raise typer.Exit(1)
 
@@ -175,14 +177,14 @@ def audit(
     """Show what operators did, the newest first: who, when, what, and how it failed."""
     notes = ask(data, url, f"/operators/audit?limit={limit}")["audit"]
     if as_json:
-        typer.echo(json.dumps({"audit": notes}))
+        say(json.dumps({"audit": notes}))
         return
     failed = {each["asked"]: each for each in notes if each["type"] == "OperatorFailed"}
     for each in notes:
         if each["type"] == "OperatorAsked":
             said = json.dumps(each["arguments"])
             how = failed.get(each["id"])
-            typer.echo(
+            say(
                 f"{each['at']} {each['principal']} {each['action']} {said}"
                 + (f": {how['status']} {how['reason']}" if how else "")
             )
@@ -197,7 +199,7 @@ def explain(
 ) -> None:
     """Say why a view lags, or a query waits, and what to do; exits 1 if something is wrong."""
     found = ask(data, url, f"/operators/explain/{quote(name, safe='')}")
-    typer.echo(json.dumps(found) if as_json else found["sentence"])
+    say(json.dumps(found) if as_json else found["sentence"])
     if not found["healthy"]:
         raise typer.Exit(1)
 
@@ -219,10 +221,10 @@ def causality(
 
     found = ask(data, url, f"/operators/causality?id={quote(asked, safe='')}&scan={scan}")
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for line in lines_of(found):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
+from deploy.cli.saying import say
 from deploy.errors import StartError
 
 app = typer.Typer(help="What is parked behind an event that cannot be folded.")
@@ -21,7 +22,7 @@ def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> No
     """List the rows and streams that are parked, and on which event."""
     found = _parked(data, url)
     if as_json:
-        typer.echo(json.dumps({"parked": list(found)}))
+        say(json.dumps({"parked": list(found)}))
         return
     from rayfold.keys import printable
 
@@ -30,8 +31,8 @@ def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> No
         count += 1
         what = printable(each["key"]) or "the whole stream"
         place = f"{each['stream']} revision {each['revision']}"
-        typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
-    typer.echo(f"{count} parked")
+        say(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
+    say(f"{count} parked")
 
 
 @app.command("show")
@@ -48,7 +49,7 @@ def parked_show(
     for each in found:
         stream = quote(each["stream"], safe="")
         event = ask(data, url, f"/operators/events/{stream}/{each['revision']}")
-        typer.echo(json.dumps({**each, "event": event}, indent=2))
+        say(json.dumps({**each, "event": event}, indent=2))
 
 
 @app.command("replay")
@@ -91,8 +92,6 @@ def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
 
     for each in parked:
         state = "still parked" if each["parked"] else done
-        typer.echo(
-            f"{each['store']} {each['view']} {printable(each['key']) or each['stream']}: {state}"
-        )
+        say(f"{each['store']} {each['view']} {printable(each['key']) or each['stream']}: {state}")
     if any(each["parked"] for each in parked):
         raise typer.Exit(1)

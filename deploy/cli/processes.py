@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
+from deploy.cli.saying import say
 
 app = typer.Typer(help="Processes: what goes on between aggregates.")
 schedules = typer.Typer(help="Timeouts of processes, and commands that are sent later.")
@@ -31,19 +32,19 @@ def processes_list(
         asked["process"] = process
     found = ask(data, url, f"/processes?{urlencode(asked)}")
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for each in found["processes"]:
         about = each["error"] or (each["next_timeout"] and f"until {each['next_timeout']}") or ""
-        typer.echo(f"{each['process']} {each['key']} {each['status']} {about}".rstrip())
-    typer.echo(f"{found['total']} {'parked' if parked else 'open'}")
+        say(f"{each['process']} {each['key']} {each['status']} {about}".rstrip())
+    say(f"{found['total']} {'parked' if parked else 'open'}")
 
 
 @app.command("show")
 def processes_show(process: str, key: str, data: Data = None, url: Url = None) -> None:
     """Show a process as JSON: its state, what waits, and its last steps."""
     found = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")
-    typer.echo(json.dumps(found, indent=2))
+    say(json.dumps(found, indent=2))
 
 
 @app.command("retry")
@@ -51,7 +52,7 @@ def processes_retry(process: str, key: str, data: Data = None, url: Url = None) 
     """Tell a parked process again what it broke on, and then what waits behind."""
     ask(data, url, "/operators/processes/retry", {"process": process, "key": key})
     status = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")["status"]
-    typer.echo(f"{process} {key}: {status}")
+    say(f"{process} {key}: {status}")
     if status == "parked":
         raise typer.Exit(1)
 
@@ -69,7 +70,7 @@ def processes_abort(
     """End a process with its compensation: what is not sent yet never is, what was is undone."""
     asked = {"process": process, "key": key, "as_it_is": as_it_is}
     ask(data, url, "/operators/processes/abort", asked)
-    typer.echo(f"{process} {key}: aborted")
+    say(f"{process} {key}: aborted")
 
 
 @schedules.command("list")
@@ -79,7 +80,7 @@ def schedules_list(
     """List what is due next: timeouts of processes, and commands that are sent later."""
     found = ask(data, url, f"/operators/schedules?{urlencode({'limit': limit})}")
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     held = [e for e in found["commands"] if e.get("error")]
     lines = [
@@ -91,10 +92,10 @@ def schedules_list(
         ),
     ]
     for each in held:
-        typer.echo(f"{each['command_id']} is not sent: {each['error']}")
+        say(f"{each['command_id']} is not sent: {each['error']}")
     for line in sorted(lines)[: max(limit - len(held), 0)]:
-        typer.echo(line)
-    typer.echo(f"{found['total']} scheduled")
+        say(line)
+    say(f"{found['total']} scheduled")
 
 
 @schedules.command("cancel")
@@ -109,4 +110,4 @@ def schedules_cancel(
     """Do not send a command that was to be sent later."""
     path = f"/commands/{quote(command_id, safe='')}"
     told = ask(data, url, path, method="DELETE", tenant=tenant)
-    typer.echo(f"{told['command']} {told['stream']} {told['command_id']}: {told['status']}")
+    say(f"{told['command']} {told['stream']} {told['command_id']}: {told['status']}")

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
+from deploy.cli.saying import say
 from rayfold.keys import printable
 
 app = typer.Typer(help="Publications: what others are told.")
@@ -21,19 +22,19 @@ def publications_list(data: Data = None, url: Url = None, as_json: Json = False)
     for each in found["publications"]:
         each["parked"] += _rest_of(each, data, url)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for each in found["publications"]:
         about = [each["target"], f"lag {each['lag']}" if each["lag"] is not None else None]
         line = [each["publication"], each["status"], *about, each["error"]]
-        typer.echo(" ".join(str(word) for word in line if word))
+        say(" ".join(str(word) for word in line if word))
         for parked in each["parked"]:
             place = f"{parked['stream']} revision {parked['revision']}"
             what = printable(parked["key"]) or "the whole stream"
-            typer.echo(f"  {what} is parked at {place}")
-            typer.echo(f"    since {parked['since']}: {parked['error']}")
+            say(f"  {what} is parked at {place}")
+            say(f"    since {parked['since']}: {parked['error']}")
     parked_keys = sum(len(each["parked"]) for each in found["publications"])
-    typer.echo(f"{parked_keys} parked")
+    say(f"{parked_keys} parked")
 
 
 def _rest_of(listed: dict[str, Any], data: Data, url: Url) -> list[dict[str, Any]]:
@@ -68,9 +69,9 @@ def publications_replay(
     body |= {name: value for name, value in given.items() if value is not None}
     counts = ask(data, url, "/operators/publications/replay", body)
     if "released" in counts:
-        typer.echo(f"{publication}: {counts['released']} keys go on, {counts['parked']} are parked")
+        say(f"{publication}: {counts['released']} keys go on, {counts['parked']} are parked")
     else:
         failed = counts["failed_keys"]
-        typer.echo(f"{publication}: {counts['published']} published again, {failed} keys failed")
+        say(f"{publication}: {counts['published']} published again, {failed} keys failed")
     if counts.get("parked") or counts.get("failed_keys"):
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from deploy.cli.asking import Data
+from deploy.cli.saying import say
 
 if TYPE_CHECKING:
     from deploy.stack.settings import Settings
@@ -145,8 +146,8 @@ def down(postgres: Postgres = None, ray_address: Ray = None, stack: StackName = 
     _log(settings, "down")
     ended = asyncio.run(end(settings))
     for part in ended:
-        typer.echo(part)
-    typer.echo(f"{len(ended)} parts ended")
+        say(part)
+    say(f"{len(ended)} parts ended")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.saying import say
 from deploy.errors import StartError
 
 app = typer.Typer()
@@ -53,4 +54,4 @@ def upgrade(
         ray_address=ray_address,
         stack=stack,
     )
-    asyncio.run(run(settings, typer.echo, accept_parked=accept_parked, wait=wait, timeout=timeout))
+    asyncio.run(run(settings, say, accept_parked=accept_parked, wait=wait, timeout=timeout))

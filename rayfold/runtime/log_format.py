@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from rayfold.foreign_text import shown
+
 FORMAT = "RAYFOLD_LOG_FORMAT"
 """The environment variable that says `text` or `json`: processes inherit it."""
 
@@ -39,11 +41,19 @@ class FieldFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without its traceback."""
-        fields = "".join(
-            f" {name}={value!r}" if " " in str(value) else f" {name}={value}"
-            for name, value in _fields(record).items()
-        )
+        fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
         return super().formatMessage(record) + fields
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; whatever others have written in it is seen."""
+        return shown(super().format(record))
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    if " " in text or not text.isprintable():
+        text = shown(repr(value)).replace("\n", "\\n")
+    return text
 
 
 class JsonFormatter(logging.Formatter):

@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from domain.fulfilment.process import Fulfilment
 from tests.conftest import serve_store
 from tests.integration.publications.receiver import ReceiverProcess
 from tests.stack import Stack, rayfold
@@ -72,9 +73,12 @@ class Unpaid(NamedTuple):
 
 
 def unpaid(http: httpx.Client) -> Unpaid:
-    """Place such an order; it waits for its payment from now on."""
-    sku = stocked(http)
-    order = placed(http, sku)
+    """Place such an order; it waits for its payment from now on.
+
+    Whoever orders would keep it for nothing: another command has the id of its expiry.
+    """
+    sku, order = stocked(http), str(uuid4())
+    placed(http, sku, order=order, key=expiry_of(order))
     wait_for(lambda: stage(http, order) == "awaiting-payment")
     return Unpaid(order, sku)
 
@@ -222,6 +226,9 @@ def test_an_unpaid_order_is_compensated_after_its_timeout(
     for waited in (before_a_crash, since_a_crash):
         wait_for(lambda waited=waited: stage(http, waited.order) == "cancelled")
         wait_for(lambda waited=waited: available(http, waited.sku) == 5)
+        decided = (step["data"].get("decided", ()) for step in process(http, waited.order)["steps"])
+        sent = {each.get("command_id"): each.get("command") for step in decided for each in step}
+        assert sent[expiry_of(waited.order)] == "expire-order"
     assert http.get("/operators/verify").json() == {"differences": []}
     [part] = actors(http)
     assert (part["ready"], part["parked"]) == (True, 0)
@@ -333,12 +340,20 @@ def stocked(http: httpx.Client, quantity: int = 5) -> str:
     return sku
 
 
-def placed(http: httpx.Client, *skus: str, fulfil: bool = True) -> str:
-    order = str(uuid4())
+def expiry_of(order: str) -> str:
+    """Return the id of the command that ends an order which nobody pays."""
+    return str(Fulfilment.__rayfold__.command_id(order, "timeout:payment:1/0", 0))
+
+
+def placed(
+    http: httpx.Client, *skus: str, fulfil: bool = True, order: str = "", key: str = ""
+) -> str:
+    order = order or str(uuid4())
     assert http.post("/orders", json={"order_id": order, "customer_id": "a"}).status_code == 202
     for sku in skus:
         line = {"sku": sku, "quantity": 1, "unit_price_cents": 450}
-        assert http.post(f"/orders/{order}/lines", json=line).status_code == 202
+        headers = {"Idempotency-Key": key or str(uuid4())}
+        assert http.post(f"/orders/{order}/lines", json=line, headers=headers).status_code == 202
     body = {"fulfil": True} if fulfil else None
     wait = {"Prefer": "wait=10"}
     assert http.post(f"/orders/{order}/place", json=body, headers=wait).status_code == 202

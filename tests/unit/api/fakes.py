@@ -81,6 +81,22 @@ class FakeQueries:
             await asyncio.sleep(0.01)
 
 
+class FollowedQueries(FakeQueries):
+    """Counts who follows a row."""
+
+    following = 0
+
+    async def live(
+        self, query: Query, *, after: int | None, tenant: str = ""
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        self.following += 1
+        try:
+            yield 42, ROW
+            await asyncio.Event().wait()
+        finally:
+            self.following -= 1
+
+
 class FakeHistories:
     """Answers with `past`; keeps the moments that it was asked for."""
 

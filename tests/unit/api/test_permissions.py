@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.schedules.schedules import Schedules
 from api.http.auth import EVERYBODY, Access, Caller, Role, Token
 from api.http.problems import Problem
 from api.http.rates import Rates
+from eventstore.memory import MemoryLog
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -59,6 +61,21 @@ async def test_what_names_a_permission_is_for_those_who_have_it(
             assert reply.status_code not in (401, 403), (token.name, reply.text)
         else:
             problem(reply, 403, "forbidden")
+
+
+async def test_who_may_not_send_a_command_does_not_cancel_it(refunds: Registry) -> None:
+    options = {"tokens": TOKENS, "schedules": Schedules(MemoryLog())}
+    made = Gateway(refunds, options=options)
+    clerk, boss = ({"authorization": f"Bearer {name}"} for name in ("clerk", "boss"))
+    later = {**boss, "rayfold-not-before": "2030-01-01T00:00:00Z", "idempotency-key": "new year"}
+    async with made.http as http:
+        assert (await http.post(GRANT, headers=later)).status_code == 202
+        problem(await http.delete("/commands/new year", headers=clerk), 403, "forbidden")
+        told = await http.get("/commands/new year", headers=clerk)
+        assert told.json()["status"] == "scheduled"
+        reply = await http.delete("/commands/new year", headers=boss)
+        assert reply.json()["status"] == "cancelled"
+        problem(await http.delete("/commands/nobody's", headers=clerk), 404, "not-scheduled")
 
 
 async def test_a_live_stream_needs_what_its_query_needs(guarded: Gateway) -> None:

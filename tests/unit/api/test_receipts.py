@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from domain.fulfilment.process import Fulfilment
 from rayfold import Route
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -90,6 +91,19 @@ async def test_a_uuid_as_idempotency_key_is_the_command_id(gateway: Gateway) -> 
         f"/orders/{ORDER_ID}/place", headers={"idempotency-key": ORDER_ID}
     )
     assert reply.json()["command_id"] == ORDER_ID
+
+
+async def test_an_id_that_somebody_can_work_out_is_never_a_clients(gateway: Gateway) -> None:
+    """A process would take the client's command for its own, which it never sends then."""
+    of_a_process = Fulfilment.__rayfold__.command_id(ORDER_ID, "timeout:payment:1/0", 0)
+    for key in (str(of_a_process), of_a_process.hex.upper()):
+        headers = {"idempotency-key": key}
+        await gateway.http.post(f"/orders/{ORDER_ID}/place", headers=headers)
+    one, other = (envelope.command_id for envelope in gateway.commands.sent)
+    assert one == other != str(of_a_process)
+    for asked in (str(of_a_process), one):
+        told = await gateway.http.get(f"/commands/{asked}")
+        assert told.json()["command_id"] == one
 
 
 async def test_headers_travel_with_the_command(gateway: Gateway) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from api.console.front import COOKIE
 from api.http import signed_tokens, signing_keys
 from api.http.auth import Role, Token
+from api.http.limits import Limits
 from api.http.signed_tokens import JwtClaims, JwtTokens
 from api.http.signing_keys import SigningKeys
 from rayfold import Registry
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
-from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.fakes import ORDER_ID, FollowedQueries
 from tests.unit.api.problems import problem
+from tests.unit.api.serving import PATIENCE, serving, soon
 
 ISSUER, AUDIENCE = "https://id.example/", "shop"
 PLACE = f"/orders/{ORDER_ID}/place"
@@ -255,6 +260,56 @@ async def test_a_key_that_is_taken_back_counts_no_longer_than_keys_are_kept(
     passed = signing_keys.REFRESH + 1
     problem(await guarded.http.post(PLACE, headers=late), 401, "unauthorized")
     problem(await guarded.http.post(PLACE, headers=early), 401, "unauthorized")
+
+
+async def test_a_token_that_is_remembered_takes_no_more_room_than_another(
+    guarded: Gateway, provider: Provider
+) -> None:
+    tokens = JwtTokens(
+        JwtClaims(ISSUER, AUDIENCE), SigningKeys("https://id.example/keys", provider)
+    )
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(10):
+            token = signed(sub=f"ada-{number}", note="x" * 20_000).encode()
+            assert await tokens.caller(token) is not None
+            del token
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000
+
+
+async def test_a_token_may_end_as_late_as_its_provider_says(guarded: Gateway) -> None:
+    reply = await guarded.http.post(PLACE, headers=bearer(signed(exp=10**400)))
+    assert reply.status_code == 202
+
+
+async def test_a_stream_ends_with_the_token_that_it_began_with(
+    registry: Registry, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing_keys, "REFRESH", 0.0)
+    monkeypatch.setattr(signing_keys, "PAUSE", 0.0)
+    keys = SigningKeys("https://id.example/keys", provider)
+    signed_by = JwtTokens(JwtClaims(ISSUER, AUDIENCE), keys)
+    limits = Limits(token_checked=0.02)
+    made = Gateway(
+        registry, queries=FollowedQueries(), options={"signed": signed_by, "limits": limits}
+    )
+    port = free_port()
+    async with serving(made, port, limits):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        request = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n"
+        writer.write(f"{request}Authorization: Bearer {signed()}\r\n\r\n".encode())
+        await soon(reader.readuntil(b"\ndata: "))
+        async with asyncio.timeout(PATIENCE):
+            while provider.asked < 4:  # noqa: ASYNC110 it was looked at again, and counts
+                await asyncio.sleep(0.01)
+        assert not reader.at_eof()
+        provider.keys = [published("two")]
+        assert (await soon(reader.readuntil(b"\r\n0\r\n\r\n"))).endswith(b"0\r\n\r\n")
+        writer.close()
 
 
 async def test_claims_are_found_where_the_provider_has_them(

@@ -14,26 +14,10 @@ from api.http.protocol import GatewayProtocol
 from rayfold import Answer, Query, Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
-from tests.unit.api.fakes import ORDER_ID, ROW, FakeQueries
+from tests.unit.api.fakes import ORDER_ID, FakeQueries, FollowedQueries
 from tests.unit.api.serving import PATIENCE, serving, soon
 
 LARGE_ROW = b'{"text":"%b"}' % (b"x" * 8000)
-
-
-class FollowedQueries(FakeQueries):
-    """Counts who follows a row."""
-
-    following = 0
-
-    async def live(
-        self, query: Query, *, after: int | None, tenant: str = ""
-    ) -> AsyncGenerator[tuple[int, bytes], None]:
-        self.following += 1
-        try:
-            yield 42, ROW
-            await asyncio.Event().wait()
-        finally:
-            self.following -= 1
 
 
 class RestlessQueries(FakeQueries):

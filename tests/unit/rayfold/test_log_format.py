@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import Any
 
+import pytest
+
 from rayfold.runtime.log_format import CURRENT_TRACE, FieldFormatter, JsonFormatter
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -16,6 +18,13 @@ def record(**fields: Any) -> logging.LogRecord:
     return logging.makeLogRecord(
         {"name": "actors", "levelname": "ERROR", "msg": "a decision failed"} | fields
     )
+
+
+class _Talkative:
+    """As pydantic's errors do."""
+
+    def __repr__(self) -> str:
+        return "two\nlines \x1b[2J"
 
 
 def as_json(**fields: Any) -> dict[str, Any]:
@@ -32,6 +41,25 @@ def test_fields_stand_behind_the_message() -> None:
     assert line.endswith(
         "ERROR actors: a decision failed stream=order-1 error='no such key' revision=0"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("a\n2026-12-01\tERROR", r"'a\n2026-12-01\tERROR'"),
+        ("\x1b]52;c;Y3VybA==\x07", r"'\x1b]52;c;Y3VybA==\x07'"),
+        (ValueError("no \x9b31m"), r"ValueError('no \x9b31m')"),
+        (_Talkative(), r"two\nlines \x1b[2J"),
+    ],
+)
+def test_what_others_have_written_is_seen_and_makes_no_line(value: object, told: str) -> None:
+    line = FieldFormatter().format(record(error=value))
+    assert line.endswith(f"a decision failed error={told}")
+    try:
+        raise RuntimeError("\x1b[2Jgone\nnext")
+    except RuntimeError:
+        line = FieldFormatter().format(record(exc_info=sys.exc_info()))
+    assert line.endswith("RuntimeError: \\x1b[2Jgone\nnext")
 
 
 def test_as_json_a_line_has_what_is_always_there_and_its_fields() -> None:

@@ -1,0 +1,62 @@
+"""A long body is read as a short one, and ends at its first mistakes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError, create_model
+from pydantic_core import SchemaValidator
+
+from api.commands.long_bodies import LONG, validator_of_long
+from rayfold import Message, Registry
+from tests.generated.field_types import field_types
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.problems import problem
+
+warnings.filterwarnings("ignore", message=".*shadows an attribute.*")
+
+
+def read(validator: SchemaValidator, text: str) -> Any:
+    try:
+        return validator.validate_json(text, strict=True)
+    except ValidationError:
+        return None
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
+    kind = data.draw(field_types)
+    model = create_model("Put", __base__=Message, content=(kind.annotation, ...))
+    text = model(content=data.draw(kind.values)).model_dump_json()
+    own, long = model.__pydantic_validator__, validator_of_long(model)
+    assert read(long, text) == read(own, text)
+    assert read(long, text.replace("1", "x")) == read(own, text.replace("1", "x"))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("breaks", [{}] * LONG),
+        ("breaks", [{"first": 1, "last": 2, "more": 3}] * LONG),
+        ("holidays", ["never"] * LONG),
+        ("by_name", {f"k{n}": "never" for n in range(LONG)}),
+        ("rates", {f"k{n}": ["x"] * 9 for n in range(LONG)}),
+    ],
+)
+async def test_of_a_collection_that_is_wrong_throughout_little_is_told(
+    field: str, wrong: Any
+) -> None:
+    made = Gateway(Registry.load("tests.unit.api.exact"))
+    async with made.http:
+        reply = await made.http.post("/contracts", json={"contract": "a", field: wrong})
+        document = problem(reply, 422, "invalid-fields")
+        assert 1 <= len(document["errors"]) <= 3
+        assert " of " not in document["detail"]
+        part = wrong[:9] if isinstance(wrong, list) else dict(list(wrong.items())[:9])
+        reply = await made.http.post("/contracts", json={"contract": "a", field: part})
+        assert len(problem(reply, 422, "invalid-fields")["errors"]) >= 9
