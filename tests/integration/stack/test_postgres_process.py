@@ -202,3 +202,21 @@ async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_m
     left.rename(half_made)
     with pytest.raises(StartError, match=f"left half made, without {CONTROL}: remove it"):
         await PostgresProcess(half_made).start()
+
+
+async def test_no_locale_of_whoever_starts_it_is_in_it(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that this machine lacks comes along with an ssh; another machine may lack this one's."""
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    server = PostgresProcess(closed / "postgres")
+    connection = await asyncpg.connect(await server.start())
+    try:
+        [locale] = await connection.fetch(
+            "SELECT datlocprovider, datcollate, datlocale, lower('\u00c4')"
+            " FROM pg_database WHERE datname = current_database()"
+        )
+    finally:
+        await connection.close()
+        await server.stop()
+    assert tuple(locale) == (b"b", "C", "C.UTF-8", "\u00e4")
