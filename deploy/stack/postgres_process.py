@@ -43,7 +43,7 @@ SOCKET = ".s.PGSQL.5432"
 CONTROL = "global/pg_control"
 """A file without which no server starts; `initdb` says before that the folder is Postgres'."""
 
-_REASON = re.compile(r"(?:FATAL|PANIC|error): +(.+)")
+_REASON = re.compile(r"(?:FATAL|PANIC|error|^initdb): +(?:error: +)?(.+)")
 """In what `initdb` says, and the servers that it starts."""
 
 
@@ -133,9 +133,18 @@ class PostgresProcess(ChildProcess):
         with _closed_above(self._data):
             self._server = server = get_server(self._data, start=False)
             server.ensure_pgdata_inited()
+        if server.system_user is not None:
+            self._give_to(server.system_user)
         if not takes_a_socket(self._data / SOCKET):
             self._sockets = self._short_folder(server.system_user)
         return server
+
+    def _give_to(self, name: str) -> None:
+        """Have all of it be this user's, who has another number where a copy comes from."""
+        user = pwd.getpwnam(name)
+        if (self._data / CONTROL).stat().st_uid != user.pw_uid:
+            for each in (self._data, *self._data.rglob("*")):
+                os.chown(each, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
     def _short_folder(self, user: str | None) -> Path:
         """Return the same one at each start: others know by it where to connect."""

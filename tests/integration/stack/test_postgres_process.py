@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,18 @@ def closed(tmp_path: Path) -> Path:
     for each in (folder, folder / "data"):
         each.mkdir(mode=0o700)
     return folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postgres is another user's under root alone")
+async def test_a_copy_of_its_folder_may_be_roots(closed: Path) -> None:
+    """As by `cp -r`, or from a machine where its user has another number."""
+    server = PostgresProcess(closed / "postgres")
+    await server.start()
+    await server.stop()
+    shutil.copytree(closed / "postgres", closed / "copy", ignore=lambda *_: ["postmaster.pid"])
+    copied = PostgresProcess(closed / "copy")
+    await copied.start()
+    await copied.stop()
 
 
 @pytest.fixture
