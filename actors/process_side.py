@@ -23,7 +23,7 @@ from actors.processes.settings import KIND, ProcessSettings, manager_of
 from actors.processes.showing import show
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
-from actors.write_settings import WriteSettings
+from actors.write_settings import WriteSettings, made_with
 from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.opening import open_log
@@ -337,7 +337,11 @@ class ProcessSide:
 
     def _ending(self, layout: Layout) -> str:
         release = self._settings.identity.domain if self._settings.detached else ""
-        return f"@{layout.number}@{release}" if release else f"@{layout.number}"
+        if not release:
+            return f"@{layout.number}"
+        # Those that were made with a password of before, say, are other ones.
+        told = made_with(self._settings.eventstore, self._settings.postgres)
+        return f"@{layout.number}@{release}.{told}"
 
     def _actor_name(self, name: str, which: str) -> str:
         return f"rayfold:{self._settings.identity.stack}:{KIND}:{name}#{which}"

@@ -100,9 +100,9 @@ class WriteOwner:
         self._table.spread(hosts)
         named = await asyncio.to_thread(self._actors.named, self._release)
         self._hosts = await self._actors.new_hosts(range(hosts), self._release)
-        await self._replace_other_code(self._hosts)
+        await self._replace_others(self._hosts)
         self._dedicated.adopt(named.streams)
-        await self._replace_other_code(self._dedicated.clients)
+        await self._replace_others(self._dedicated.clients)
         known = {self._host_name(number) for number in range(hosts)}
         await asyncio.gather(
             *(retire(self._actors.host(name)) for name in named.hosts if name not in known),
@@ -113,34 +113,35 @@ class WriteOwner:
         self._watch.start()
         self._deletions.start()
 
-    async def _replace_other_code(self, clients: list[HostClient]) -> None:
-        """Make actors of our release again that have another one's code.
+    async def _replace_others(self, clients: list[HostClient]) -> None:
+        """Make actors of our release again that have another one's code, or other settings.
 
         While a release follows another, its owner makes what dies, or is new, by the name that
         gateways know, and of its own code. Where it is given up, or followed by the one before,
-        that would decide on.
+        that would decide on. And who was told of a password, or an address, of before reaches
+        the stores no more once that is gone.
         """
         if self._release != self.settings.release:
             return
-        said = await asyncio.gather(*map(self._domain_of, clients))
-        ours = self.settings.identity.domain
+        said = await asyncio.gather(*map(self._made_of, clients))
+        ours = self.settings.identity.domain, self.settings.made_with
         others = [each for each in zip(clients, said, strict=True) if each[1] != ours]
-        for _, domain in others:
-            what = "has the code of another release" if domain is not None else "says nothing"
-            log.warning("a writer %s and is replaced", what)
+        for _, made_of in others:
+            log.warning("a writer %s and is replaced", _otherwise(made_of, ours))
         await asyncio.gather(*(client.replace() for client, _ in others))
         # There may be no room for one that has said nothing: nobody else waits for it.
-        await up(client for client, domain in others if domain is not None)
+        await up(client for client, made_of in others if made_of is not None)
 
-    async def _domain_of(self, client: HostClient) -> str | None:
-        """Return which code it has; None: it does not say, as it would if it only came up again."""
+    async def _made_of(self, client: HostClient) -> tuple[str, str] | None:
+        """Return its code and settings; None: it does not say, as if it only came up again."""
         until = time.monotonic() + RETURN_TIMEOUT
         while not (status := await client.status())["ready"]:
             if time.monotonic() > until:
                 return None
             await asyncio.sleep(ASK_INTERVAL)
         # One of a Rayfold before does not say it.
-        return str(status.get("domain", self.settings.identity.domain))
+        domain = status.get("domain", self.settings.identity.domain)
+        return domain, status.get("made_with", self.settings.made_with)
 
     async def _check_log(self) -> None:
         event_log = EventLog(self.settings.eventstore)
@@ -462,3 +463,11 @@ def _tenant_of(stream: str) -> str:
         return tenant_of_stream(stream)
     except NoTenant:  # an operator's, who deletes a stream that no tenant could have written
         return ""
+
+
+def _otherwise(made_of: tuple[str, str] | None, ours: tuple[str, str]) -> str:
+    if made_of is None:
+        return "says nothing"
+    if made_of[0] != ours[0]:
+        return "has the code of another release"
+    return "reaches the stores by other settings"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from actors.host.limits import HostLimits
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
+
+
+def made_with(eventstore: str, postgres: str) -> str:
+    """Return what tells the settings of actors apart, with the passwords in them."""
+    told = f"{eventstore}\n{postgres}"
+    return hashlib.blake2b(told.encode(), digest_size=5).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,11 @@ class WriteSettings:
     limits: HostLimits = field(default_factory=HostLimits)
     placing: Placing = field(default_factory=Anywhere)
     postgres: str = ""
+
+    @property
+    def made_with(self) -> str:
+        """A short text, another one if actors that were made with other settings are no use."""
+        return made_with(self.eventstore, self.postgres)
 
     @property
     def release(self) -> str:

@@ -93,6 +93,12 @@ class Stack:
         self._process.send_signal(number)
         return self._process.wait(STOP)
 
+    def hang_up(self) -> int:
+        """Close its terminal, as it were, in which all of the group are; return its exit code."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGHUP)
+        return self._process.wait(STOP)
+
     def kill(self) -> None:
         """SIGKILL to the whole group, as a crash of the machine would."""
         assert self._process is not None

@@ -22,6 +22,7 @@ from actors.host.shard import shard_of
 from actors.host.state.postgres import PostgresStates
 from actors.host.usage import Usage
 from actors.host.writers import Writers
+from actors.write_settings import made_with
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
 from eventstore.personal.opening import open_log
@@ -81,6 +82,7 @@ class HostActor:
         self._checked = False
         self._limits = limits
         self._postgres = postgres
+        self._made_with = made_with(eventstore, postgres)
         begin_part(name.partition(":")[2] or name)  # without the stack's own
         collect_rarely()
         self._host: Writers | None = None
@@ -148,6 +150,7 @@ class HostActor:
         return {
             "incarnation": self._incarnation,
             "domain": self._identity.domain,
+            "made_with": self._made_with,
             **process_status(),
             "idle": 0.0 if self._running().busy else self._usage.idle(time.monotonic()),
             "steadily": self._usage.steadily,

@@ -20,6 +20,7 @@ def main() -> None:
     have to be undone. So the process ends there and then: an exception is not raised in the middle
     of an import, where Python prints and forgets one that meets its own bookkeeping.
     """
+    _open_standard_streams()
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler:  # else whoever started us has it ignored
         signal.signal(signal.SIGINT, _leave)
@@ -30,6 +31,22 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _open_standard_streams() -> None:
+    """Have all three open, to nothing where whoever started us has closed one (`2>&-`).
+
+    The next file that is opened would have its number, and whatever prints there, a child say,
+    would write into that.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(nothing, True)
+        if getattr(sys, name) is None:  # as Python has found it
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _leave(*_: object) -> NoReturn:

@@ -7,8 +7,10 @@ import json
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.errors import StartError
+from eventstore.kurrentdb.loopback import is_loopback
 
 TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
@@ -37,7 +39,7 @@ def ask(
     content = json.dumps(body).encode() if body is not None else None
     try:
         request = urllib.request.Request(url, content, headers, method=method)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with _opener(url).open(request, timeout=TIMEOUT) as answer:
             return _Answer(json.load(answer))
     except urllib.error.HTTPError as error:
         told = _detail(error)
@@ -50,6 +52,15 @@ def ask(
     except (ValueError, TypeError, http.client.HTTPException) as error:
         # No URL, a token that no header can hold, another protocol, another kind of answer.
         raise StartError(f"no gateway can be asked at {url}: {error}") from error
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Go by the environment's `http_proxy`, as any client, but not to this machine itself.
+
+    A proxy elsewhere has another machine of that name, and would be shown our token.
+    """
+    here = is_loopback(urlsplit(url).hostname or "")
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
 
 
 class _Answer(dict[str, Any]):

@@ -93,10 +93,15 @@ def gateway_of(data: Path) -> str:
     """Return where the gateway of a folder is.
 
     Raises:
-        StartError: none is running.
+        StartError: none is running, or the folder is another user's.
     """
     try:
         return str(json.loads((data / _GATEWAY).read_text())["url"])
+    except PermissionError as error:
+        raise StartError(
+            f"the data folder {data} cannot be read: {error.strerror}: be the user who runs it,"
+            " or give --url"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError(
             f"no gateway is running on {data}: start one with `rayfold up`, or give --data"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from deploy.stack.reaching import hosts_of, is_loopback
+from deploy.stack.reaching import hosts_of
 from deploy.stack.settings import EMBEDDED, Settings
+from eventstore.kurrentdb.loopback import is_loopback
 
 _TLS_OF_POSTGRES = ("require", "verify-ca", "verify-full")
 

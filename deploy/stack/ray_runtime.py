@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def start(
         try:
             with ExitStack() as conditions:
                 if not address:
+                    conditions.enter_context(_deaf_to_the_terminal())
                     conditions.enter_context(raylet_within(timeout))
                     conditions.enter_context(changed(_changes()))
                 ray.init(**options)
@@ -254,6 +256,19 @@ def _changes() -> list[Change]:
         ),
     ]
     return changes if _forks is None else [*changes, _forks.change()]
+
+
+@contextmanager
+def _deaf_to_the_terminal() -> Iterator[None]:
+    """Start processes that do not end with the terminal: we are told so, and end them in order.
+
+    Ray does the same by itself with the signal of Ctrl-C.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _raylet_socket() -> str:

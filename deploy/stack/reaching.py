@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from deploy.errors import StartError
 from deploy.stack.nodes import Node
 from deploy.stack.ray_answers import GREETING
 from deploy.stack.settings import EMBEDDED
+from eventstore.kurrentdb.loopback import is_loopback
 
 CONNECT = 5.0
 """Seconds in which Ray's head accepts."""
@@ -105,11 +105,3 @@ def _host(text: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0]
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether it is this machine alone; a folder, of a socket, is."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("/")

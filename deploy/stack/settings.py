@@ -47,6 +47,8 @@ Permission = Annotated[str, Field(pattern=PERMISSION.pattern.replace("\\Z", "$")
 _KEY_SET = r"^(https://[^/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/"
 
 
+_FILE = Path("rayfold.toml")
+
 EMBEDDED = "embedded"
 """As an address: a server of our own, for which one has to be installed."""
 
@@ -62,6 +64,9 @@ def _address(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 
+Server = Annotated[Address, Field(min_length=1)]
+"""An empty variable is refused: without it another server would be taken, one of our own say."""
+
 
 def _redis(text: str | None) -> str | None:
     """Check an address of Redis; an empty variable says nothing."""
@@ -71,7 +76,8 @@ def _redis(text: str | None) -> str | None:
 
 
 def _folder(given: Any) -> Any:
-    if given == "":  # of an empty variable; as a path it would be the working folder
+    # The first is an empty variable; as a path it would be the working folder.
+    if given == "" or (isinstance(given, str) and "\0" in given):
         raise ValueError("names no folder")
     return given
 
@@ -157,9 +163,7 @@ class JwtSettings(BaseModel):
 class Settings(BaseSettings):
     """How one stack runs. What has no address is started by Rayfold itself."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RAYFOLD_", toml_file="rayfold.toml", extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix="RAYFOLD_", toml_file=_FILE, extra="forbid")
 
     stack: str = Field(default="rayfold", pattern=r"^[a-z][a-z0-9-]{0,62}$")
     """The stack's name, which is its namespace in Ray: its database is for that name alone."""
@@ -170,15 +174,15 @@ class Settings(BaseSettings):
     data: Folder = Path(".rayfold")
     domain: str = Field(default_factory=lambda: _default_domain())
     """The package that declares commands, events, aggregates, views and queries."""
-    eventstore: Address | None = None
-    postgres: Address | None = None
+    eventstore: Server | None = None
+    postgres: Server | None = None
     redis: Annotated[Address | None, AfterValidator(_redis)] = None
     """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
     if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
     can and a view names `redis`."""
     stores: dict[str, str] = {}
     """URLs of the stores of views that other packages bring, by the name that views use."""
-    ray_address: str | None = None
+    ray_address: Server | None = None
     snapshots: Folder | None = None
     """A folder of every node, where memory replicas leave snapshots of views that no other store
     has: a restart does not fold the whole log for them. It holds what those views hold, erased rows
@@ -187,7 +191,7 @@ class Settings(BaseSettings):
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)
     postgres_partitions: int = Field(default=1, ge=1, le=64)
-    postgres_reads: list[Address] = []
+    postgres_reads: list[Server] = []
     """DSNs of streaming replicas that answer queries."""
     autoscale: dict[str, Bounds] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
@@ -281,6 +285,20 @@ def _default_domain() -> str:
     return "domain" if importlib.util.find_spec("domain") else REFERENCE_DOMAIN
 
 
+def _check_file() -> None:
+    """Look whether the file, if there is a thing of its name, is one: else it would not be read.
+
+    A container engine makes a folder of a file that it is to mount and does not find.
+
+    Raises:
+        OSError: it is a folder, or a link to nothing.
+    """
+    if _FILE.is_dir():
+        raise IsADirectoryError(f"{_FILE} is a folder")
+    if _FILE.is_symlink() and not _FILE.exists():
+        raise FileNotFoundError(f"{_FILE} is a link to what is not there")
+
+
 def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None were not given.
 
@@ -288,6 +306,7 @@ def load(**flags: Any) -> Settings:
         StartError: one of them does not fit; the message names it.
     """
     try:
+        _check_file()
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -22,6 +22,7 @@ from typing import Any
 
 from deploy.stack import folder, launch
 from deploy.stack.seat import VARIABLE
+from rayfold.runtime.ending_signals import ending_signals
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Succession:
     async def run(self) -> int:
         """Return the exit code of the last process, when it ends without a successor."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             loop.add_signal_handler(number, self._stop)
         self._current = await self._start({})
         code = 0

@@ -1,11 +1,13 @@
-"""Settings that name what neither the domain nor the other settings have: slips, most often.
+"""Settings, and variables, that name what there is not: slips, most often.
 
 They are told, and not refused: a release may come or go that has it, under the same settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from deploy.stack.settings import Settings
 from rayfold import Registry
@@ -14,8 +16,18 @@ _OF_NO_TOKEN = {"anonymous", "default"}
 """Whom else a rate may be for. As `api.http` has them, which pulls in the server."""
 
 
-def unused(settings: Settings, registry: Registry) -> Iterator[str]:
+_PREFIX = "RAYFOLD_"
+
+_NEAR = 0.8
+"""Likeness of names that are taken for a slip: Kubernetes makes variables of its services' names,
+`RAYFOLD_SERVICE_PORT` where one is named so."""
+
+
+def unused(
+    settings: Settings, registry: Registry, variables: Iterable[str] = os.environ
+) -> Iterator[str]:
     """Give a sentence for each."""
+    yield from _slips(variables)
     kept = {store for view in registry.views.values() for store in view.stores}
     for name in settings.stores:
         if name not in kept:
@@ -34,3 +46,13 @@ def unused(settings: Settings, registry: Registry) -> Iterator[str]:
         for each in token.permissions:
             if each not in asked:
                 yield f"setting tokens.{name}.permissions: nothing of the domain needs {each!r}"
+
+
+def _slips(variables: Iterable[str]) -> Iterator[str]:
+    settings = Settings.model_fields
+    for variable in sorted(variables):
+        prefix, name = variable[: len(_PREFIX)].upper(), variable[len(_PREFIX) :].lower()
+        if prefix != _PREFIX or name in settings:
+            continue
+        for meant in get_close_matches(name, settings, n=1, cutoff=_NEAR):
+            yield f"variable {variable}: is it {_PREFIX}{meant.upper()}?"

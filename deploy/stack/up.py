@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from contextlib import AsyncExitStack
 from functools import partial
@@ -20,13 +19,14 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import Lifetime
 from deploy.stack.unused import unused
 from rayfold import DomainError, Registry
+from rayfold.runtime.ending_signals import ending_signals
 from rayfold.runtime.middleware_layers import DomainMiddleware
 
 log = logging.getLogger(__name__)
 
 
 async def up(settings: Settings) -> int:
-    """Run the stack until SIGINT or SIGTERM; return the exit code.
+    """Run the stack until it is told to end; return the exit code.
 
     Raises:
         StartError: it cannot start, or another one owns the stack by now; nothing is left running.
@@ -101,9 +101,9 @@ async def _until_stopped(
 
 
 def take_signals(stop: asyncio.Event) -> None:
-    """Let SIGINT and SIGTERM set the event; again whenever Ray has put its own handler there."""
+    """Let what ends us set the event; again whenever Ray has put its own handler there."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, stop.set)
 
 

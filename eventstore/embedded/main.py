@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import gc
-import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from eventstore.embedded.http2.tls import TlsError, tls_context
 from eventstore.embedded.server import EmbeddedServer
 from eventstore.embedded.storage.data_folder import FolderInUseError, ForeignFolderError
 from eventstore.embedded.storage.schema import SchemaMismatchError
+from rayfold.runtime.ending_signals import ending_signals
 from rayfold.runtime.log_format import log_to_stderr
 
 _SWITCH_INTERVAL = 0.0005
@@ -36,7 +36,7 @@ def run(
     *,
     private: bool = False,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the process's exit code.
+    """Serve until told to end; return the process's exit code.
 
     1: the disk failed so that only a new process can go on; 2: it cannot start.
     """
@@ -71,7 +71,7 @@ def _refuse(error: Exception) -> int:
 async def _serve(server: EmbeddedServer) -> int:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, asked.set)
     try:
         await server.start()

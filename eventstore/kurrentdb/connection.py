@@ -37,6 +37,7 @@ from kurrentdbclient.gossip import NODE_STATE_LEADER, BaseGossipService, Cluster
 from kurrentdbclient.protos.v1 import gossip_pb2
 
 from eventstore.errors import NoSuchPosition, StoreRefused, StoreUnavailable
+from eventstore.kurrentdb.loopback import is_loopback
 
 PING_AFTER, PONG_WITHIN = 5_000, 3_000
 """Milliseconds. A call may be silent for hours: so a node that vanished is noticed all the same."""
@@ -70,6 +71,10 @@ class Reaching(BaseKurrentDBClient):
         super().__init__(uri, **certificates)
         options = self.connection_spec.options
         self.grpc_options += _RECONNECT
+        hosts = [each.rpartition(":")[0].strip("[]") for each in self.connection_spec.targets]
+        if all(map(is_loopback, hosts)):
+            # Else gRPC goes by the environment's `http_proxy`: another machine has that name there.
+            self.grpc_options += (("grpc.enable_http_proxy", 0),)
         if options.keep_alive_interval is None:
             self.grpc_options += (("grpc.keepalive_time_ms", PING_AFTER),)
         if options.keep_alive_timeout is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable
@@ -19,10 +18,11 @@ from deploy.authoring.development.served import Served, child
 from deploy.errors import StartError, tell
 from deploy.stack.folder import announced
 from deploy.stack.settings import load
+from rayfold.runtime.ending_signals import ending_signals
 
 
 async def dev(flags: dict[str, Any], up: list[str]) -> int:
-    """Serve, and start again with each change, until SIGINT or SIGTERM; return the exit code.
+    """Serve, and start again with each change, until it is told to end; return the exit code.
 
     `flags` are those of `rayfold up`, and `up` is that command with them, for this Python.
 
@@ -33,7 +33,7 @@ async def dev(flags: dict[str, Any], up: list[str]) -> int:
     place_of(settings.domain)
     serving = asyncio.ensure_future(_serve(flags, up, settings.data))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, _cancel_once, serving)
     with suppress(asyncio.CancelledError):
         await serving
@@ -42,7 +42,7 @@ async def dev(flags: dict[str, Any], up: list[str]) -> int:
 
 def _cancel_once(task: asyncio.Future[None]) -> None:
     """Cancel it; a second time would cut short how it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     task.cancel()
 

@@ -30,6 +30,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- define "rayfold.podSecurity" -}}
 automountServiceAccountToken: false
+{{- /* Else a service named rayfold, as a release of that name has, gives all pods RAYFOLD_PORT=tcp://… */}}
+enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}

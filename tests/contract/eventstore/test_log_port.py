@@ -423,3 +423,16 @@ async def test_a_read_that_ends_as_another_call_connects_anew_is_not_taken_for_w
             assert [raw.revision async for raw in reading] == [*range(taken, there)]
     assert len(await read(log, stream)) == there
     await log.close()
+
+
+async def test_a_store_of_this_machine_is_not_looked_for_behind_a_proxy(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    log = EventLog(server.uri)
+    try:
+        assert await log.end_position(None) >= 0
+    finally:
+        await log.close()

@@ -53,7 +53,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running = Stack(folder / "data")
     running.start()
     yield running
-    assert running.stop() == 0
+    assert running.hang_up() == 0
 
 
 @pytest.fixture(scope="session")

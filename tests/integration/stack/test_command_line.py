@@ -99,6 +99,12 @@ def test_operators_commands_reach_the_gateway(stack: Stack, tmp_path: Path) -> N
     assert_one_line(wrong, "nothing to scale is named 'nothing'")
 
 
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    """As daemons of before have them: what it says is lost, and not what it opens instead."""
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *rayfold(), "status"]
+    assert subprocess.run(closed, cwd=tmp_path, timeout=120, check=False).returncode == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(

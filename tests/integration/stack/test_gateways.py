@@ -125,6 +125,15 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
             for _ in range(8):
                 add(here, create(here)).raise_for_status()
 
+            # Another way to the same store, as with another password: who knows the one before
+            # would be no use once that is gone.
+            told_before = ours().keys()
+            assert second.stop() == 0
+            where = (*where[:3], store.replace("127.0.0.1", "localhost"), *where[4:])
+            second = role("third", "controller").ready()
+            assert not told_before & ours().keys()
+            add(here, order).raise_for_status()
+
         refused("runs another domain", "gateway", *where, "--domain", "examples.shop")
         refused("belongs to the stack 'rayfold'", "gateway", *where, "--stack", "other")
         assert one.stop() == 0

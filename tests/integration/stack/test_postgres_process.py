@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,18 @@ def closed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postgres is another user's under root alone")
+async def test_a_copy_of_its_folder_may_be_roots(closed: Path) -> None:
+    """As by `cp -r`, or from a machine where its user has another number."""
+    server = PostgresProcess(closed / "postgres")
+    await server.start()
+    await server.stop()
+    shutil.copytree(closed / "postgres", closed / "copy", ignore=lambda *_: ["postmaster.pid"])
+    copied = PostgresProcess(closed / "copy")
+    await copied.start()
+    await copied.stop()
+
+
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
     """A folder whose name has what means something in a URL."""
@@ -202,3 +215,21 @@ async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_m
     left.rename(half_made)
     with pytest.raises(StartError, match=f"left half made, without {CONTROL}: remove it"):
         await PostgresProcess(half_made).start()
+
+
+async def test_no_locale_of_whoever_starts_it_is_in_it(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that this machine lacks comes along with an ssh; another machine may lack this one's."""
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    server = PostgresProcess(closed / "postgres")
+    connection = await asyncpg.connect(await server.start())
+    try:
+        [locale] = await connection.fetch(
+            "SELECT datlocprovider, datcollate, datlocale, lower('\u00c4')"
+            " FROM pg_database WHERE datname = current_database()"
+        )
+    finally:
+        await connection.close()
+        await server.stop()
+    assert tuple(locale) == (b"b", "C", "C.UTF-8", "\u00e4")

@@ -511,6 +511,8 @@ def test_no_pod_may_do_more_than_it_has_to(least: list[Manifest]) -> None:
         security = container(pod)["securityContext"]
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         assert pod["spec"]["automountServiceAccountToken"] is False
+        # A release named rayfold has a service of that name: `RAYFOLD_PORT` would be its URL.
+        assert pod["spec"]["enableServiceLinks"] is False
         assert security["readOnlyRootFilesystem"] is True
         assert security["allowPrivilegeEscalation"] is False
         assert security["capabilities"] == {"drop": ["ALL"]}

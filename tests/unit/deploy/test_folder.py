@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from stat import S_IMODE
 
@@ -76,3 +77,14 @@ def test_a_new_disk_a_home_one_of_before_and_a_restored_log_are_ours(
     (tmp_path / there).touch()
     with folder.locked(tmp_path) as taken:
         assert S_IMODE(taken.stat().st_mode) & 0o066 == 0
+
+
+def test_another_users_folder_is_not_said_to_have_no_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> str:  # as the system does, but for root
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(StartError, match="cannot be read: Permission denied: be the user"):
+        folder.gateway_of(tmp_path)

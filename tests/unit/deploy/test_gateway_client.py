@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,3 +89,13 @@ def test_two_gateways_are_never_one(tmp_path: Path) -> None:
     """A deletion that was meant for the one would be done at the other."""
     with pytest.raises(StartError, match="--data or --url"):
         asking.ask(tmp_path, "http://127.0.0.1:1", "/operators/status")
+
+
+@pytest.mark.parametrize("says", [HEAD % (12, b'{"parts":[]}')], indirect=True)
+def test_a_gateway_of_this_machine_is_not_looked_for_behind_a_proxy(
+    says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it would know the environment before
+    assert ask(says, "/operators/status")["parts"] == []

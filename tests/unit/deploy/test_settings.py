@@ -121,6 +121,10 @@ def test_a_variable_that_no_reader_comes_to_the_end_of_is_told_too(
     [
         ("data", ""),
         ("snapshots", ""),
+        ("eventstore", ""),
+        ("postgres", ""),
+        ("postgres_reads", '[""]'),
+        ("ray_address", ""),
         ("autoscale", '{"memory": [4, 1]}'),
         ("claims", '{"write": {"CPU": 1e400}}'),
         ("claims", '{"write": {"CPU": 1e300}}'),
@@ -204,3 +208,19 @@ def test_an_address_that_nobody_can_take_apart_is_told_without_its_password(
     with pytest.raises(StartError, match=f"setting {name}.*: no address") as refused:
         load(**{name: given})
     assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_none_is_not_passed_over(folder: Path) -> None:
+    """Without its settings another stack would start, one without tokens say."""
+    file = folder / "rayfold.toml"
+    file.symlink_to("gone.toml")
+    with pytest.raises(StartError, match=r"rayfold\.toml is a link to what is not there"):
+        load()
+    file.unlink()
+    file.write_text('data = "a\\u0000b"')
+    with pytest.raises(StartError, match="setting data: names no folder"):
+        load()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(StartError, match=r"rayfold\.toml is a folder"):
+        load()

@@ -76,3 +76,18 @@ def test_the_check_and_each_start_tell_it(
     with caplog.at_level(logging.WARNING):
         load_registry(load())
     assert said in caplog.text
+
+
+def test_a_variable_with_a_slip_in_its_name_is_told() -> None:
+    variables = {
+        "RAYFOLD_WRITE_HOST",
+        "rayfold_tennants",
+        # What there is, and what Kubernetes makes of a service's name.
+        *("RAYFOLD_PORT", "rayfold_host", "RAYFOLD_TRACEBACK", "RAYFOLD_RPC_PORTS"),
+        *("RAYFOLD_SERVICE_HOST", "RAYFOLD_SERVICE_PORT", "RAYFOLD_PORT_8000_TCP_ADDR"),
+        *("WRITE_HOST", "XRAYFOLD_WRITE_HOST"),
+    }
+    assert list(unused(load(), Registry.load(DOMAIN), variables)) == [
+        "variable RAYFOLD_WRITE_HOST: is it RAYFOLD_WRITE_HOSTS?",
+        "variable rayfold_tennants: is it RAYFOLD_TENANTS?",
+    ]
