@@ -16,6 +16,7 @@ from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import Finder
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class ReadGateway:
 
     async def lose(self) -> None:
         """Call no actor any more: this process has lost its Ray."""
-        await self._stop_watching()
+        await cancel(self._watching)
         for handle in self.placements.all:
             handle.lose()
 
@@ -95,18 +96,11 @@ class ReadGateway:
 
     async def stop(self) -> None:
         """Leave all actors as they are; close connections."""
-        await self._stop_watching()
+        await cancel(self._watching)
         for handle in self.placements.all:
             handle.close()
-        for task in self._leaving:
-            task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await cancel(*self._leaving)
         await self._access.close()
-
-    async def _stop_watching(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
 
     def _handle(self, ray_name: str, name: str, kind: str, views: list[str]) -> ActorHandle:
         find = Finder(ray_name, self._settings.namespace)

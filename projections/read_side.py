@@ -24,7 +24,7 @@ from projections.stores.configured import supervisors
 from projections.supervision.spawning import end_leftovers
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import all_done, ended, together
+from rayfold.runtime.together import all_done, cancel, together
 
 SPREAD = 3.0
 """Seconds between two looks whether an actor should go to another node; one goes at a time."""
@@ -169,9 +169,7 @@ class ReadSide:
         ]
 
     async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await ended(self._tasks)
+        await cancel(*self._tasks)
 
     async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.

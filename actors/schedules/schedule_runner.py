@@ -39,7 +39,7 @@ from rayfold import Origin, Registry
 from rayfold.process_instance import stamped
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 from rayfold.runtime.waking import asleep
 
 log = logging.getLogger(__name__)
@@ -119,11 +119,8 @@ class ScheduleRunner:
 
     async def stop(self) -> None:
         """Stop where it is; the next start goes on from there."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
         try:
-            await ended(tasks)
+            await cancel(*self._tasks)
         finally:
             await self._appending.close()
             await self._delivery.close()
@@ -167,9 +164,7 @@ class ScheduleRunner:
         hold what was decrypted, and write that once it is taken.
         """
         sending = {**self._sending}
-        for task in sending:
-            task.cancel()
-        await ended([*sending])
+        await cancel(*sending)
         for command_id, due in sending.values():
             if command_id in self._open:  # perhaps as one that was scheduled again, and is not due
                 self._begin_to_send(command_id, due)

@@ -18,6 +18,7 @@ from deploy.stack import launch
 from deploy.stack.descendants import child_environment
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.threads import in_thread
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,7 @@ class ChildProcess(ABC):
 
     async def stop(self) -> None:
         """Let it finish what it acknowledged, and end it."""
-        for each in self._watching:
-            each.cancel()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await cancel(*self._watching)
         self._ready = False
         await self._end()
 

@@ -28,7 +28,7 @@ from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailab
 from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -113,8 +113,7 @@ async def _in_its_place(settings: Settings, postgres: str, row: Record, lease: L
         await note_down(postgres, lease.epoch, identity)
         return parts
     finally:
-        holding.cancel()
-        await ended([holding])
+        await cancel(holding)
 
 
 async def _by_its_owner(connection: Connection, until: float) -> list[str] | None:

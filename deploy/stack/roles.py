@@ -18,7 +18,7 @@ from deploy.stack.settings import EMBEDDED, Settings
 from deploy.stack.starting import Lifetime
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,5 @@ async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
     finally:
         stopping.cancel()
         if not working.done():
-            working.cancel()
-            await ended([working])
+            await cancel(working)
     return None if working.cancelled() else working.result()

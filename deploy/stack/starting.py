@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,4 @@ def why_no_answer(error: BaseException) -> str:
 
 def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitStack) -> None:
     """Run work until it is done, or `parts` end; see `lasting`."""
-    task = asyncio.create_task(lasting(work, name))
-
-    async def end() -> None:
-        task.cancel()
-        await ended([task])
-
-    parts.push_async_callback(end)
+    parts.push_async_callback(cancel, asyncio.create_task(lasting(work, name)))

@@ -31,7 +31,7 @@ from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +144,7 @@ class Consumer:
                 task.result()
         finally:
             self.joined.clear()
-            tasks += self._sending
-            for task in tasks:
-                task.cancel()
-            await ended(tasks)
+            await cancel(*tasks, *self._sending)
 
     async def _consume(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         while True:

@@ -23,6 +23,7 @@ from projections.poison import Parked
 from projections.stores.documents import fingerprint
 from projections.stores.pointed_generations import HELD, NONE, PointedGenerations, Pointer
 from rayfold import ViewDefinition
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +122,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
 
     async def close(self) -> None:
         """End what goes on by itself: the next owner removes what is left."""
-        for task in self._leaving:
-            task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await cancel(*self._leaving)
 
     async def _check(self) -> None:
         await self._table.ensure()

@@ -27,7 +27,7 @@ from projections.postgres.generations import Pooled
 from projections.postgres.row_codec import fingerprint_of
 from projections.postgres.rows import Rows
 from rayfold import ViewDefinition, key_text
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,7 @@ async def _pages(connection: Pooled, statement: str) -> AsyncGenerator[Sequence[
             await asyncio.sleep(0)  # it is sent before these rows keep the loop
             yield records
     finally:
-        asked.cancel()
-        await ended([asked])
+        await cancel(asked)
 
 
 def _copying(rows: Rows) -> tuple[str, Callable[[Sequence[Any]], Copied]]:

@@ -19,7 +19,7 @@ from projections.supervision.actor_handle import LOOK, READY, START, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
-from rayfold.runtime.together import all_done, ended
+from rayfold.runtime.together import all_done, cancel
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ class MemorySupervisor:
                 if replica in self._placements.replicas:  # else it left meanwhile
                     raise
             finally:
-                folding.cancel()
-                await ended([folding])
+                await cancel(folding)
 
     async def _not_in(self, rebuilt: Collection[str], view: str) -> ReplicaHandle | None:
         """Return a ready replica of the view whose process is not among these; None if all are.

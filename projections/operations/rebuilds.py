@@ -12,7 +12,7 @@ from eventstore.port import Log
 from projections.errors import ProjectionError, UnknownTarget, WouldPark
 from projections.operations.rebuild import Rebuild
 from rayfold import RayfoldError, Registry, ViewDefinition
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,7 @@ class Rebuilds:
 
     async def stop(self) -> None:
         """Break off those that are going on."""
-        for task in self._tasks:
-            task.cancel()
-        await ended([*self._tasks])
+        await cancel(*self._tasks)
 
     async def _run(self, rebuild: Rebuild) -> None:
         try:

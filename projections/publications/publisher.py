@@ -33,7 +33,7 @@ from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import ended, together
+from rayfold.runtime.together import cancel, ended, together
 from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -122,10 +122,8 @@ class Publisher:
             await self._stop()
 
     async def _stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
         try:
-            await ended([*self._tasks])
+            await cancel(*self._tasks)
             # In a task of its own: in one that is cancelled every call is taken for a lost one.
             saving = asyncio.ensure_future(self._records.save(self._window.done))
             await ended([saving])

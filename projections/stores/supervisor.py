@@ -23,7 +23,7 @@ from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import projector_actor
 from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
-from rayfold.runtime.together import all_done
+from rayfold.runtime.together import all_done, cancel
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ class StoreSupervisor:
 
     async def stop(self) -> None:
         """Begin no more builds, and close connections."""
-        if self._preparing is not None:
-            self._preparing.cancel()
-            await asyncio.gather(self._preparing, return_exceptions=True)
+        await cancel(self._preparing)
         await self.store.close()
 
     async def _prepare(self) -> dict[str, str]:

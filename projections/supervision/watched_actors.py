@@ -16,7 +16,7 @@ from projections.supervision.actor_handle import LOOK, ActorHandle, answering
 from projections.supervision.lag import Lag
 from projections.supervision.spawning import end_leftovers
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import all_done, ended
+from rayfold.runtime.together import all_done, cancel
 
 
 class WatchedActors:
@@ -104,9 +104,7 @@ class WatchedActors:
             self._watching = asyncio.create_task(lasting(self._watch, name))
 
     async def _end_watch(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await ended([self._watching])
+        await cancel(self._watching)
 
     async def _watch(self) -> None:
         while True:

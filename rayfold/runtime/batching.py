@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 ENOUGH = 64
 """Items in a batch from which on it is not worth while to wait for more of them: what a call
@@ -98,11 +98,8 @@ class Batcher(Generic[Item, Answer]):
 
     async def close(self) -> None:
         """Cancel what is on its way; items that wait are cancelled too."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
         try:
-            await ended(tasks)
+            await cancel(*self._tasks)
         finally:
             while self._queue:
                 self._queue.popleft()[1].cancel()

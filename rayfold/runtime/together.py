@@ -1,4 +1,4 @@
-"""Several things at once: all are done or none goes on; or each is done, whatever others meet."""
+"""Several things at once: all done or none goes on; each done, whatever others meet; all ended."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ async def together(*begun: Awaitable[Any]) -> list[Any]:
                 task.result()
         return [task.result() for task in tasks]
     finally:
-        for task in tasks:
-            task.cancel()
-        await ended(tasks)
+        await cancel(*tasks)
 
 
 async def all_done(*begun: Awaitable[Any]) -> None:
@@ -37,6 +35,14 @@ async def all_done(*begun: Awaitable[Any]) -> None:
     await ended(tasks)
     for task in tasks:
         task.result()
+
+
+async def cancel(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel each once, as far as there are any, and wait until all have `ended`."""
+    there = [task for task in tasks if task is not None]
+    for task in there:
+        task.cancel()
+    await ended(there)
 
 
 async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -16,7 +16,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry
 from rayfold.aggregate import AggregateType
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import cancel
 
 AT_A_TIME = 32
 
@@ -71,10 +71,8 @@ async def fill(
         written += sum(await asyncio.gather(*tasks))
         tasks.clear()
     finally:
-        for task in tasks:
-            task.cancel()
         try:
-            await ended([*tasks])
+            await cancel(*tasks)
         finally:
             await storage.close()
     return written
