@@ -13,7 +13,7 @@ from eventstore.port import Log
 from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
 from projections.poison import Parked
-from projections.postgres.runner import SETTINGS, pooled
+from projections.postgres.connections import SETTINGS, pooled
 from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
 

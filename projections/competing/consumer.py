@@ -28,7 +28,7 @@ from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
-from projections.postgres.runner import pooled
+from projections.postgres.connections import pooled
 from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.together import cancel

@@ -18,8 +18,9 @@ from projections.competing.consumer_handle import ConsumerHandle
 from projections.competing.locks import lock_table
 from projections.operations.rebuild import Rebuild
 from projections.postgres import schema
+from projections.postgres.connections import connected
 from projections.postgres.generations import Connection
-from projections.postgres.rebuild import PostgresBuilding, connected
+from projections.postgres.rebuild import PostgresBuilding
 from projections.settings import ReadSettings
 from projections.stores.projector_actor import ProjectorActor
 from projections.stores.rebuild import build

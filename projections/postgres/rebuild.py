@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
-from projections.errors import PostgresUnavailable
 from projections.newly_parked import NewlyParked
 from projections.postgres import generations, parked_events
+from projections.postgres.connections import connected
 from projections.postgres.generations import Connection, Live
 from projections.stores.port import Reached
-from rayfold.runtime.postgres import FAILURES, connect, why
 
 Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
 Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
-
-
-@asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """Return a connection for a few statements.
-
-    Raises:
-        PostgresUnavailable: it does not answer, or something is wrong with a statement.
-    """
-    try:
-        connection = await connect(dsn, timeout=10)
-    except (*FAILURES, ValueError) as error:
-        raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
-    try:
-        yield connection
-    except FAILURES as error:
-        raise PostgresUnavailable(f"Postgres says: {why(error)}") from error
-    finally:
-        connection.terminate()  # `close` would wait for a server that is silent
 
 
 class PostgresBuilding(NamedTuple):

@@ -11,9 +11,8 @@ import asyncpg
 from projections.newly_parked import NewlyParked
 from projections.poison import is_refused, is_too_long
 from projections.postgres import parked_events, schema
+from projections.postgres.connections import SETTINGS, connected, pool
 from projections.postgres.queries import PostgresRows
-from projections.postgres.rebuild import connected
-from projections.postgres.runner import SETTINGS, pool
 from projections.postgres.writer import PostgresWriter
 from projections.row_query import RowQuery, Snapshot
 from projections.stores.port import Found, Reached

@@ -16,8 +16,8 @@ from projections.poison import Held, Parked
 from projections.postgres import parked_events as parking
 from projections.postgres import schema
 from projections.postgres.checkpoints import Checkpoints
+from projections.postgres.connections import Pool
 from projections.postgres.rows import Rows
-from projections.postgres.runner import Pool
 from rayfold import VersionedRow, ViewDefinition
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from eventstore.records import RawRecord
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import NAMED, Parked
-from projections.postgres.rebuild import connected
+from projections.postgres.connections import connected
 from rayfold.runtime.postgres import FAILURES
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from eventstore.records import RawRecord, recorded
 from projections.errors import UnknownTarget, named
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
-from projections.postgres.runner import pooled
+from projections.postgres.connections import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
 from rayfold.place_of_error import place_of

@@ -14,8 +14,8 @@ from eventstore.personal.opening import open_log
 from projections.errors import UnknownTarget
 from projections.operations.scaling import MOST
 from projections.parked_pages import EVERYTHING, Asked
+from projections.postgres.connections import connected
 from projections.postgres.generations import lock_migrations
-from projections.postgres.rebuild import connected
 from projections.reactors.attempts import TABLES
 from projections.reactors.reactor_actor import ReactorActor
 from projections.reactors.reactor_runner import message_timeout

@@ -27,7 +27,7 @@ from projections.parked_pages import in_order
 from projections.poison import NAMED, Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
-from projections.postgres.runner import SETTINGS, pooled
+from projections.postgres.connections import SETTINGS, pooled
 from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
 from rayfold import OnPoison, Registry, SqlProjection

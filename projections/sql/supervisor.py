@@ -9,8 +9,9 @@ from eventstore.deletions import with_deletions
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from projections.operations.rebuild import Rebuild
+from projections.postgres.connections import connected
 from projections.postgres.generations import position_of
-from projections.postgres.rebuild import PostgresBuilding, connected
+from projections.postgres.rebuild import PostgresBuilding
 from projections.settings import ReadSettings
 from projections.sql import schema
 from projections.sql.projector import SqlProjector

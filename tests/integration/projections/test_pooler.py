@@ -15,8 +15,8 @@ from eventstore.memory import MemoryLog
 from examples.shop.baskets import ItemPut
 from projections.competing.deduplication import Deduplication
 from projections.postgres import schema
+from projections.postgres.connections import connected
 from projections.postgres.reader import PostgresReader
-from projections.postgres.rebuild import connected
 from projections.row_query import RowQuery
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql

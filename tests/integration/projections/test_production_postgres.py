@@ -21,8 +21,8 @@ from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget, database
+from projections.postgres.connections import connected
 from projections.postgres.database import CONNECTIONS, READERS, Database
-from projections.postgres.rebuild import connected
 from projections.postgres.schema import prepare
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql

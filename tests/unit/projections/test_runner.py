@@ -18,7 +18,7 @@ from eventstore.folded_log import FoldedLog
 from eventstore.memory import MemoryLog
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced
-from projections.postgres.runner import pooled
+from projections.postgres.connections import pooled
 from projections.stores import runner
 from projections.stores.projector_actor import named
 from projections.stores.runner import ProjectionRunner

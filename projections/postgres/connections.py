@@ -1,0 +1,50 @@
+"""Connections to Postgres: for a few statements, and the small pools of what fills it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from projections.errors import PostgresUnavailable
+from projections.postgres.generations import Connection
+from projections.stores.runner import ProjectionRunner
+from rayfold.runtime.postgres import FAILURES, connect, create_pool, why
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+SETTINGS = {"synchronous_commit": "off", "application_name": "rayfold"}
+"""Rows and checkpoint are lost together, and folded again."""
+
+_POOL: dict[str, Any] = {"min_size": 1, "max_size": 1, "server_settings": SETTINGS}
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """Return a connection for a few statements.
+
+    Raises:
+        PostgresUnavailable: it does not answer, or something is wrong with a statement.
+    """
+    try:
+        connection = await connect(dsn, timeout=10)
+    except (*FAILURES, ValueError) as error:
+        raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
+    try:
+        yield connection
+    except FAILURES as error:
+        raise PostgresUnavailable(f"Postgres says: {why(error)}") from error
+    finally:
+        connection.terminate()  # `close` would wait for a server that is silent
+
+
+def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
+    """Return a pool of connections that begins when it is entered; `options` go before ours."""
+    return create_pool(dsn, **(_POOL | options))
+
+
+def pooled(dsn: str, **options: Any) -> ProjectionRunner[Pool]:
+    """Return a runner of what works with such a pool."""
+    return ProjectionRunner(lambda: pool(dsn, **options))
