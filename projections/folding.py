@@ -186,6 +186,16 @@ class Folding:
             self.broke(step, error)
             return before
 
+    def fold_row(
+        self, raw: RawRecord, key: str, before: VersionedRow | None
+    ) -> VersionedRow | None:
+        """Return the row of one key after a record, which may concern others too; see `fold`."""
+        row = before
+        for step in self.steps(raw):
+            if step.key == key:
+                row = self.fold(step, row)
+        return row
+
     def broke(self, step: Step, error: BaseException, *, by_store: bool = False) -> None:
         """Park the step's row, or stop its view: the event broke the fold, or the store."""
         self._stop_at(step.view, step.key, step.event, error, by_store=by_store)

@@ -113,9 +113,7 @@ class History:
                 elif raw.recorded_at is not None and raw.recorded_at > at:
                     break
                 await turn.pass_on()
-                for step in folding.steps(raw):
-                    if step.key == key:
-                        row = folding.fold(step, row)
+                row = folding.fold_row(raw, key, row)
                 if folding.has_noted:  # parked, or stopped: what comes later waits behind it
                     break
         if row is None:

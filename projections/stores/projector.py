@@ -391,9 +391,7 @@ class Projector:
                     row = before.get(key)
                     async for raw in parked_places.events(self._log, [parked, *held]):
                         await turn.pass_on()
-                        for step in folding.steps(raw):
-                            if step.key == key:
-                                row = folding.fold(step, row)
+                        row = folding.fold_row(raw, key, row)
                     rows[key] = row
                 await transaction.store(view, rows, before)
                 noted = [folding.take_noted() for folding in foldings.values()]
