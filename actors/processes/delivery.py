@@ -155,14 +155,7 @@ class Delivery:
                     if refusal is not None:
                         return refusal
                     sent = False
-                async with self._sending:
-                    attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
-                    if self._around is None:
-                        self._check(attempt)
-                        receipt = await self._bus.send(attempt)
-                    else:
-                        receipt = await self._around.send(attempt, sender)
-                return Done(receipt.revision, receipt.position, {**receipt.revisions} or None)
+                return await self._attempt(envelope, sender)
             except Refused as refused:
                 refusal = Refusal(refused.rule, refused.detail)
                 if self._around is None or envelope.command_id not in self.unanswered:
@@ -180,28 +173,43 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
-                news = self.unanswered.get(envelope.command_id) != str(error)
-                self.unanswered[envelope.command_id] = str(error)
+                self._note(envelope, error)
                 # After any other the log may have it: a middleware may have met a lost answer.
                 sent = sent or not isinstance(error, NOTHING_DONE)
-                longest = LONGEST_PAUSE
-                if isinstance(error, OF_AUTHORS):
-                    self._broken.add(envelope.command_id)
-                    longest = max(longest, len(self._broken) / BROKEN)
-                else:
-                    self._broken.discard(envelope.command_id)
-                if news and not isinstance(error, Overloaded):
-                    log.warning(
-                        "a command has no answer, and is sent again",
-                        extra={
-                            "command": envelope.command,
-                            "stream": envelope.stream,
-                            "command_id": envelope.command_id,
-                            "error": str(error),
-                        },
-                    )
+                of_authors = isinstance(error, OF_AUTHORS)
+            longest = max(LONGEST_PAUSE, len(self._broken) / BROKEN if of_authors else 0)
             pause = min(pause * 2, longest)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    async def _attempt(self, envelope: Envelope, sender: Sender) -> Done:
+        async with self._sending:
+            attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
+            if self._around is None:
+                self._check(attempt)
+                receipt = await self._bus.send(attempt)
+            else:
+                receipt = await self._around.send(attempt, sender)
+        return Done(receipt.revision, receipt.position, {**receipt.revisions} or None)
+
+    def _note(self, envelope: Envelope, error: Exception) -> None:
+        """Keep why a command has no answer; log it where that is another reason than before."""
+        command_id, reason = envelope.command_id, str(error)
+        news = self.unanswered.get(command_id) != reason
+        self.unanswered[command_id] = reason
+        if isinstance(error, OF_AUTHORS):
+            self._broken.add(command_id)
+        else:
+            self._broken.discard(command_id)
+        if news and not isinstance(error, Overloaded):
+            log.warning(
+                "a command has no answer, and is sent again",
+                extra={
+                    "command": envelope.command,
+                    "stream": envelope.stream,
+                    "command_id": command_id,
+                    "error": reason,
+                },
+            )
 
     def _check(self, envelope: Envelope) -> None:
         """Refuse what nobody will ever read: a writer that cannot may be of another release."""
