@@ -68,20 +68,7 @@ async def build(
     """
     try:
         await answering([builder])
-        moved = time.monotonic()
-        while not builder.ready:
-            await asyncio.sleep(0.2)
-            await builder.look()
-            position, events = builder.progress.position, builder.seen.get("events", 0)
-            if (position, events) != (rebuild.position, rebuild.events):
-                moved = time.monotonic()
-            rebuild.moved(position, events)
-            if "error" in builder.seen and time.monotonic() - moved > STUCK:
-                raise ProjectionError(f"the build does not go on: {builder.seen['error']}")
-        if "stopped" in builder.seen:
-            stopped = builder.seen["stopped"].items()
-            reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
-            raise ProjectionError(f"the build stopped: {reasons}")
+        await _filled(builder, rebuild)
         worse = await _worse(building, rebuild)
         furthest = await building.finish()
         # What came while it was finished: before the live one has to wait for it.
@@ -119,6 +106,28 @@ async def build(
         except Exception as error:  # what became of the build is the news
             left = {"view": rebuild.view, "error": named(error)}
             log.warning("what a build has left stays until the next start", extra=left)
+
+
+async def _filled(builder: ActorHandle, rebuild: Rebuild) -> None:
+    """Wait until a build has come to the log's end.
+
+    Raises:
+        ProjectionError: it does not go on, or an event has stopped it.
+    """
+    moved = time.monotonic()
+    while not builder.ready:
+        await asyncio.sleep(0.2)
+        await builder.look()
+        position, events = builder.progress.position, builder.seen.get("events", 0)
+        if (position, events) != (rebuild.position, rebuild.events):
+            moved = time.monotonic()
+        rebuild.moved(position, events)
+        if "error" in builder.seen and time.monotonic() - moved > STUCK:
+            raise ProjectionError(f"the build does not go on: {builder.seen['error']}")
+    if "stopped" in builder.seen:
+        stopped = builder.seen["stopped"].items()
+        reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
+        raise ProjectionError(f"the build stopped: {reasons}")
 
 
 async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
