@@ -129,12 +129,11 @@ class PostgresStates:
                     row["number"], str(row["id"]), row["fingerprint"], row["revision"], row["at"]
                 )
             )
-        answers: list[Kept | None] = []
-        for stream, aggregate_id in zip(streams, ids, strict=True):
+
+        def kept(stream: str, aggregate_id: str) -> Kept | None:
             root = found.get(aggregate_id)
             if root is None:
-                answers.append(None)
-                continue
+                return None
             state, misfit = None, ""
             if root["_layout"] == statements.number:
                 rows = {name: grouped(each.get(aggregate_id, [])) for name, each in items.items()}
@@ -142,18 +141,10 @@ class PostgresStates:
                     state = state_of(statements.layout, list(root)[4:], rows)
                 except ValueError as error:  # also: no member of an enumeration any more
                     misfit = told(error)
-            answers.append(
-                Kept(
-                    state,
-                    root["_version"],
-                    root["_began"],
-                    seen[stream],
-                    sent[stream],
-                    state is not None,
-                    misfit,
-                )
-            )
-        return answers
+            version, began, there = root["_version"], root["_began"], state is not None
+            return Kept(state, version, began, seen[stream], sent[stream], there, misfit)
+
+        return [kept(*each) for each in zip(streams, ids, strict=True)]
 
     async def commit(self, changes: Sequence[Change], relayed: dict[str, int]) -> list[bool]:
         """See `States.commit`."""
