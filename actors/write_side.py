@@ -16,8 +16,6 @@ from actors.write_settings import WriteSettings
 from eventstore.personal.opening import open_log
 from rayfold import Registry
 
-__all__ = ["WriteSettings", "WriteSide"]
-
 
 class WriteSide:
     """Started where Ray runs already; what it has made, it ends."""

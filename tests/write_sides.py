@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.host.limits import HostLimits
-from actors.write_side import WriteSettings, WriteSide
+from actors.write_settings import WriteSettings
+from actors.write_side import WriteSide
 from deploy.stack import ray_runtime
 from rayfold import Registry
 from rayfold.runtime.threads import in_thread

@@ -17,9 +17,9 @@ from pydantic import PlainSerializer, WrapSerializer
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
-from projections.postgres.row_codec import Column, RowCodec
+from projections.postgres.row_codec import RowCodec
 from rayfold import View
-from rayfold.columns import plain
+from rayfold.columns import Column, plain
 
 Write: TypeAlias = Callable[[Any], bytes]
 

@@ -6,9 +6,7 @@ import hashlib
 from typing import Any
 
 from rayfold import VersionedRow, ViewDefinition
-from rayfold.columns import Column, aware, column_of
-
-__all__ = ["Column", "RowCodec", "aware", "columns_of", "fingerprint_of"]
+from rayfold.columns import Column, column_of
 
 _LAYOUT = 2
 """Of the way rows are stored; raising it builds every table again."""

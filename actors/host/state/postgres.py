@@ -24,7 +24,7 @@ from actors.host.state.tables import SCHEMA, LayoutDiffers, moved, name_of, prep
 from eventstore.records import NewRecord
 from rayfold import Placement, Registry
 from rayfold.aggregate import AggregateType
-from rayfold.runtime import Batcher, BatchFull
+from rayfold.runtime.batching import Batcher, BatchFull
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, connected, create_pool, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table

@@ -15,10 +15,10 @@ from projections.operations.differences import Difference
 from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.postgres.reader import PostgresReader
-from projections.postgres.row_codec import Column
 from projections.postgres.schema import prepare
 from projections.supervision.placements import Placements
 from rayfold import Registry
+from rayfold.columns import Column
 from tests.integration.projections import things
 from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.test_poison import DEADLINE, dsn

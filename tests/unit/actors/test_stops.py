@@ -11,7 +11,8 @@ import pytest
 from actors import write_owner
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.write_owner import WriteOwner
-from actors.write_side import WriteSettings, WriteSide
+from actors.write_settings import WriteSettings
+from actors.write_side import WriteSide
 from eventstore.memory import MemoryLog
 from rayfold import Registry
 from tests.unit.stops import Ends, a_while, cancelled_twice

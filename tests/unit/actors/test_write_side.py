@@ -19,7 +19,8 @@ from actors.placement import host_actors, host_link
 from actors.placement.host_actors import HostActors
 from actors.placement.shards import ShardTable
 from actors.write_owner import WriteOwner
-from actors.write_side import WriteSettings, WriteSide
+from actors.write_settings import WriteSettings
+from actors.write_side import WriteSide
 from rayfold import Registry
 from rayfold.runtime.identity import Identity
 
