@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -23,7 +23,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
 from api.http import tenants
-from api.http.auth import EVERYBODY, Access, Principals, Role
+from api.http.auth import ANONYMOUS, EVERYBODY, Access, Principals, Role
 from api.http.bodies import Bodies
 from api.http.direct_routes import DirectRoutes
 from api.http.exchange import EXCHANGE, Exchange
@@ -37,10 +37,10 @@ from api.http.problems import (
     allowed,
     malformed,
     problem_of,
-    unavailable,
 )
 from api.http.rates import Rates
 from api.http.reply import GUARDS, Fields, Reply
+from api.http.streams import Holder, Streams
 from api.http.traces import RequestSpan, RequestTraces
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
@@ -240,7 +240,7 @@ class Endpoint:
         """What each route asks of its caller, by method and path."""
         self._methods: dict[str, set[str]] = {}
         self._paths: set[str] = set()
-        self._streams = 0
+        self._streams = Streams(limits.streams)
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
         self.recent_errors = RecentErrors()
@@ -315,7 +315,7 @@ class Endpoint:
                     self._rates.count(call.caller, _address(scope), call.tenant)
                 reply = await handle(call)
                 if isinstance(reply, Stream):
-                    reply = self._admitted(reply)
+                    self._streams.check(_holder(call))
             except Problem as problem:
                 reply = self._told(scope, problem, front)
             except RayfoldError as error:
@@ -407,20 +407,14 @@ class Endpoint:
         self.recent_errors.note(method, path, 500, detail)
         return UNFORESEEN.reply() if front is None else front.told(scope, UNFORESEEN)
 
-    def _admitted(self, stream: Stream) -> Stream:
-        if self._streams >= self._limits.streams:
-            raise unavailable("too-many-streams", "as many rows are followed as may be", 5)
-        return stream
-
     async def _stream(self, call: Call, needed: Access, stream: Stream, send: Send) -> None:
-        self._streams += 1
-        try:
+        with self._streams.begun(_holder(call)) as over:
             exchange: Exchange | None = call.scope.get(EXCHANGE)
             if exchange is not None:
                 exchange.hold_nothing_back()
             await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
             if call.scope["method"] != "HEAD":
-                others: list[Coroutine[Any, Any, Any]] = [self.closing.wait()]
+                others: list[Awaitable[Any]] = [over, self.closing.wait()]
                 if needed.role is not Role.PUBLIC and self._principals.may_end:
                     others.append(self._until_refused(call, needed))
                 pump = await self._until_an_end(call, stream.chunks, send, *others)
@@ -429,8 +423,6 @@ class Endpoint:
                     log.error("a stream broke", exc_info=error, extra={"path": path})
             with contextlib.suppress(OSError):  # whoever went away needs no proper end
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self._streams -= 1
 
     async def _until_refused(self, call: Call, needed: Access) -> None:
         """Return when whoever began a stream could not begin it any more: its token has ended."""
@@ -463,16 +455,16 @@ class Endpoint:
         call: Call,
         chunks: AsyncGenerator[bytes, None],
         send: Send,
-        *others: Coroutine[Any, Any, Any],
+        *others: Awaitable[Any],
     ) -> asyncio.Task[None]:
         """Send what comes until that ends, the client goes away, or one of the others is done."""
         pump = asyncio.create_task(self._pump(chunks, send))
-        ends = [pump, *map(asyncio.create_task, (call.gone(), *others))]
+        ends = [pump, *map(asyncio.ensure_future, (call.gone(), *others))]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in ends:
-                task.cancel()
+            for each in ends:
+                each.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
         return pump
 
@@ -508,6 +500,14 @@ def _with_options(serve: ASGIApp, methods: set[str]) -> ASGIApp:
 async def _send(send: Send, status: int, fields: Fields, body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _holder(call: Call) -> Holder:
+    """Return who holds a stream: tenants share room, whoever of theirs takes it."""
+    if call.tenant:
+        return (call.tenant,)
+    name = call.caller.name
+    return "", name, _address(call.scope) if name == ANONYMOUS else ""
 
 
 def _address(scope: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.http.auth import Role, Token
 from api.http.limits import Limits
 from api.http.protocol import GatewayProtocol
 from rayfold import Answer, Query, Registry
@@ -125,3 +126,44 @@ async def test_who_goes_away_follows_nothing_once_the_stream_has_ended(
     async with asyncio.timeout(10):
         await gateway.app(scope, receive, send)
     assert queries.following == 0
+
+
+@pytest.mark.parametrize("tenants", [False, True])
+async def test_who_follows_much_keeps_nobody_else_out(tenants: bool) -> None:
+    """Of a tenant it is all together: each has as many names as it likes."""
+    acme, globex = ("acme", "globex") if tenants else ("", "")
+    tokens = [
+        Token("ada", "ada", Role.READER, tenant=acme),
+        Token("eve", "eve", Role.READER, tenant=acme),
+        Token("bob", "bob", Role.READER, tenant=globex),
+    ]
+    port, limits = free_port(), Limits(streams=3)
+    gateway = Gateway(
+        Registry.load("domain", tenants=tenants),
+        queries=FollowedQueries(),
+        options={"limits": limits, "tokens": tokens},
+    )
+
+    async def follow(name: str) -> tuple[asyncio.StreamReader, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        request = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n"
+        writer.write(f"{request}Authorization: Bearer {name}\r\n\r\n".encode())
+        writers.append(writer)
+        status = (await soon(reader.readline())).split()[1]
+        if status == b"200":
+            await soon(reader.readuntil(b"\ndata: "))
+        return reader, status
+
+    writers: list[asyncio.StreamWriter] = []
+    async with serving(gateway, port, limits):
+        others = "ada" if not tenants else "eve"
+        first, _ = await follow("ada")
+        for name in ("ada", others):
+            assert (await follow(name))[1] == b"200"
+        assert (await follow("ada"))[1] == (await follow(others))[1] == b"503"
+        assert (await follow("bob"))[1] == b"200"
+        await soon(first.readuntil(b"\r\n0\r\n\r\n"))  # the oldest of who has most has ended
+        for name in ("bob", "ada", others):
+            assert (await follow(name))[1] == b"503"
+        for each in writers:
+            each.close()
