@@ -60,7 +60,15 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     A proxy elsewhere has another machine of that name, and would be shown our token.
     """
     here = is_loopback(urlsplit(url).hostname or "")
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
+    own = [urllib.request.ProxyHandler({})] if here else []
+    return urllib.request.build_opener(_Stays, *own)
+
+
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token would go along, to where people sign in, say."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """See `HTTPRedirectHandler`."""
 
 
 class _Answer(dict[str, Any]):
@@ -71,6 +79,8 @@ class _Answer(dict[str, Any]):
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
+    if (elsewhere := error.headers.get("Location")) is not None:
+        return f"the gateway answers {error.code}, to {elsewhere}: give the URL itself"
     try:
         return str(json.load(error)["detail"])
     except (ValueError, KeyError, TypeError):

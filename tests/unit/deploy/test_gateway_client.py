@@ -55,6 +55,15 @@ def test_whoever_shows_no_known_token_is_told_where_one_is_taken_from(says: str)
         ask(says, "/operators/status")
 
 
+AWAY = b"HTTP/1.1 302 Found\r\nLocation: http://id.example/sign-in\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("says", [AWAY], indirect=True)
+def test_a_token_goes_where_it_was_sent_and_nowhere_else(says: str) -> None:
+    with pytest.raises(StartError, match=r"302, to http://id\.example/sign-in: give"):
+        ask(says, "/operators/status", token="secret")
+
+
 @pytest.mark.parametrize("says", [HEAD % (2, b"{}")], indirect=True)
 def test_what_an_answer_lacks_is_named(says: str) -> None:
     answer = ask(says, "/operators/status")
