@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,12 +54,17 @@ EMBEDDED = "embedded"
 """As an address: a server of our own, for which one has to be installed."""
 
 
+_HOSTS = re.compile(r"(\[[^\]]*\]|[^:\[\],]*)(:[0-9]*)?(,|\Z)")
+
+
 def _address(text: str) -> str:
-    """Check that it can be taken apart; Python's own words have the password in them."""
+    """Check that it can be taken apart; what clients say of it has the password in it."""
     try:
-        urlsplit(text)
+        parts = urlsplit(text)
     except ValueError:
         raise ValueError("no address: check its brackets and letters") from None
+    if "@" in text and "@" not in parts.netloc and _HOSTS.sub("", parts.netloc):
+        raise ValueError("no address: in a password / is %2F, ? is %3F and # is %23")
     return text
 
 

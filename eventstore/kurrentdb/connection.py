@@ -208,8 +208,11 @@ def _is_preference(name: str, value: str) -> bool:
 
 
 def without_password(uri: str) -> str:
-    """Return the connection string as it may be printed: without the password."""
-    return re.sub(r"(://[^:/?#@]*):[^/?#]*@", r"\1:…@", uri)
+    """Return the connection string as it may be printed: without the password.
+
+    One with a slash in it that is not escaped ends no sooner than the last @.
+    """
+    return re.sub(r"(://[^:/?#@]*):([^/?#]*|.*)@", r"\1:…@", uri)
 
 
 def _user(uri: str) -> str:

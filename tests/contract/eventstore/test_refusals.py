@@ -165,4 +165,5 @@ async def test_a_user_may_have_a_certificate(files: Files, tmp_path: Path) -> No
 
 def test_a_password_is_never_shown() -> None:
     assert without_password("kdb://me:p@ss@a,b?x=y@z") == "kdb://me:…@a,b?x=y@z"
+    assert without_password("kdb://me:p/ss@a,b?x=y") == "kdb://me:…@a,b?x=y"
     assert without_password("kdb://a:1,b:2?Tls=false") == "kdb://a:1,b:2?Tls=false"

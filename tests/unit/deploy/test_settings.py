@@ -90,6 +90,23 @@ def test_a_token_that_does_not_fit_is_named_and_not_shown(
     assert "0123456789" not in str(error.value)
 
 
+@pytest.mark.parametrize("sign", ["/", "?", "#"])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("postgres", "postgresql://"), ("redis", "redis://"), ("eventstore", "kdb://")],
+)
+def test_a_password_that_is_not_escaped_is_told_and_not_shown(
+    name: str, before: str, sign: str
+) -> None:
+    with pytest.raises(StartError) as error:
+        load(**{name: f"{before}me:s3{sign}cret@here:1"})
+    assert f"setting {name}: no address: in a password / is %2F" in str(error.value)
+    assert "s3" not in str(error.value)
+    for hosts in ("here:1,there", "[::1]:2"):
+        address = f"{before}{hosts}?by=me@home"
+        assert getattr(load(**{name: address}), name) == address
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
