@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,13 @@ from api.http.reply import Reply, json_reply
 
 Parts = Callable[[], Awaitable[list[dict[str, Any]]]]
 
+FRESH = 0.25
+"""Seconds for which a look at the parts is told to all who ask.
+
+They need no token, and each part is asked by a call: whoever asked again and again took as much of
+a write host's time as its commands.
+"""
+
 
 class Health:
     """Answers from the parts' own word; remembers since when one is not ready."""
@@ -22,6 +30,8 @@ class Health:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._since: dict[str, str] = {}
+        self._look: asyncio.Task[list[dict[str, Any]]] | None = None
+        self._fresh_until = float("-inf")
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the handlers; they ask for no credentials."""
@@ -36,7 +46,7 @@ class Health:
 
     async def _ready(self, call: Call) -> Reply:
         """Return 200 if any part can serve: what the others would serve is answered with 503."""
-        parts = await self._parts()
+        parts = await self._seen()
         missing = self._missing(parts)
         # Servers that others depend on serve no request by themselves.
         serving = {part["part"] for part in parts if part.get("serves", True)}
@@ -45,11 +55,25 @@ class Health:
         return json_reply({"status": "ready"})
 
     async def _all_ready(self, call: Call) -> Reply:
-        parts = await self._parts()
+        parts = await self._seen()
         missing = self._missing(parts)
         if missing:
             raise _not_ready(missing)
         return json_reply({"status": "ready", "parts": [part["part"] for part in parts]})
+
+    async def _seen(self) -> list[dict[str, Any]]:
+        clock = asyncio.get_running_loop().time
+        if self._look is None or (self._look.done() and clock() > self._fresh_until):
+
+            async def look() -> list[dict[str, Any]]:
+                try:
+                    return await self._parts()
+                finally:
+                    self._fresh_until = clock() + FRESH
+
+            self._look = asyncio.create_task(look())
+        # Whoever asked first may be gone before the others have their answer.
+        return await asyncio.shield(self._look)
 
     def _missing(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

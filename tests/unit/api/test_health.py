@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from typing import Any
 
+import pytest
+
+from api.operators import health
+from rayfold import Registry
 from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import FakeOperations
 from tests.unit.api.problems import problem
 
 
@@ -22,6 +29,33 @@ async def test_ready_while_anything_can_serve(gateway: Gateway) -> None:
     assert "retry-after" in reply.headers
     gateway.operations.known.clear()
     problem(await gateway.http.get("/health/ready"), 503, "not-ready")
+
+
+class CountedOperations(FakeOperations):
+    """Counts how often the parts are asked."""
+
+    asked = 0
+
+    async def parts(self) -> list[dict[str, Any]]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return await super().parts()
+
+
+@pytest.mark.parametrize(("fresh", "looks"), [(3600.0, 1), (-1.0, 2)])
+async def test_however_many_ask_the_parts_are_asked_now_and_then(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, fresh: float, looks: int
+) -> None:
+    """Nobody needs a token for it."""
+    monkeypatch.setattr(health, "FRESH", fresh)
+    operations = CountedOperations()
+    made = Gateway(registry, operations=operations)
+    async with made.http as http:
+        for _ in range(2):
+            paths = ("/health/ready", "/health/parts") * 10
+            replies = await asyncio.gather(*map(http.get, paths))
+            assert {each.status_code for each in replies} == {200}
+    assert operations.asked == looks
 
 
 async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) -> None:
