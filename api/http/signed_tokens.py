@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from api.http.auth import Caller, Role
+from api.http.auth import ANONYMOUS, Caller, Role
 from api.http.signing_keys import SigningKeys
 from rayfold.foreign_json import UNREADABLE
 from rayfold.tenants import is_tenant
@@ -109,7 +109,7 @@ class JwtTokens:
         name = claims.get(self._claims.principal)
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
             return None
-        if name.startswith(_INTERNAL):
+        if name == ANONYMOUS or name.startswith(_INTERNAL):
             return None
         roles = self._claims.roles
         said = [roles[each] for each in _texts(claims, self._claims.role) if each in roles]

@@ -155,6 +155,7 @@ def changed_afterwards() -> str:
         pytest.param(signed(roles={"writer": True}), id="roles-of-no-list"),
         pytest.param(signed(sub=None), id="of-nobody"),
         pytest.param(signed(sub="process:fulfilment"), id="one-of-our-own-names"),
+        pytest.param(signed(sub="anonymous"), id="whoever-shows-none"),
         pytest.param(signed(sub="ada\nbob"), id="two-lines"),
         pytest.param(signed(sub="a" * 257), id="endless-name"),
         pytest.param(unsigned(), id="alg-none"),
