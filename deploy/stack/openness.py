@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deploy.stack.reaching import hosts_of
 from deploy.stack.settings import EMBEDDED, Settings
+from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.loopback import is_loopback
 
 _TLS_OF_POSTGRES = ("require", "verify-ca", "verify-full")
@@ -50,10 +51,23 @@ def _gateway(settings: Settings) -> Iterator[Open]:
 
 
 def _files(settings: Settings) -> Iterator[Open]:
-    secrets = bool(settings.tokens) or settings.token is not None
-    for path, counts in ((Path("rayfold.toml"), secrets), (settings.data, True)):
+    for path, counts in ((Path("rayfold.toml"), _has_secrets(settings)), (settings.data, True)):
         if counts and path.exists() and path.stat().st_mode & 0o066:  # to pass is not to read
             yield Open(f"others on this machine may read {path}", f"chmod go-rwx {path}")
+
+
+def _has_secrets(settings: Settings) -> bool:
+    addresses = [settings.eventstore, settings.redis, *_databases(settings)]
+    addresses += settings.stores.values()
+    return (
+        bool(settings.tokens or settings.publications)
+        or settings.token is not None
+        or any(_has_password(each) for each in addresses if each is not None)
+    )
+
+
+def _has_password(address: str) -> bool:
+    return without_password(address) != address or "password=" in address
 
 
 def _eventstore(uri: str | None) -> Iterator[Open]:

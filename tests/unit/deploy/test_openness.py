@@ -79,6 +79,16 @@ def test_files_that_others_read_are_told(tmp_path: Path) -> None:
     file.write_text("port = 8001")
     file.chmod(0o644)
     assert found() == ["others on this machine may read rayfold.toml"]
+    changes: dict[str, Any] = {"tokens": {}, "eventstore": None, "postgres": None}
+    with_none = found(**changes)
+    for each in (
+        {"eventstore": "kurrentdb://user:secret@127.0.0.1:2113"},
+        {"postgres": "postgresql://rayfold:secret@127.0.0.1/shop"},
+        {"postgres": "host=127.0.0.1 dbname=shop password=secret"},
+        {"redis": "redis://:secret@127.0.0.1"},
+    ):
+        told = "others on this machine may read rayfold.toml"
+        assert sorted([*with_none, told]) == sorted(found(**{**changes, **each}))
     file.chmod(0o600)
     assert found() == []
 
