@@ -12,7 +12,7 @@ from rayfold.runtime.postgres import why
 def named(error: BaseException) -> str:
     """Return the error for operators: of Postgres and of a model, without values."""
     said = str(error)
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | TimeoutError):
         said = why(error)
     elif isinstance(error, ValidationError):
         wrong = error.errors(include_url=False, include_context=False, include_input=False)

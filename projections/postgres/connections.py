@@ -18,7 +18,13 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 SETTINGS = {"synchronous_commit": "off", "application_name": "rayfold"}
 """Rows and checkpoint are lost together, and folded again."""
 
-_POOL: dict[str, Any] = {"min_size": 1, "max_size": 1, "server_settings": SETTINGS}
+TIMEOUT = 10.0
+"""Seconds for a connection."""
+
+LONGEST = 60.0
+"""Seconds for a statement, also one that waits for a lock. A proxy may keep a connection whose
+other end has vanished: then no answer comes, and nothing ends it.
+"""
 
 
 @asynccontextmanager
@@ -29,7 +35,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         PostgresUnavailable: it does not answer, or something is wrong with a statement.
     """
     try:
-        connection = await connect(dsn, timeout=10)
+        connection = await connect(dsn, timeout=TIMEOUT)
     except (*FAILURES, ValueError) as error:
         raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
     try:
@@ -42,7 +48,14 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
     """Return a pool of connections that begins when it is entered; `options` go before ours."""
-    return create_pool(dsn, **(_POOL | options))
+    ours: dict[str, Any] = {
+        "min_size": 1,
+        "max_size": 1,
+        "timeout": TIMEOUT,
+        "command_timeout": LONGEST,
+        "server_settings": SETTINGS,
+    }
+    return create_pool(dsn, **(ours | options))
 
 
 def pooled(dsn: str, **options: Any) -> ProjectionRunner[Pool]:

@@ -136,7 +136,7 @@ class ReactorRunner:
                     while True:
                         for delivery in await deliveries.take():
                             tasks.create_task(self._react(pool, deliveries, delivery))
-            except* Exception as errors:
+            except ExceptionGroup as errors:  # what is raised behind `except*` is in a group again
                 raise _first(errors) from errors
             finally:
                 self._runner.ready.clear()

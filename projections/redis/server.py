@@ -60,9 +60,14 @@ class Server:
         return self._client
 
     async def ask(self, answer: Awaitable[Answer]) -> Answer:
-        """Return an answer of the client, or raise `TimeoutError`."""
-        async with asyncio.timeout(TIMEOUT):
-            return await answer
+        """Return an answer of the client, or raise `TimeoutError`, or what the client raises."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await answer
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer in {TIMEOUT:g} s") from error
+        except RuntimeError as error:  # uvloop's for a connection that was reset while it was idle
+            raise ConnectionError(str(error)) from error
 
     async def check(self) -> None:
         """See whether it can keep rows.

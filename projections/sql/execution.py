@@ -24,8 +24,12 @@ class Work(NamedTuple):
     statements: Sequence[Statement]
 
 
-async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> None:
+async def execute(
+    connection: Connection, schema: str, work: Sequence[Work], timeout: float | None = None
+) -> None:
     """Run all statements, in order, on the tables of one schema, within a transaction.
+
+    `timeout` is in seconds, for what is one round trip; by default the connection's.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError: one failed; none has had an effect.
@@ -35,7 +39,9 @@ async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> 
         await connection.execute(f'SET LOCAL search_path = "{schema}"')
         # The same statement again and again, with other parameters, is one round trip.
         for text, same in groupby(statements, key=lambda statement: statement.text):
-            await connection.executemany(text, [parameters_of(each) for each in same])
+            await connection.executemany(
+                text, [parameters_of(each) for each in same], timeout=timeout
+            )
         await connection.execute("SET LOCAL search_path = DEFAULT")
 
 

@@ -24,7 +24,7 @@ from projections import discarded_events as discards
 from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.parked_pages import in_order
-from projections.poison import NAMED, Discarded, Parked, in_status, is_poison, park
+from projections.poison import NAMED, Discarded, Parked, in_status, is_poison, is_too_long, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.connections import SETTINGS, pooled
@@ -44,6 +44,10 @@ PATIENCE = 30.0
 
 MOST_EVENTS = 2_000
 """In one transaction."""
+
+LONGEST = 600.0
+"""Seconds for a statement of one event that had no answer in the time that all have: see
+`projections.postgres.connections`. It may take long, or its answer was lost."""
 
 
 class SqlProjector:
@@ -90,7 +94,7 @@ class SqlProjector:
         following = self.runner.follow(self._folded, checkpoint, MOST_EVENTS)
         async with aclosing(following) as batches:
             async for batch in batches:
-                await self._project(pool, batch)
+                await self._write(pool, batch)
                 if self.stopped:
                     self.runner.error = None  # what it did up to there is written
                     break
@@ -120,7 +124,29 @@ class SqlProjector:
             self._skipped = {each.key: each for each in loaded}
         self.progress.begin_at(self._checkpoints.slowest)
 
-    async def _project(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
+    async def _write(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
+        """Project it; in halves where it takes longer than it may, up to an event that stops it."""
+        records = batch.records
+        try:
+            await self._project(pool, batch)
+        except Exception as error:
+            had_no_answer = isinstance(error, TimeoutError)
+            if not (is_too_long(error) or had_no_answer):
+                raise
+            if len(records) < 2:
+                if not had_no_answer:
+                    raise
+                await self._project(pool, batch, LONGEST)
+                return
+            middle = len(records) // 2
+            first, rest = records[:middle], records[middle:]
+            await self._write(pool, Batch(first, first[-1].position, False))
+            if not self.stopped:
+                await self._write(pool, Batch(rest, batch.position, batch.caught_up))
+
+    async def _project(
+        self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None = None
+    ) -> None:
         async with self._writing:
             skipped: list[Parked] = []
             before = self._checkpoints.positions[self._schema]
@@ -131,7 +157,7 @@ class SqlProjector:
             span = self.runner.traced([self._projection.name], batch.records)
             async with pool.acquire() as connection, connection.transaction():
                 await self._checkpoints.move(connection, {self._schema: to})
-                stop = await self._execute(connection, work, skipped) or stop
+                stop = await self._execute(connection, work, skipped, timeout) or stop
                 await parking.save(connection, self._tables, skipped)
                 if stop is not None:
                     done = [r.position for r in batch.records if r.position < stop.position]
@@ -178,12 +204,16 @@ class SqlProjector:
         )
 
     async def _execute(
-        self, connection: Connection, work: list[Work], skipped: list[Parked]
+        self,
+        connection: Connection,
+        work: list[Work],
+        skipped: list[Parked],
+        timeout: float | None = None,
     ) -> Parked | None:
         """Do it; return the event that has to stop the projection."""
         try:
             if any(each.statements for each in work):
-                await execute(connection, self._schema, work)
+                await execute(connection, self._schema, work, timeout)
             return None
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not is_poison(error):

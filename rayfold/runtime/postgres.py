@@ -45,6 +45,12 @@ _THE_SAME_OF_US = {
 """Settings by which the server ends sessions of a machine that vanished, not after its two hours:
 else some lost nodes later it has no connection left for anybody."""
 
+_ISOLATION = "read committed"
+"""Of all that asks for no other, whatever administrators have made the default: who has waited for
+a lock sees what was written under it. Stricter ones refuse a switch of generations each time, as it
+waits for a build.
+"""
+
 BY_INDEX = {"enable_seqscan": "off"}
 """A setting for whoever asks for many rows by their keys (`ANY`), in tables that grow.
 
@@ -111,8 +117,10 @@ class Connection(_Connection):
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
     ) -> Transaction:
-        """Return one for `async with`; see the driver."""
+        """Return one for `async with`; see the driver, and `_ISOLATION`."""
         self._check_open()  # type: ignore[attr-defined]
+        if isolation is None and self._top_xact is None:  # type: ignore[attr-defined]
+            isolation = _ISOLATION.replace(" ", "_")  # a pooler takes no setting
         return _OpenTransaction(self, isolation, readonly, deferrable)
 
     async def _cancel(self, *waiters: Any) -> None:
@@ -146,7 +154,12 @@ async def connect(dsn: str, **options: Any) -> Connection:
     options = {"connection_class": Connection, **options}
     if dsn in _pooled:
         return await _pooled_connection(dsn, options)
-    settings = {_MARK: "1", **_THE_SAME_OF_US, **(options.get("server_settings") or {})}
+    settings = {
+        _MARK: "1",
+        "default_transaction_isolation": _ISOLATION,
+        **_THE_SAME_OF_US,
+        **(options.get("server_settings") or {}),
+    }
     try:
         connection = await _open(dsn, options | {"server_settings": settings})
     except asyncpg.PostgresError as error:

@@ -23,6 +23,7 @@ class Relay:
         self._path, self._user, self._database = socket_of(server)
         self._listener: asyncio.Server | None = None
         self._passing: set[asyncio.Task[None]] = set()
+        self._losing: set[asyncio.Task[None]] = set()
         self.tls = tls
         self.is_open = True
         self.withheld = asyncio.Event()
@@ -51,6 +52,12 @@ class Relay:
     def thaw(self) -> None:
         """Pass on what was withheld, and all that comes."""
         self._flowing.set()
+
+    def lose(self) -> None:
+        """Keep the connections of now, and pass nothing on in them, now or later; as a proxy does
+        whose server has vanished.
+        """
+        self._losing |= self._passing
 
     async def stop(self) -> None:
         """End all."""
@@ -83,15 +90,23 @@ class Relay:
         server.write(first)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._copy(reader, server))
-                group.create_task(self._copy(there, writer))
+                task = asyncio.current_task()
+                group.create_task(self._copy(reader, server, task))
+                group.create_task(self._copy(there, writer, task))
         except* OSError:
             pass
         finally:
             server.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passing: asyncio.Task[None] | None,
+    ) -> None:
         while data := await reader.read(1 << 16):
+            if passing in self._losing:
+                continue
             if not self._flowing.is_set():
                 self.withheld.set()
                 await self._flowing.wait()

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,22 +21,26 @@ from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget, database
+from projections.postgres import connections as postgres_pools
 from projections.postgres.connections import connected
 from projections.postgres.database import CONNECTIONS, READERS, Database
-from projections.postgres.schema import prepare
+from projections.postgres.schema import begin_generation, prepare, switch
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
+from rayfold import SqlProjection, Statement, on, sql
 from rayfold.runtime import postgres as postgres_connections
 from rayfold.runtime.postgres import SILENCE, Connection, connect
 from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
-from tests.integration.projections.test_sql_projection import SMALL, Lenient
+from tests.integration.projections.test_sql_projection import SMALL, Lenient, empty, numbers
+from tests.integration.projections.test_sql_projection import running as running_sql
 
 __all__ = ["broken", "dsn"]
 PATIENCE = 60.0
+LONG = 1_000
 
 
 @asynccontextmanager
@@ -324,6 +328,74 @@ async def test_a_transaction_that_takes_too_long_is_made_in_halves(
 
     monkeypatch.setattr(Totals, "broken", Slow())
     async with projecting(log, relay.dsn) as projector:
+        await goes_on(log, projector, dsn)
+
+
+class Slow(SqlProjection, name="slow-sum"):
+    """A tenth of a second for each number, and a whole one for `LONG`."""
+
+    schema = "CREATE TABLE seen (number int)"
+
+    @staticmethod
+    @on(Added)
+    def added(event: Added) -> Iterable[Statement]:
+        seconds = 1.0 if event.number == LONG else 0.1
+        yield sql("INSERT INTO seen SELECT $1::int FROM pg_sleep($2)", event.number, seconds)
+
+
+async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down to one event, which has more time when it is tried again."""
+    monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
+    await empty(dsn, Slow)
+    log = MemoryLog()
+    await add(log, "a", *range(1, 9), LONG)
+    projector = SqlProjector(SMALL, log, dsn, Slow)
+    async with running_sql(projector):
+        assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+    assert await numbers(dsn, "slow_sum") == [*range(1, 9), LONG]
+
+
+async def test_an_answer_that_a_proxy_has_lost_is_not_waited_for(
+    dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the connection: neither Postgres nor the kernel ends that."""
+    monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
+    monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
+    log = MemoryLog()
+    async with projecting(log, relay.dsn) as projector:
+        await add(log, "a", 1)
+        await there(log, [projector])
+        relay.lose()
+        await add(log, "a", 2)
+        await until(says(projector, "no answer in time"))
+        await goes_on(log, projector, dsn)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_generation_takes_over_whatever_isolation_is_the_default(
+    dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    """What it waits for is written meanwhile: to a stricter one that is a conflict, each time."""
+    monkeypatch.setattr(postgres_connections, "_pooled", {dsn} if pooled else set())
+    await admin.execute("ALTER DATABASE postgres SET default_transaction_isolation = serializable")
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with connected(dsn) as connection, projecting(log, dsn) as projector:
+        table = await begin_generation(connection, TOTALS)
+        builder = Projector(REGISTRY, log, dsn, [TOTALS], tables={"totals": table})
+        building = asyncio.create_task(builder.run())
+
+        async def reached(position: int) -> int:
+            await add(log, "a", 2)
+            await there(log, [builder])
+            return position
+
+        await switch(connection, TOTALS, table, reached)
+        building.cancel()
+        with suppress(asyncio.CancelledError):
+            await building
         await goes_on(log, projector, dsn)
 
 

@@ -422,6 +422,19 @@ async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) 
     assert first.id == second.id
 
 
+async def test_operators_are_told_what_keeps_it_from_going_on(bells: Bells) -> None:
+    async with bells.consuming() as runner:
+        await bells.execute("ALTER TABLE rayfold_reaction RENAME TO elsewhere")
+        try:
+            await until(lambda: "error" in runner.status())
+            said = runner.status()["error"]
+        finally:
+            await bells.execute("ALTER TABLE elsewhere RENAME TO rayfold_reaction")
+        await bells.ring("one")
+        await until(lambda: Listening.done["one"])
+    assert said == 'UndefinedTableError: relation "rayfold_reaction" does not exist'
+
+
 async def test_one_that_takes_too_long_is_cancelled_and_counts_as_failed(bells: Bells) -> None:
     async with bells.consuming() as runner:
         await bells.ring("slow")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 from redis.crc import key_slot
 
 from eventstore.memory import MemoryLog
@@ -20,7 +23,7 @@ from projections.redis import rows as rows_module
 from projections.redis import server as server_module
 from projections.redis import writer as writer_module
 from projections.redis.scripts import HOLD, POINT
-from projections.redis.server import Server
+from projections.redis.server import Server, answering
 from projections.redis.store import RedisStore
 from projections.stores import runner
 from projections.stores.port import Place
@@ -341,6 +344,54 @@ async def test_no_redis_at_that_address_is_said_in_one_line(url: str) -> None:
     with pytest.raises(ReadStoreUnavailable, match="Redis"):
         await store.generations.prepare(list(registry.views.values()), {"shelf": 1, "colours": 1})
     await store.close()
+
+
+def test_a_connection_that_was_reset_while_it_was_idle_is_an_outage(server: RedisServer) -> None:
+    """Gateways run on a loop that has an error of its own for it."""
+    passing: list[asyncio.StreamWriter] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passing.append(writer)
+        there, to = await asyncio.open_unix_connection(server.url.removeprefix("unix://"))
+        await asyncio.gather(copy(reader, to), copy(there, writer))
+
+    def reset() -> None:
+        for each in passing:
+            told = struct.pack("ii", 1, 0)  # it does not say goodbye
+            each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, told)
+            each.transport.abort()
+
+    async def asked() -> None:
+        relay = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+        asking = Server(f"redis://127.0.0.1:{relay.sockets[0].getsockname()[1]}")
+        await asking.ask(asking.client.ping())
+        [idle] = asking.client.connection_pool._available_connections
+        reset()
+        await until(idle._writer.transport.is_closing)
+        with pytest.raises(ReadStoreUnavailable, match="does not answer"), answering():
+            await asking.ask(asking.client.ping())
+        assert await asking.ask(asking.client.ping())
+        await asking.close()
+        relay.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asked())
+
+
+async def test_a_server_that_says_nothing_is_said_to(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "TIMEOUT", 0.2)
+    asking = Server(server.url)
+    with server.client as client:
+        client.execute_command("CLIENT", "PAUSE", 60_000)
+    with pytest.raises(ReadStoreUnavailable, match=r"no answer in 0\.2 s"), answering():
+        await asking.ask(asking.client.get("a"))
+    await asking.close()
 
 
 async def test_hundreds_who_ask_at_once_are_answered_over_few_connections(
