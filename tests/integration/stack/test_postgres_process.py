@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from pathlib import Path
 from stat import S_IMODE
 
@@ -21,7 +21,11 @@ import psutil
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack.display import Display
 from deploy.stack.postgres_process import CONTROL, PostgresProcess
+from deploy.stack.servers import start_postgres
+from deploy.stack.settings import load
+from tests.postgres_server import create_database
 
 DEADLINE = 60.0
 """Seconds for whatever is waited for."""
@@ -51,6 +55,20 @@ def is_killed_half_made(folder: Path) -> bool:
     making.wait()
     [version] = versions
     return version.exists() and not (version.parent / CONTROL).exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_refused"), [("LATIN1", True), ("SQL_ASCII", False), ("UTF8", False)]
+)
+async def test_a_database_that_has_not_every_character_is_refused(
+    postgres: str, tmp_path: Path, encoding: str, is_refused: bool
+) -> None:
+    options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    dsn = create_database(postgres, f"in_{encoding.lower()}", options)
+    refused = pytest.raises(StartError, match="encoded as LATIN1") if is_refused else nullcontext()
+    async with AsyncExitStack() as parts:
+        with refused:
+            await start_postgres(load(postgres=dsn), tmp_path, parts, Display())
 
 
 @pytest.fixture
