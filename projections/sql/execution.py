@@ -46,7 +46,7 @@ async def execute(
 
 
 async def first_failure(
-    connection: Connection, schema: str, work: Sequence[Work]
+    connection: Connection, schema: str, work: Sequence[Work], timeout: float | None = None
 ) -> tuple[int, Exception] | None:
     """Execute one event after the other, up to the first that fails.
 
@@ -54,7 +54,7 @@ async def first_failure(
     """
     for at, each in enumerate(work):
         try:
-            await execute(connection, schema, [each])
+            await execute(connection, schema, [each], timeout)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not is_poison(error):
                 raise

@@ -218,7 +218,7 @@ class SqlProjector:
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not is_poison(error):
                 raise
-        while (failure := await first_failure(connection, self._schema, work)) is not None:
+        while (failure := await first_failure(connection, self._schema, work, timeout)) is not None:
             at, reason = failure
             poison = self._poison(work[at].raw, reason)
             if self._projection.on_poison is OnPoison.STOP:
