@@ -55,8 +55,13 @@ def broke_while_made(error: BaseException) -> bool:
     return _MADE in str(error)
 
 
+NO_PLACE = "no answer in time: perhaps no node has room, or what the setting `claims` asks for"
+
+
 def why_not_made(error: BaseException) -> str:
     """Return in one line why an actor did not come up; Ray's own words are its whole traceback."""
+    if isinstance(error, TimeoutError) and not str(error):  # Ray waits for a place for ever
+        return NO_PLACE
     text = _COLOURS.sub("", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
