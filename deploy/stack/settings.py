@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tomllib
 from difflib import get_close_matches
@@ -85,7 +86,8 @@ def _folder(given: Any) -> Any:
     # The first is an empty variable; as a path it would be the working folder.
     if given == "" or (isinstance(given, str) and "\0" in given):
         raise ValueError("names no folder")
-    return given
+    # In a file, and in most variables, no shell has done that.
+    return os.path.expanduser(given) if isinstance(given, str) else given
 
 
 Folder = Annotated[Path, BeforeValidator(_folder)]
@@ -323,7 +325,7 @@ def load(**flags: Any) -> Settings:
             raise StartError(f"there is no setting {name}{meant}") from error
         told = first["msg"].removeprefix("Value error, ")
         raise StartError(f"setting {name}: {told}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"rayfold.toml cannot be read: {error}") from error
     except (OSError, *UNREADABLE) as error:  # also what no text is, and no JSON in a variable
         raise StartError(f"the settings cannot be read: {error}") from error

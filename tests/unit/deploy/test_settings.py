@@ -155,6 +155,21 @@ def test_what_no_stack_could_run_with_is_named_before_anything_is_started(
         load()
 
 
+def test_a_folder_of_a_user_is_found_where_no_shell_has_looked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    (folder / "rayfold.toml").write_text('data = "~/shop"\n')
+    monkeypatch.setenv("RAYFOLD_SNAPSHOTS", "~")
+    assert (load().data, load().snapshots) == (Path("/home/ada/shop"), Path("/home/ada"))
+
+
+def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / "rayfold.toml").write_bytes(b'data = "\xff"\n')
+    with pytest.raises(StartError, match="rayfold.toml cannot be read"):
+        load()
+
+
 async def test_a_range_of_ports_that_is_none_keeps_it_from_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
