@@ -166,7 +166,7 @@ def test_a_folder_of_a_user_is_found_where_no_shell_has_looked(
 
 def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
     (folder / "rayfold.toml").write_bytes(b'data = "\xff"\n')
-    with pytest.raises(StartError, match="rayfold.toml cannot be read"):
+    with pytest.raises(StartError, match=r"rayfold\.toml cannot be read"):
         load()
 
 
