@@ -114,6 +114,7 @@ def test_a_tombstone_is_for_good(client: KurrentDBClient, name: str) -> None:
         lambda: client.delete_stream(name, current_version=ANY),
         lambda: client.tombstone_stream(name, current_version=ANY),
         lambda: client.append_to_stream(name, current_version=NO_STREAM, events=events(2)),
+        lambda: client.append_to_stream(name, current_version=2**63 - 1, events=events(2)),
     ):
         with pytest.raises(StreamIsDeletedError):
             call()

@@ -376,6 +376,39 @@ async def test_rows_that_are_not_what_the_log_says_are_found(
     assert str(waiting) not in {key for key, _, _ in await found()}
 
 
+async def test_what_was_relayed_goes_and_what_came_behind_it_waits(
+    registry: Registry, states: list[States]
+) -> None:
+    """Else an event would be in a state, and never on the log."""
+    runtime, customers = LocalRuntime(registry, MemoryLog(), states=states[0]), (uuid4(), uuid4())
+    for each in customers:
+        await runtime.send(register(each))
+    stream, other = map(Customer.stream, customers)
+
+    async def change(stream: str, version: int, relayed: dict[str, int]) -> None:
+        kept = await states[0].load(Customer, stream)
+        assert kept is not None
+        record = NewRecord("ConsentGiven", b"{}", {}, str(uuid4()))
+        change = Change(Customer, stream, version - 1, version, 0, kept.state, kept.state, [record])
+        assert await states[0].commit([change], relayed) == [True]
+
+    async def waiting() -> list[int]:
+        kept = await states[0].load(Customer, stream)
+        assert kept is not None
+        return [revision for revision, _ in kept.outbox]
+
+    for version in (1, 2, 3):
+        await change(stream, version, {})
+    await states[0].commit([], {stream: 1})
+    assert await waiting() == [2, 3]
+    await change(other, 1, {stream: 2})
+    assert await waiting() == [3]
+    assert not await states[0].remove(Customer, stream, 2)
+    assert await waiting() == [3]
+    assert await states[0].remove(Customer, stream, 3)
+    assert await states[0].load(Customer, stream) is None
+
+
 async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
     registry: Registry, states: list[States]
 ) -> None:

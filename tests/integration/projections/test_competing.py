@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
+from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.memory import MemoryLog
@@ -339,6 +340,27 @@ async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
         assert json.loads((await rows_in(pool, SUMS))["a"])["total"] == 1
         [parked] = await applier.parked(pool)
         assert (parked.key, parked.stream) == ("", "counter-a")
+
+
+async def test_a_stream_that_was_parked_whole_counts_again_once_it_was_deleted(
+    postgres: str,
+) -> None:
+    """Its deletion may come together with what it begins again with."""
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "a", 2, event_type="Whatever")
+    prefixes = with_deletions(["counter-"])
+    before = [raw async for raw in log.read_all(prefixes)]
+    async with database(postgres, SUMS) as pool:
+        applier = Deduplication(SMALL, log, SUMS)
+        assert await applier.apply(pool, before) == []
+        assert len(await applier.parked(pool)) == 1
+        await log.delete_stream("counter-a")
+        await add(log, "a", 5)
+        since = [raw async for raw in log.read_all(prefixes, after=before[-1].position)]
+        assert await applier.apply(pool, since) == []
+        assert await applier.parked(pool) == []
+        assert json.loads((await rows_in(pool, SUMS))["a"])["total"] == 5
 
 
 async def test_each_event_of_a_stream_of_any_name_counts_once(postgres: str) -> None:

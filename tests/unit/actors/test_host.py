@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -483,3 +484,28 @@ async def test_a_command_of_the_next_release_is_not_lost_on_others_that_came_wit
     outcome, *refusals = await host.inner.handle([known, unknown, changed])
     assert isinstance(outcome, Done)
     assert [type(each) for each in refusals] == [Unavailable, Unavailable]
+
+
+async def test_who_was_slower_once_is_not_told_what_who_was_so_each_time_is(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told that nothing came of it, and yet decided again: a client would send it once more."""
+    host, overtaken = DomainHost(registry, log, attempts=2), 2
+    order = await host.order()
+    append, later = log.append, list[asyncio.Future[Any]]()
+
+    async def slower(appends: Sequence[StreamAppend]) -> list[AppendResult]:
+        nonlocal overtaken
+        if overtaken:
+            overtaken -= 1
+            later.extend(host.inner.begin([enclose(registry, line(order, f"{overtaken}"))]))
+            added = {"order_id": str(order), "sku": "nut", "quantity": 1, "unit_price_cents": 450}
+            noise = NewRecord("LineAdded", json.dumps(added).encode(), {}, str(uuid4()))
+            await append([StreamAppend(f"order-{order}", ANY, [noise])])
+        return await append(appends)
+
+    monkeypatch.setattr(log, "append", slower)
+    [first] = await host.send(line(order))
+    assert isinstance(first, Unavailable)
+    assert [type(await each) for each in later] == [Done, Done]
+    assert host.inner.status()["waiting"] == 0

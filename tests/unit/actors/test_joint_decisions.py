@@ -223,6 +223,15 @@ async def test_what_was_read_alone_is_checked_and_named_too(log: CountingLog) ->
     assert await inspections.types("customer-eve") == []
 
 
+async def test_a_decision_that_does_nothing_is_as_far_as_all_that_it_read(
+    coupons: Coupons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    await coupons.send(BarCustomer(customer_id="ada"))
+    monkeypatch.setattr(Redeem, "decide", staticmethod(lambda states, command: []))
+    assert await coupons.send(redeem()) == Done(0, 2, {"coupon-c": 0, "customer-ada": 0})
+
+
 async def test_a_revision_is_that_of_the_aggregate_that_leads(coupons: Coupons) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
     outcome = await coupons.send(redeem(), expected_revision=3)
@@ -340,6 +349,12 @@ async def test_a_store_that_is_down_answers_all_and_comes_back(coupons: Coupons)
     coupons.log.down = False
     outcomes = await coupons.all(redeem(), redeem("eve"), BarCustomer(customer_id="ada"))
     assert {type(each) for each in outcomes} == {Done}
+    assert coupons.host.status()["waiting"] == 0
+    await coupons.send(WithdrawCoupon(coupon_id="c"))
+    coupons.log.down = True  # what is in memory refuses it, and whether that holds nobody can say
+    async with asyncio.timeout(60):
+        outcome = await coupons.send(WithdrawCoupon(coupon_id="c"))
+    assert type(outcome).__name__ == "EventStoreUnavailable"
     assert coupons.host.status()["waiting"] == 0
 
 

@@ -17,7 +17,7 @@ from actors.errors import Unavailable
 from actors.local import LocalRuntime
 from actors.processes import process_actor
 from actors.processes import runner as runner_module
-from actors.processes.checkpoints import Layout
+from actors.processes.checkpoints import Checkpoints, Layout
 from actors.processes.process_actor import ProcessActor
 from actors.processes.runner import ProcessRunner
 from domain.inventory.stock import ReserveStock
@@ -180,3 +180,17 @@ async def test_an_actor_that_does_not_know_yet_what_is_open_says_so(
         with pytest.raises(Unavailable, match="the store is away"):
             await asked
     actor._starting.cancel()
+
+
+async def test_a_position_is_noted_once_however_often_it_is_saved() -> None:
+    """A process manager to which nothing happens would make the log grow for ever."""
+    log, layout = MemoryLog(), Layout(0, 1, 3)
+    checkpoints = Checkpoints(log, "idle", layout, 0)
+    assert await checkpoints.load() == 3
+    for position in (3, 3, 5, 5, 5):
+        await checkpoints.save(position)
+    assert len([raw async for raw in log.read_all(["rayfold-process-idle-"])]) == 1
+    again = Checkpoints(log, "idle", layout, 0)
+    assert await again.load() == 5
+    await again.save(5)
+    assert len([raw async for raw in log.read_all(["rayfold-process-idle-"])]) == 1

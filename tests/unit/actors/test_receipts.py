@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors.host.receipts import receipt_position
+from actors.envelope import Done
+from actors.host.receipts import joint_receipt, receipt_position
+from actors.host.recent_commands import Seen
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
@@ -40,3 +42,14 @@ async def test_a_receipt_ends_with_its_own_commit(
         await log.append([StreamAppend(f"order-{before + number}", None, [record])])
     found = await receipt_position(log, ["order-"], f"order-{before}", 0)
     assert found == before + last
+
+
+@pytest.mark.parametrize("streams", ["", "no JSON", "[1]", '{"coupon-c":"x"}'])
+async def test_a_decision_has_a_receipt_where_nobody_reads_what_it_read(streams: str) -> None:
+    """Another client has written its events, with metadata of its own."""
+    log = MemoryLog()
+    record = NewRecord("Noted", b"{}", {"streams": streams, "writer": "a/1"}, str(uuid4()))
+    await log.append([StreamAppend("customer-ada", None, [record])])
+    seen = {"customer-ada": Seen("f", 0, 1, False, 0.0)}
+    found = await joint_receipt(log, ["customer-"], "coupon-c", seen)
+    assert found == Done(-1, 1, {"customer-ada": 0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import resource
 from asyncio import StreamReader, StreamWriter
 from typing import Any
 
@@ -323,3 +324,15 @@ async def _sent_until_the_end(writer: StreamWriter) -> int:
             sent += 65536
     except ConnectionError:
         return sent
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(1024, 768), (100, 36), (20, 8), (10**6, 10_000), (resource.RLIM_INFINITY, 10_000)],
+)
+def test_descriptors_are_left_for_what_a_gateway_asks(
+    files: int, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
+    limits = Limits.of_process()
+    assert (limits.connections, limits.streams) == (connections, connections // 2)

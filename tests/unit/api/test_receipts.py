@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
+from api.http.headers import command_id
 from domain.fulfilment.process import Fulfilment
 from rayfold import Route
 from tests.unit.api.conftest import Gateway
@@ -30,6 +31,14 @@ async def test_a_command_is_answered_with_its_receipt(gateway: Gateway) -> None:
     assert reply.headers["location"] == f"/orders/{ORDER_ID}"
     assert reply.headers["etag"] == '"7"'
     assert reply.headers["consistency-token"] == "99"
+
+
+def test_ids_are_uuids_of_version_4_however_many_are_drawn() -> None:
+    drawn = [command_id({}) for _ in range(1000)]
+    assert len({*drawn}) == len(drawn)
+    for each in drawn:
+        assert str(UUID(each)) == each
+        assert (UUID(each).version, UUID(each).variant) == (4, RFC_4122)
 
 
 async def test_path_and_body_make_one_command(gateway: Gateway) -> None:

@@ -138,3 +138,13 @@ async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
         each.decode(errors="replace") for each in others
     ]
     assert found[-1]["data"] == {"counter": "a", "number": "1.000000000000000000001"}
+
+
+async def test_at_the_instant_of_an_event_it_has_happened() -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    [*_, last] = [raw async for raw in log.read_stream("counter-a")]
+    assert last.recorded_at is not None
+    found = await History(REGISTRY, log).as_of(TOTALS, "a", "counter-a", last.recorded_at)
+    assert found is not None
+    assert json.loads(found[0])["total"] == 3

@@ -269,6 +269,23 @@ async def test_a_rebuild_waits_until_a_replica_that_copies_a_peer_has_all_rows(
             assert all(answer.body is not None for answer in answers)
 
 
+async def test_what_waits_at_a_peer_waits_where_the_peer_is_copied(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Totals, "broken", {2})
+    await add(log, "a", 1, 2, 3)
+    async with running(tmp_path / "there") as peer:
+        await status_until(peer, ready=True)
+        Totals.broken.clear()  # all the same: the row lacks what came first
+        async with running(tmp_path / "here", peer) as actor:
+            await status_until(actor, ready=True)
+            await add(log, "a", 4)
+            end = await log.end_position(None)
+            await until(lambda: actor._replica.progress.position >= end)
+            assert (await total_of(actor, "a")).body == b'{"counter":"a","total":1,"revision":0}'
+            assert [each.key for each in actor._replica.parked() if each.view == "totals"] == ["a"]
+
+
 async def test_a_snapshot_in_pieces_is_of_the_moment_in_which_it_began(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

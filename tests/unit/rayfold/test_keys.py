@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from rayfold import Cents, UtcDatetime, key_text
 from rayfold.keys import may_be_none, scalar_of
-from tests.generated.field_types import ORDERED, FieldType, OldStyle, Shade, Size
+from tests.generated.field_types import ORDERED, FieldType, Mixed, OldStyle, Rate, Shade, Size, Tone
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -106,6 +106,9 @@ Sku = NewType("Sku", str)
         (Annotated[Cents | None, "money"], int),
         (Shade, str),
         (Size | None, int),
+        (Tone, str),
+        (Mixed, None),
+        (Rate, None),
         (Literal["a", "b"], str),
         (Sku, str),
         (Decimal, Decimal),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import pytest
@@ -42,3 +43,10 @@ async def test_a_log_that_has_data_of_no_tenant_takes_none(stream: str) -> None:
         await check_tenancy(log, PREFIXES, tenants=True)
     await check_tenancy(log, PREFIXES, tenants=False)
     assert await log.end_position(None) == before, "nothing is written where there are no tenants"
+
+
+async def test_two_stacks_may_mark_a_log_at_once() -> None:
+    log = MemoryLog()
+    await asyncio.gather(mark_as_tenants(log), mark_as_tenants(log))
+    assert await is_of_tenants(log)
+    assert len([raw async for raw in log.read_all(["rayfold-"])]) == 1

@@ -215,7 +215,7 @@ async def test_an_error_has_not_taken_it(status: str) -> None:
 )
 async def test_it_may_say_when_to_come_again(value: str, seconds: float) -> None:
     async def busy(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 429 Slow\r\nretry-after: " + value.encode("utf-8") + b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 Slow\r\nretry-after: " + value.encode("latin-1") + b"\r\n\r\n")
         await writer.drain()
 
     async with receiver(busy) as receiving:
