@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -34,3 +35,10 @@ def test_a_retry_that_comes_together_with_the_first_try_is_one(
         assert len(transaction.staged) == 2
     finally:
         connection.close()
+
+
+def test_what_is_acknowledged_is_on_the_disk(tmp_path: Path) -> None:
+    """SQLite syncs the write-ahead log with each commit, and not with its checkpoints alone."""
+    with closing(connect(tmp_path / "store.db", writer=True)) as connection:
+        (level,) = connection.execute("PRAGMA synchronous").fetchone()
+    assert level == 2, "FULL"
