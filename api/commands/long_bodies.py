@@ -19,6 +19,8 @@ _COLLECTIONS = {
     "dict", "frozendict", "ordered-dict", "counter",
 }  # fmt: skip
 _NO_SCHEMAS = {"metadata", "serialization", "default", "function", "config", "cls"}
+_BY_NAME = {"fields", "choices"}
+"""What has schemas by names that are the author's: a field may be called `type`, or `default`."""
 
 
 def validator_of_long(model: type[BaseModel]) -> SchemaValidator:
@@ -32,5 +34,13 @@ def _hasty(node: Any) -> Any:
         return type(node)(map(_hasty, node))
     if not isinstance(node, dict):
         return node
-    copied = {name: each if name in _NO_SCHEMAS else _hasty(each) for name, each in node.items()}
+    copied = {name: _hasty_part(name, each) for name, each in node.items()}
     return {**copied, "fail_fast": True} if node.get("type") in _COLLECTIONS else copied
+
+
+def _hasty_part(name: str, part: Any) -> Any:
+    if name in _NO_SCHEMAS:
+        return part
+    if name in _BY_NAME and isinstance(part, dict):
+        return {each: _hasty(schema) for each, schema in part.items()}
+    return _hasty(part)

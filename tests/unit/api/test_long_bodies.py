@@ -38,6 +38,16 @@ def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
     assert read(long, text.replace("1", "x")) == read(own, text.replace("1", "x"))
 
 
+@pytest.mark.parametrize("field", ["type", "metadata", "default", "fields", "cls"])
+def test_a_field_may_be_called_as_a_part_of_a_schema(field: str) -> None:
+    model = create_model("Put", __base__=Message, **{field: (list[int], ...)})  # type: ignore[call-overload]
+    long = validator_of_long(model)
+    assert read(long, f'{{"{field}": [1, 2]}}') == model(**{field: [1, 2]})
+    with pytest.raises(ValidationError) as wrong:
+        long.validate_json(f'{{"{field}": ["x", "y", "z"]}}', strict=True)
+    assert wrong.value.error_count() == 1
+
+
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [
