@@ -40,7 +40,8 @@ class Streams:
             oldest = next(iter(fullest))
             del fullest[oldest]
             self._open -= 1
-            oldest.set_result(None)
+            if not oldest.done():  # it may be ending, and a slow client yet to have the rest
+                oldest.set_result(None)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         held = self._held.setdefault(who, {})
         held[place] = None

@@ -12,6 +12,7 @@ import pytest
 from api.http.auth import Role, Token
 from api.http.limits import Limits
 from api.http.protocol import GatewayProtocol
+from api.http.streams import Streams
 from rayfold import Answer, Query, Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
@@ -167,3 +168,13 @@ async def test_who_follows_much_keeps_nobody_else_out(tenants: bool) -> None:
             assert (await follow(name))[1] == b"503"
         for each in writers:
             each.close()
+
+
+async def test_a_place_is_had_of_a_stream_that_is_ending() -> None:
+    """Its last piece waits for a client that does not read, and holds the place until then."""
+    streams = Streams(2)
+    with streams.begun(("ada",)) as over, streams.begun(("ada",)):
+        over.cancel()
+        streams.check(("bob",))
+        with streams.begun(("bob",)):
+            pass
