@@ -27,9 +27,6 @@ VARIABLE = "RAYFOLD_MASTER_KEYS"
 PLAIN = "plain"
 """In place of a first key: what was wrapped is to be plain again."""
 
-MOST_FILE = 65_536
-"""Bytes of a file."""
-
 _NONCE = 12
 """Bytes: what NIST SP 800-38D recommends, at random."""
 _BYTES = KEY_BITS // 8
