@@ -18,7 +18,9 @@ _COLLECTIONS = {
     "list", "deque", "tuple", "set", "frozenset",
     "dict", "frozendict", "ordered-dict", "counter",
 }  # fmt: skip
-_NO_SCHEMAS = {"metadata", "serialization", "default", "function", "config", "cls"}
+_NO_SCHEMAS = {
+    "metadata", "serialization", "default", "function", "config", "cls", "members",
+}  # fmt: skip
 _BY_NAME = {"fields", "choices"}
 """What has schemas by names that are the author's: a field may be called `type`, or `default`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -46,6 +47,15 @@ def test_a_field_may_be_called_as_a_part_of_a_schema(field: str) -> None:
     with pytest.raises(ValidationError) as wrong:
         long.validate_json(f'{{"{field}": ["x", "y", "z"]}}', strict=True)
     assert wrong.value.error_count() == 1
+
+
+class Pair(tuple[int, int], Enum):
+    FIRST = (1, 2)
+
+
+def test_what_an_enumeration_has_is_no_schema() -> None:
+    model = create_model("Put", __base__=Message, pair=(Pair, Pair.FIRST))
+    assert read(validator_of_long(model), "{}") == model()
 
 
 @pytest.mark.parametrize(
