@@ -51,9 +51,7 @@ def options_of(command: Any) -> set[str]:
 def options_told(page: str, known: set[str]) -> dict[str, set[str]]:
     """Return the commands of the page, each with the options that it is told to have."""
     told: dict[str, set[str]] = {}
-    for name, usage in re.findall(
-        r"^\| `rayfold ([a-z]+(?: [a-z]+)?)([^`]*)`", page, re.MULTILINE
-    ):
+    for name, usage in re.findall(r"^\| `rayfold ([a-z]+(?: [a-z]+)?)([^`]*)`", page, re.MULTILINE):
         told[name] = set(re.findall(_OPTION, usage))
     for options, of in re.findall(r"^\| (`--[^|]*) \| ([^|]*) \|", page, re.MULTILINE):
         named = set(re.findall(r"`([a-z ]+)`", of))
