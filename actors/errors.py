@@ -169,17 +169,18 @@ class DecisionFailed(WriteSideError):
 
 
 class NoSuchProcess(WriteSideError):
-    """No process of that name and key is there, or is in the state that was asked for."""
+    """No process of that name and key is there, or is in the `state` that was asked for."""
 
-    def __init__(self, name: str, key: str | None = None) -> None:
-        super().__init__(name, key)
+    def __init__(self, name: str, key: str | None = None, state: str = "there") -> None:
+        super().__init__(name, key, state)
         self.name = name
         self.key = key
+        self.state = state
 
     def __str__(self) -> str:
         if self.key is None:
             return f"no process manager is named {self.name!r}"
-        return f"no such process {self.name!r} of key {self.key!r}"
+        return f"no process {self.name!r} of key {self.key!r} is {self.state}"
 
 
 class ProcessStuck(WriteSideError):

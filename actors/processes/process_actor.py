@@ -88,14 +88,14 @@ class ProcessActor:
         try:
             await (await self._begun()).retry(key)
         except LookupError as error:
-            raise NoSuchProcess(self._name, key) from error
+            raise NoSuchProcess(self._name, key, "parked") from error
 
     async def abort(self, key: str, as_it_is: bool) -> None:
         """See `ProcessRunner.abort`; what is not open is `NoSuchProcess`."""
         try:
             await (await self._begun()).abort(key, as_it_is=as_it_is)
         except LookupError as error:
-            raise NoSuchProcess(self._name, key) from error
+            raise NoSuchProcess(self._name, key, "open") from error
 
     async def forget_personal(self) -> None:
         """See `ProcessCommits.forget_personal`; before it has begun it knows nobody."""

@@ -48,7 +48,7 @@ class Caller(NamedTuple):
         """
         role, permission = needed
         if self.role < role:
-            detail = f"{self.name} is a {self.role.name.lower()}; this needs a "
+            detail = f"{self.name} is a {self.role.name.lower()}; this needs the role "
             raise Problem(403, "forbidden", detail + role.name.lower())
         if permission and self.role < Role.OPERATOR and permission not in self.permissions:
             raise Problem(403, "forbidden", f"{self.name} lacks the permission {permission!r}")

@@ -228,13 +228,19 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     more = f" and {at_least}{len(keys) - 1} more" if len(keys) > 1 else ""
     stores = " and ".join(dict.fromkeys(each["store"] for each in mine))
     error = _shortened(str(first["error"]))
+    if first["store"] == "reactor":
+        told = f"{name} has parked event {place}{more} ({error}): all others go on"
+    else:
+        told = (
+            f"{name} has parked {what}{more} in {stores} at event {place}"
+            f" ({error}): these rows stay as they were, all others go on"
+        )
     return [
         Finding(
             "parked",
             first["store"],
             first.get("since"),
-            f"{name} has parked {what}{more} in {stores} at event {place}"
-            f" ({error}): these rows stay as they were, all others go on",
+            told,
             f"`rayfold parked show {name} KEY`; mend the code and `rayfold parked replay {name}`,"
             f" or `rayfold parked discard {name} KEY`",
         )

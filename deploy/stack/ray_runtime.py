@@ -125,6 +125,10 @@ def _of_our_own(data: Path | None) -> dict[str, Any]:
     """Return the options of a Ray that is started here, for which all else is set."""
     if data is not None:
         _ask_for_token(data)
+    # Where the head of a cluster keeps what it knows: ours would read and write it there, and where
+    # the server does not answer Ray aborts this process.
+    for name in ("RAY_REDIS_ADDRESS", "RAY_gcs_storage"):
+        os.environ.pop(name, None)
     _stay_on_loopback()
     _log_little()
     return {

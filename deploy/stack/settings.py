@@ -130,6 +130,7 @@ class TokenSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: Annotated[SecretStr, AfterValidator(_long_enough)]
+    """What its bearer shows: 16 characters at least."""
     role: RoleName
     permissions: list[Permission] = []
     """What commands and queries of the domain ask for with `needs`; operators have all."""
@@ -159,9 +160,11 @@ class JwtSettings(BaseModel):
     jwks: Annotated[str, Field(pattern=_KEY_SET)]
     """The URL of its public keys: https, or on this machine."""
     principal_claim: str = "sub"
+    """The claim that becomes the principal on events."""
     role_claim: str = "roles"
     """A list, or words as in `scope`; `realm_access.roles` is a claim within a claim."""
     permission_claim: str = "permissions"
+    """A list, or words: what commands and queries of the domain ask for with `needs`."""
     tenant_claim: Annotated[str, Field(min_length=1)] | None = None
     """The claim with the tenant of a token's bearer, where the stack serves tenants."""
     roles: dict[RoleName, list[str]] = {}
@@ -178,12 +181,17 @@ class Settings(BaseSettings):
     url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
     """Of the gateway that the command line asks; that of the data folder without it."""
     host: str = "127.0.0.1"
+    """The address that the gateway listens on. Without tokens nothing but loopback."""
     port: int = Field(default=8000, ge=1, le=65535)
     data: Folder = Path(".rayfold")
+    """The folder of what Rayfold starts itself: event store, Postgres, Redis, Ray."""
     domain: str = Field(default_factory=lambda: _default_domain())
-    """The package that declares commands, events, aggregates, views and queries."""
+    """The package that declares commands, events, aggregates, views and queries. Without it the
+    package `domain`, or the reference domain if there is none."""
     eventstore: Server | None = None
+    """The URI of a KurrentDB or EventStoreDB; the embedded one without it."""
     postgres: Server | None = None
+    """The DSN of a Postgres; a server of our own without it."""
     redis: Annotated[Address | None, AfterValidator(_redis)] = None
     """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
     if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
@@ -191,19 +199,24 @@ class Settings(BaseSettings):
     stores: dict[str, str] = {}
     """URLs of the stores of views that other packages bring, by the name that views use."""
     ray_address: Server | None = None
+    """`HOST:PORT` of the head of a Ray cluster; Ray of our own without it."""
     snapshots: Folder | None = None
     """A folder of every node, where memory replicas leave snapshots of views that no other store
     has: a restart does not fold the whole log for them. It holds what those views hold, erased rows
     for a minute more. On Ray of our own it is in the data folder; on a cluster there is none
     without this."""
     write_hosts: int = Field(default=1, ge=1, le=64)
+    """How many a stack begins with; what `rayfold scale` has set goes before these three."""
     memory_replicas: int = Field(default=1, ge=1, le=64)
+    """Actors that keep the views in memory."""
     postgres_partitions: int = Field(default=1, ge=1, le=64)
+    """Projectors that share the keys of the views in Postgres."""
     postgres_reads: list[Server] = []
     """DSNs of streaming replicas that answer queries."""
     autoscale: dict[str, Bounds] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
+    """The most actors that are the writer of one aggregate each, a process of 55 MB."""
     claims: dict[Kind, dict[str, Claim]] = {}
     """What a part claims of its node, by its kind: `{"write": {"CPU": 0.5, "writers": 0.1}}`, CPUs
     and custom resources of Ray's. Without it 0.1 of a CPU (dedicated actors 0.01) on a cluster, and

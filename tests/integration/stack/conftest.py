@@ -50,7 +50,8 @@ def _shares_the_stack(item: pytest.Item) -> bool:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running `rayfold up`."""
     folder: Path = tmp_path_factory.mktemp("stack")
-    running = Stack(folder / "data")
+    of_a_head = {"RAY_REDIS_ADDRESS": "127.0.0.1:1", "RAY_gcs_storage": "rocksdb"}
+    running = Stack(folder / "data", **of_a_head)  # Ray of our own has nothing to do with those
     running.start()
     yield running
     assert running.hang_up() == 0

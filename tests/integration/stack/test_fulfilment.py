@@ -217,7 +217,8 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     wait_for(lambda: process(http, order)["status"] == "ended")
     assert stage(http, order) == "cancelled"
     refused = ran(stack, "processes", "retry", "fulfilment", order)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    told = f"rayfold: no process 'fulfilment' of key {order!r} is parked\n"
+    assert (refused.returncode, refused.stderr) == (2, told)
 
 
 def test_an_unpaid_order_is_compensated_after_its_timeout(

@@ -14,7 +14,9 @@ from tests.unit.api.conftest import Gateway
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/reference/access.md"
 CALLERS = [Token(role.name.lower(), f"a-{role.name.lower()}", role) for role in Role if role]
-OURS = re.compile(r"/(commands/\{|queries|processes|health|metrics|schema|docs|console|operators)")
+OURS = re.compile(
+    r"/(commands/\{|queries|processes|publications|health|metrics|schema|docs|console|operators)"
+)
 
 
 @pytest.fixture

@@ -235,6 +235,14 @@ def test_what_folds_no_rows_is_told_by_what_it_waits_for(
         assert word not in found.sentence.replace("rayfold", "")
 
 
+def test_a_reactor_is_told_to_have_parked_an_event_and_no_row() -> None:
+    reactor = part("reactor:filing#0", "reactor", views=["filing"])
+    at = {"store": "reactor", "view": "filing", "key": "3@order-7", "stream": "order-7"}
+    found = explain("filing", [*SERVERS, reactor], [], [at | {"revision": 3, "error": "x"}], NOW)
+    assert causes(found) == ["parked"]
+    assert "filing has parked event 3@order-7 (x): all others go on" in found.sentence
+
+
 def test_a_reactor_that_has_just_been_given_old_events_catches_up() -> None:
     found = late("reactor:filing#0", "reactor", lag_seconds=600.0, held_seconds=0.1)
     assert causes(found) == ["catching-up"]

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer.main
 
+from deploy.cli.command_line import app
 from deploy.stack.settings import Settings
 from rayfold import Registry
-from tests.documents import PAGES, ROOT, blocks_of, run_python
+from tests.documents import PAGES, ROOT, Block, blocks_of, run_python
 
 TUTORIALS = [*(ROOT / "docs" / "tutorial").glob("*.md")]  # are followed by tests of their own
+SHELL = ("sh", "console")
 
 
-def pages_with(language: str) -> list[Path]:
-    """Return the pages that have such blocks."""
-    return [page for page in PAGES if any(b.language == language for b in blocks_of(page))]
+def pages_with(*languages: str) -> list[Path]:
+    """Return the pages that have blocks of one of these languages."""
+    return [page for page in PAGES if any(b.language in languages for b in blocks_of(page))]
 
 
 def name_of(page: Path) -> str:
@@ -60,6 +65,26 @@ def test_the_settings_of_a_page_are_settings(
             settings = Settings()
             assert given
             assert settings.model_fields_set == set(given), f"{page}:{block.line}"
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """Yield what stands behind `rayfold` in each line of a block of shell."""
+    for line in block.source.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        for at, word in enumerate(words):
+            begins = at == 0 or words[at - 1] in ("!", "--", "gateway")  # the last: Compose's
+            if begins and word in ("rayfold", ".venv/bin/rayfold"):
+                yield words[at + 1 :]
+
+
+@pytest.mark.parametrize("page", pages_with(*SHELL), ids=name_of)
+def test_the_commands_of_a_page_are_understood(page: Path) -> None:
+    for block in blocks_of(page):
+        for words in commands_of(block) if block.language in SHELL else ():
+            command, rest = typer.main.get_command(app), words
+            while hasattr(command, "commands"):
+                command, rest = command.commands[rest[0]], rest[1:]
+            command.make_context(words[0], rest)  # raises what the command line would say
 
 
 def test_blocks_are_found_with_their_lines(tmp_path: Path) -> None:
