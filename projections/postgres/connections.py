@@ -11,7 +11,7 @@ import asyncpg
 from projections.errors import PostgresUnavailable
 from projections.postgres.generations import Connection
 from projections.stores.runner import ProjectionRunner
-from rayfold.runtime.postgres import FAILURES, connect, create_pool, why
+from rayfold.runtime.postgres import FAILURES, connect, create_pool, left_as_it_is, why
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -47,13 +47,17 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 
 def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
-    """Return a pool of connections that begins when it is entered; `options` go before ours."""
+    """Return a pool of connections that begins when it is entered; `options` go before ours.
+
+    Where authors' statements run, `reset=None` has the driver take back what they have set.
+    """
     ours: dict[str, Any] = {
         "min_size": 1,
         "max_size": 1,
         "timeout": TIMEOUT,
         "command_timeout": LONGEST,
         "server_settings": SETTINGS,
+        "reset": left_as_it_is,
     }
     return create_pool(dsn, **(ours | options))
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from projections.errors import PostgresUnavailable
-from rayfold.runtime.postgres import BY_INDEX, FAILURES, create_pool, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, create_pool, left_as_it_is, why
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class Database:
                         timeout=TIMEOUT,
                         command_timeout=TIMEOUT,
                         server_settings=_SETTINGS,
+                        reset=left_as_it_is,
                     )
                 except (*FAILURES, ValueError) as error:
                     raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
@@ -147,11 +148,10 @@ class Database:
         pool = self._pool or await self._connected()
         self.open += 1
         try:
-            async with (
-                pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield connection
+            async with pool.acquire() as connection:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
+                await connection.reset()  # an author's statement may have set something
         except FAILURES as error:
             self.ready = False
             raise unanswered(error) from error

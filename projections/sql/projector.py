@@ -78,7 +78,7 @@ class SqlProjector:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
         # As events come one by one, so should rows.
-        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
+        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX, reset=None)
         self.progress = self.runner.progress
 
     async def run(self) -> None:

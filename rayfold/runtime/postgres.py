@@ -326,6 +326,13 @@ def _give_up_on_silence(connection: Connection) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+async def left_as_it_is(_: Any) -> None:
+    """Do nothing with a session that goes back to its pool (`reset`): for statements of ours alone.
+
+    They leave nothing there, and the driver would send four more each time, and wait for them.
+    """
+
+
 def create_pool(dsn: str, **options: Any) -> asyncpg.Pool[asyncpg.Record]:
     """As `asyncpg.create_pool`, of such connections."""
     make: Any = asyncpg.create_pool

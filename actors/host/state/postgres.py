@@ -25,7 +25,14 @@ from eventstore.records import NewRecord
 from rayfold import Placement, Registry
 from rayfold.aggregate import AggregateType
 from rayfold.runtime.batching import Batcher, BatchFull
-from rayfold.runtime.postgres import BY_INDEX, FAILURES, connected, create_pool, why
+from rayfold.runtime.postgres import (
+    BY_INDEX,
+    FAILURES,
+    connected,
+    create_pool,
+    left_as_it_is,
+    why,
+)
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
@@ -261,7 +268,7 @@ class PostgresStates:
                     timeout=TIMEOUT,
                     command_timeout=TIMEOUT,
                     server_settings=BY_INDEX,
-                    reset=_nothing,
+                    reset=left_as_it_is,
                 )
                 try:
                     async with pool.acquire() as connection:
@@ -274,10 +281,6 @@ class PostgresStates:
                 self._statements = {each: Statements(each, n) for each, n in numbers.items()}
                 self._pool = pool
             return self._pool
-
-
-async def _nothing(connection: Any) -> None:
-    """Leave a session as it is between two uses: nothing of ours stays in it."""
 
 
 async def _clear(connection: Any, statements: Statements, change: Change) -> None:

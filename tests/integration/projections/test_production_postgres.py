@@ -294,6 +294,24 @@ async def test_of_several_hosts_the_primary_is_taken(
         await Database(f"{uri}standby", "standby").fetch("SELECT 1")
 
 
+async def test_what_an_authors_statement_sets_is_gone_with_it(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    """Sessions are not reset between two reads of views: those are statements of ours."""
+    reads = Database(dsn, "reads")
+    try:
+        async with reads.snapshot() as connection:
+            session = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute("SELECT set_config('search_path', 'nowhere', false)")
+        [found] = await reads.fetch(
+            "SELECT pg_backend_pid() AS session, current_setting('search_path') AS path"
+        )
+        assert found["session"] == session
+        assert found["path"] != "nowhere"
+    finally:
+        reads.close()
+
+
 async def test_a_statement_timeout_is_no_fault_of_the_event(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
