@@ -145,7 +145,13 @@ _TOO_LONG = ("57014", "25P03", "25P04")
 
 
 def is_too_long(error: BaseException) -> bool:
-    """Return whether less at a time may help."""
+    """Return whether less at a time may help.
+
+    Also where there was no answer in the time that we give a statement ourselves: see
+    `projections.postgres.connections`.
+    """
+    if isinstance(error, TimeoutError):
+        return True
     if isinstance(error, asyncpg.InterfaceError):
         # Not within a statement: it was we who had the session wait, for a fold of much.
         return "connection is closed" in str(error)

@@ -86,8 +86,17 @@ def _folder(given: Any) -> Any:
     # The first is an empty variable; as a path it would be the working folder.
     if given == "" or (isinstance(given, str) and "\0" in given):
         raise ValueError("names no folder")
+    if not isinstance(given, str):
+        return given
     # In a file, and in most variables, no shell has done that.
-    return os.path.expanduser(given) if isinstance(given, str) else given
+    expanded = os.path.expanduser(given)
+    if expanded != given and os.path.lexists(given):
+        # Else a stack that has its log there would begin with an empty one.
+        raise ValueError(
+            f"there is a {given} in the working folder, as versions before took it: move it to"
+            f" {expanded}, or say ./{given}"
+        )
+    return expanded
 
 
 Folder = Annotated[Path, BeforeValidator(_folder)]

@@ -130,11 +130,10 @@ class SqlProjector:
         try:
             await self._project(pool, batch)
         except Exception as error:
-            had_no_answer = isinstance(error, TimeoutError)
-            if not (is_too_long(error) or had_no_answer):
+            if not is_too_long(error):
                 raise
             if len(records) < 2:
-                if not had_no_answer:
+                if not isinstance(error, TimeoutError):
                     raise
                 await self._project(pool, batch, LONGEST)
                 return
@@ -262,7 +261,7 @@ class SqlProjector:
                     raise self._unknown(key)
                 events = [raw async for raw in parked_places.events(self._log, [parked])]
                 work, stop = await self._work(events, skipped)
-                stop = await self._execute(connection, work, skipped) or stop
+                stop = await self._execute(connection, work, skipped, LONGEST) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
             if still:

@@ -349,7 +349,26 @@ async def test_a_transaction_that_takes_too_long_is_made_in_halves(
         await goes_on(log, projector, dsn)
 
 
-class Slow(SqlProjection, name="slow-sum"):
+async def test_rows_that_take_too_long_to_write_are_written_in_halves(
+    dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them in one statement have no answer in time, however often that is tried."""
+    monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
+    await admin.execute(
+        "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END'"
+    )
+    await admin.execute(
+        "CREATE TRIGGER slowly BEFORE INSERT ON totals FOR EACH ROW EXECUTE FUNCTION slowly()"
+    )
+    log = MemoryLog()
+    for counter in "abcdefgh":
+        await add(log, counter, 1)
+    async with projecting(log, dsn) as projector:
+        await goes_on(log, projector, dsn)
+
+
+class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
     """A tenth of a second for each number, and a whole one for `LONG`."""
 
     schema = "CREATE TABLE seen (number int)"
@@ -373,6 +392,24 @@ async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
     async with running_sql(projector):
         assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
     assert await numbers(dsn, "slow_sum") == [*range(1, 9), LONG]
+
+
+async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_it_again(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await empty(dsn, Slow)
+    log = MemoryLog()
+    await add(log, "a", LONG)
+    projector = SqlProjector(SMALL, log, dsn, Slow)
+    async with connected(dsn) as connection:
+        await connection.execute("ALTER TABLE slow_sum.seen ADD CHECK (number < 1000)")
+        monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
+        async with running_sql(projector):
+            assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+            (parked,) = projector.parked()
+            await connection.execute("ALTER TABLE slow_sum.seen DROP CONSTRAINT seen_number_check")
+            assert await projector.replay(Slow.name, parked.key)
+    assert await numbers(dsn, "slow_sum") == [LONG]
 
 
 async def test_an_answer_that_a_proxy_has_lost_is_not_waited_for(

@@ -164,6 +164,17 @@ def test_a_folder_of_a_user_is_found_where_no_shell_has_looked(
     assert (load().data, load().snapshots) == (Path("/home/ada/shop"), Path("/home/ada"))
 
 
+def test_a_folder_that_a_version_before_has_made_is_not_left_for_an_empty_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    (folder / "~" / "shop").mkdir(parents=True)
+    (folder / "rayfold.toml").write_text('data = "~/shop"\n')
+    with pytest.raises(StartError, match=r"setting data: there is a ~/shop .* /home/ada/shop"):
+        load()
+    assert load(data="./~/shop").data == Path("~/shop")
+
+
 def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
     (folder / "rayfold.toml").write_bytes(b'data = "\xff"\n')
     with pytest.raises(StartError, match=r"rayfold\.toml cannot be read"):
