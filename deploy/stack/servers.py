@@ -137,7 +137,7 @@ class _Asking:
 
     async def encoding(self) -> str:
         """Return how the database keeps text, as the server has said when it was connected."""
-        return str((await self._postgres.get()).get_settings().server_encoding)
+        return str(await (await self._postgres.get()).fetchval("SHOW server_encoding"))
 
     def close(self) -> None:
         """End the connection at once."""

@@ -21,6 +21,10 @@ MOST_EVENTS = 1_000
 """In one transaction."""
 
 
+LONGEST = 600.0
+"""Seconds for a statement: a batch is written whole, and would be tried again for ever."""
+
+
 class Backfill:
     """Follows the log by a catch-up subscription: many times as fast as event by event.
 
@@ -34,7 +38,7 @@ class Backfill:
         self._log = log
         self._view = view
         self._deduplication = Deduplication(registry, log, view, table)
-        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
+        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX, command_timeout=LONGEST)
         self.progress = self.runner.progress
 
     async def run(self) -> None:
