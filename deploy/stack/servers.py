@@ -136,7 +136,7 @@ class _Asking:
             raise
 
     async def encoding(self) -> str:
-        """Return how the database keeps text, as the server has said when it was connected."""
+        """Return how the database keeps text."""
         return str(await (await self._postgres.get()).fetchval("SHOW server_encoding"))
 
     def close(self) -> None:
