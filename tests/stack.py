@@ -43,6 +43,8 @@ class Stack:
         with log:
             self._process = subprocess.Popen(
                 [
+                    # `nohup` keeps a closed terminal from all that it starts, the tests too.
+                    *("env", "--default-signal=HUP"),
                     *self._command,
                     "up",
                     "--data",
@@ -56,7 +58,6 @@ class Stack:
                 env=self._environment,
                 cwd=self._folder,
                 start_new_session=True,
-                preexec_fn=_with_a_terminal,
             )
         os.set_blocking(self.stdout.fileno(), False)
         until = time.monotonic() + START
@@ -106,11 +107,6 @@ class Stack:
         with suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP)
-
-
-def _with_a_terminal() -> None:
-    """Hear of a closed terminal, also where `nohup` keeps that from the tests."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def rayfold() -> list[str]:

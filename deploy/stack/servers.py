@@ -137,7 +137,8 @@ class _Asking:
 
     async def encoding(self) -> str:
         """Return how the database keeps text."""
-        return str(await (await self._postgres.get()).fetchval("SHOW server_encoding"))
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return str(await (await self._postgres.get()).fetchval("SHOW server_encoding"))
 
     def close(self) -> None:
         """End the connection at once."""

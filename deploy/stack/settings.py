@@ -93,8 +93,8 @@ def _folder(given: Any) -> Any:
     if expanded != given and os.path.lexists(given):
         # Else a stack that has its log there would begin with an empty one.
         raise ValueError(
-            f"there is a {given} in the working folder, as versions before took it: move it to"
-            f" {expanded}, or say ./{given}"
+            f"there is ./{given}, as versions before took it: move that to {expanded},"
+            f" or say ./{given}"
         )
     return expanded
 

@@ -20,7 +20,6 @@ from rayfold.runtime.postgres import BY_INDEX
 MOST_EVENTS = 1_000
 """In one transaction."""
 
-
 LONGEST = 600.0
 """Seconds for a statement: a batch is written whole, and would be tried again for ever."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -149,9 +149,14 @@ class Database:
         self.open += 1
         try:
             async with pool.acquire() as connection:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    yield connection
-                await connection.reset()  # an author's statement may have set something
+                try:
+                    async with connection.transaction(isolation="repeatable_read", readonly=True):
+                        yield connection
+                    await connection.reset()  # an author's statement may have set something
+                except BaseException:
+                    with suppress(asyncpg.InterfaceError):  # it is lost already
+                        connection.terminate()  # what it has set, or locked, goes with it
+                    raise
         except FAILURES as error:
             self.ready = False
             raise unanswered(error) from error

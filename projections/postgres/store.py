@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-
 from projections.newly_parked import NewlyParked
 from projections.poison import is_refused, is_too_long
 from projections.postgres import parked_events, schema
@@ -42,9 +40,7 @@ class PostgresStore:
         generations: Mapping[str, str],
     ) -> AsyncIterator[PostgresWriter]:
         """See `ReadStore.writing`."""
-        async with pool(
-            self._dsn, reset=_nothing, server_settings=SETTINGS | BY_INDEX
-        ) as connections:
+        async with pool(self._dsn, server_settings=SETTINGS | BY_INDEX) as connections:
             yield PostgresWriter(connections, views, partition, partitions, generations)
 
     def refuses(self, error: BaseException) -> bool:
@@ -131,7 +127,3 @@ class PostgresGenerations:
         """See `Generations.discard`."""
         async with connected(self._dsn) as connection:
             await schema.discard(connection, generation)
-
-
-async def _nothing(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """No statement here changes a session, so none has to be asked back before its next use."""

@@ -139,9 +139,10 @@ class SqlProjector:
                 return
             middle = len(records) // 2
             first, rest = records[:middle], records[middle:]
-            await self._write(pool, Batch(first, first[-1].position, False))
-            if not self.stopped:
-                await self._write(pool, Batch(rest, batch.position, batch.caught_up))
+            with self.runner.told_meanwhile(error):
+                await self._write(pool, Batch(first, first[-1].position, False))
+                if not self.stopped:
+                    await self._write(pool, Batch(rest, batch.position, batch.caught_up))
 
     async def _project(
         self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None = None

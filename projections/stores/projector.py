@@ -203,8 +203,9 @@ class Projector:
                 return
             middle = len(records) // 2
             first, rest = records[:middle], records[middle:]
-            await self._write(writer, Batch(first, first[-1].position, False))
-            await self._write(writer, Batch(rest, batch.position, batch.caught_up))
+            with self.runner.told_meanwhile(error):
+                await self._write(writer, Batch(first, first[-1].position, False))
+                await self._write(writer, Batch(rest, batch.position, batch.caught_up))
 
     async def _transact(self, writer: Writer, batch: Batch, *, row_by_row: bool = False) -> None:
         """Write rows and checkpoints in one transaction, or nothing.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from eventstore.errors import NoSuchPosition, StoreUnavailable
@@ -64,6 +64,15 @@ class ProjectionRunner(Generic[Resource]):
         """Checkpoints, by view, that the log was found to end before: it was restored."""
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
+
+    @contextmanager
+    def told_meanwhile(self, error: BaseException) -> Iterator[None]:
+        """Tell operators of what has no answer in time, while less at a time is tried."""
+        told = named(error) if isinstance(error, TimeoutError) else None
+        self.error = told or self.error
+        yield
+        if self.error == told:
+            self.error = None
 
     async def run(self, work: Callable[[Resource], Coroutine[Any, Any, None]]) -> None:
         """Work for ever, connected afresh each time; what breaks is tried again."""

@@ -301,6 +301,8 @@ async def _pooled_connection(dsn: str, options: dict[str, Any]) -> Connection:
 async def _open(dsn: str, options: dict[str, Any]) -> Connection:
     try:
         opened: Any = await asyncpg.connect(dsn, **options)
+    except TimeoutError as error:  # less to write at a time would not help, as where one answers
+        raise ConnectionError("no connection in time") from error
     except (ValueError, OverflowError) as error:
         # Some of what may be wrong with a DSN the driver, and Python, say in words of their own.
         raise asyncpg.exceptions.ClientConfigurationError(str(error)) from error

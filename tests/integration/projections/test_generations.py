@@ -44,7 +44,7 @@ async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> Non
     """Builds and switches, as `StoreSupervisor.rebuild` does."""
     connection = await asyncpg.connect(dsn)
     table = await schema.begin_generation(connection, view)
-    builder = Projector(REGISTRY, log, dsn, [view], tables={"totals": table})
+    builder = Projector(REGISTRY, log, dsn, [view], generations={"totals": table})
     task = asyncio.create_task(builder.run())
     try:
         await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)

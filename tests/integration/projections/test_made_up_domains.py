@@ -107,7 +107,7 @@ class Stores:
     async def _rebuild(self, view: ViewDefinition, end: int) -> None:
         table = await self._with_connection(lambda each: schema.begin_generation(each, view))
         only = [view]
-        builder = Projector(self.registry, self.log, self.dsn, only, tables={view.name: table})
+        builder = Projector(self.registry, self.log, self.dsn, only, generations={view.name: table})
 
         async def reached(position: int) -> int | None:
             return position if await builder.progress.reached(position, TIMEOUT) else None

@@ -107,7 +107,7 @@ async def test_views_are_made_filled_read_and_rebuilt(dsn: str, pooler: Pooler) 
     assert b'"total":7' in found.body
     async with connected(pooler.dsn) as connection:
         table = await schema.begin_generation(connection, BALANCES)
-        builder = Projector(REGISTRY, log, pooler.dsn, [BALANCES], tables={"balances": table})
+        builder = Projector(REGISTRY, log, pooler.dsn, [BALANCES], generations={"balances": table})
         building = asyncio.create_task(builder.run())
         await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
         await schema.create_indexes(connection, BALANCES, table)

@@ -312,6 +312,27 @@ async def test_what_an_authors_statement_sets_is_gone_with_it(
         reads.close()
 
 
+async def test_what_an_authors_statement_locked_is_not_kept_where_it_breaks(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    """A rollback leaves locks of the session."""
+    reads = Database(dsn, "reads")
+
+    async def broken() -> None:
+        async with reads.snapshot() as connection:
+            await connection.execute("SELECT pg_advisory_lock(4711)")
+            assert not await admin.fetchval("SELECT pg_try_advisory_lock(4711)")
+            raise RuntimeError("its own")
+
+    try:
+        with pytest.raises(RuntimeError, match="its own"):
+            await broken()
+        await admin.execute("SELECT pg_advisory_lock(4711)", timeout=PATIENCE)
+        await admin.execute("SELECT pg_advisory_unlock(4711)")
+    finally:
+        reads.close()
+
+
 async def test_a_statement_timeout_is_no_fault_of_the_event(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
@@ -439,7 +460,7 @@ async def test_a_generation_takes_over_whatever_isolation_is_the_default(
     await add(log, "a", 1)
     async with connected(dsn) as connection, projecting(log, dsn) as projector:
         table = await begin_generation(connection, TOTALS)
-        builder = Projector(REGISTRY, log, dsn, [TOTALS], tables={"totals": table})
+        builder = Projector(REGISTRY, log, dsn, [TOTALS], generations={"totals": table})
         building = asyncio.create_task(builder.run())
 
         async def reached(position: int) -> int:
