@@ -77,16 +77,27 @@ class Health:
 
     def _missing(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        names = [part["part"] for part in parts if not part.get("ready")]
-        self._since = {name: self._since.get(name, now) for name in names}
-        return [{"part": name, "since": since} for name, since in self._since.items()]
+        missing = {part["part"]: part for part in parts if not part.get("ready")}
+        self._since = {name: self._since.get(name, now) for name in missing}
+        return [
+            {
+                "part": name,
+                "since": self._since[name],
+                # Not `error`: they ask for no credentials, and that may name hosts.
+                **({"error": part["plainly"]} if part.get("plainly") else {}),
+            }
+            for name, part in missing.items()
+        ]
 
 
 def _not_ready(missing: list[dict[str, Any]]) -> Problem:
+    said = [
+        f"{each['part']} ({each['error']})" if "error" in each else each["part"] for each in missing
+    ]
     return Problem(
         503,
         "not-ready",
-        "not ready: " + ", ".join(each["part"] for each in missing),
+        "not ready: " + ", ".join(said),
         headers={"Retry-After": "1"},
         parts=missing,
     )

@@ -76,7 +76,7 @@ class LocalRay:
         elif (session := ray_runtime.session_folder()) is not None:
             disk = OwnDisk(session)
             if (wrong := disk.wrong()) is not None:
-                part |= {"ready": False, "error": wrong}
+                part |= {"ready": False, "error": wrong, "plainly": wrong}
             part |= disk.measured
         return part
 

@@ -38,5 +38,5 @@ class OwnDisk:
         try:
             free = self.measured["disk_free_bytes"] = shutil.disk_usage(self._folder).free
         except OSError as error:
-            return f"{self._folder}: {error.strerror}"
+            return f"its folder cannot be measured: {error.strerror}"
         return f"its disk is full: {free} bytes are free" if free < NEARLY_FULL else None

@@ -36,23 +36,27 @@ class Probe:
         self._ask = ask
         self._process = process
         self._wrong: str | None = None
+        self._plainly = ""
         self._since = 0.0
         self._since_when: datetime | None = None
 
     def status(self) -> dict[str, Any]:
-        """Return the server as a part of the status, which serves no request by itself."""
+        """Return the server as a part of the status, which serves no request by itself.
+
+        `plainly` is what is wrong, without where it is and what its client says: for anybody.
+        """
         part: dict[str, Any] = {"part": self.name, "kind": "server", "serves": False, "ready": True}
         if self._process is not None:
             part |= self._process.status()
         if self._wrong is not None and part["ready"]:
-            part |= {"ready": False, "error": self._wrong}
+            part |= {"ready": False, "error": self._wrong, "plainly": self._plainly}
         part |= self._measured
         if not part["ready"] and self._since_when is not None:
             part["since"] = self._since_when.isoformat(timespec="milliseconds")
         return part
 
     async def watch(self) -> None:
-        """Ask again and again; say in the log when it stops and when it begins to answer."""
+        """Ask again and again; say in the log when it is not ready, and when it is again."""
         while True:
             await self.look()
             await asyncio.sleep(INTERVAL)
@@ -62,16 +66,18 @@ class Probe:
         try:
             async with asyncio.timeout(SILENCE):
                 wrong = await self._ask()
+            self._plainly = wrong or ""
         except TimeoutError:
-            wrong = f"no answer in {SILENCE} s"
+            wrong = self._plainly = f"no answer in {SILENCE} s"
         except Exception as error:  # whatever its client raises
+            self._plainly = "it does not answer"
             wrong = f"{type(error).__name__}: {error}".splitlines()[0]
         if wrong is not None and self._wrong is None:
             self._since = time.monotonic()
             self._since_when = datetime.now(UTC)
-            log.error("a server does not answer", extra={"server": self.name, "error": wrong})
+            log.error("a server is not ready", extra={"server": self.name, "error": wrong})
         elif wrong is None and self._wrong is not None:
             seconds = round(time.monotonic() - self._since, 1)
-            log.warning("a server answers again", extra={"server": self.name, "seconds": seconds})
+            log.warning("a server is ready again", extra={"server": self.name, "seconds": seconds})
             self._since_when = None
         self._wrong = wrong

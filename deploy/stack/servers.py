@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+
+import asyncpg
 
 from deploy.errors import StartError
 from deploy.stack import folder
@@ -22,10 +25,22 @@ from deploy.stack.whole_file import write_whole
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
-from rayfold.runtime.postgres import FAILURES, LastingConnection, why
+from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
 
 _WHOLE = ("UTF8", "SQL_ASCII")
 """Encodings of a database that have all characters; the second takes bytes as they are."""
+
+_READ_ONLY = (
+    "SELECT CASE WHEN pg_is_in_recovery() THEN 'it is a standby'"
+    " WHEN current_setting('transaction_read_only')::bool"
+    " THEN 'it is read-only (default_transaction_read_only)' END"
+)
+
+_HAS_ROOM = "SET LOCAL work_mem = 64; SELECT count(*) FROM generate_series(1, 10000)"
+"""Writes 150 kB to a file of the statement's own: no log, no table, no lock, on a standby too."""
+
+ROOM = 30.0
+"""Seconds between two looks whether there is room, while there is: a server may log each file."""
 
 
 async def start_eventstore(
@@ -125,15 +140,31 @@ class _Asking:
 
     def __init__(self, dsn: str) -> None:
         self._postgres = LastingConnection(dsn)
+        self._room_until = float("-inf")
 
-    async def ask(self, timeout: float = SILENCE) -> None:
-        """Raise whatever keeps Postgres from answering."""
+    async def ask(self, timeout: float = SILENCE) -> str | None:
+        """Return why nothing can be written; raise whatever keeps Postgres from answering."""
         try:
             async with asyncio.timeout(timeout):
-                await (await self._postgres.get()).fetchval("SELECT 1")
+                connection = await self._postgres.get()
+                if read_only := await connection.fetchval(_READ_ONLY):
+                    return f"{read_only}: nothing can be written"
+                return await self._without_room(connection)
         except BaseException:
             self.close()
             raise
+
+    async def _without_room(self, connection: Connection) -> str | None:
+        if (now := time.monotonic()) < self._room_until:
+            return None
+        try:
+            await connection.execute(_HAS_ROOM)
+        except asyncpg.DiskFullError:
+            return "its disk is full"
+        except asyncpg.ConfigurationLimitExceededError:
+            pass  # an administrator allows no such files
+        self._room_until = now + ROOM
+        return None
 
     async def encoding(self) -> str:
         """Return how the database keeps text."""

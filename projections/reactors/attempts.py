@@ -125,6 +125,25 @@ class Attempts:
             error.replace("\x00", "\\0"),
         )
 
+    async def end_late(
+        self, pool: Pool, raw: RawRecord, number: int, state: str, error: str
+    ) -> bool:
+        """Note how an attempt ended while nobody could; return False if another has begun since.
+
+        One that was cut off (`BEGUN`) does not count: its handler did nothing wrong.
+        """
+        noted = await pool.fetchval(
+            "UPDATE rayfold_reaction SET state = $4, error = $5, attempts = attempts - $6"
+            " WHERE reactor = $1 AND stream = $2 AND revision = $3"
+            f" AND state = '{BEGUN}' AND attempts = $7 RETURNING true",
+            *self._place(raw),
+            state,
+            error.replace("\x00", "\\0"),
+            int(state == BEGUN),
+            number,
+        )
+        return noted is not None
+
     @asynccontextmanager
     async def alone(self, dsn: str, key: str) -> AsyncIterator[bool]:
         """Let nobody else work on what is parked under a key; give False where somebody does.

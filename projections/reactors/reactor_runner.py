@@ -2,7 +2,8 @@
 
 An attempt that raises is sent back after a pause, twice as long each time; one that failed too
 often is parked, which holds up no other. Where Postgres or the store is away, the group is left:
-the server gives what was in hand to others, or to us when we are back.
+the server gives what was in hand to others, or to us when we are back. How an attempt ended that
+could not be noted is noted then, before anything is taken: it is no death of the process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from projections.errors import UnknownTarget, named
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
 from projections.postgres.connections import pooled
-from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
+from projections.reactors.attempts import BEGUN, DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
 from rayfold.place_of_error import place_of
 from rayfold.runtime.postgres import BY_INDEX
@@ -95,6 +96,8 @@ class ReactorRunner:
         self._pool: Pool | None = None
         self._prefixes = tuple(registry.prefixes)
         self._in_hand: dict[tuple[str, int], _InHand] = {}
+        self._unnoted: dict[tuple[str, int], tuple[RawRecord, Begun, str, str]] = {}
+        """How attempts ended, until that is noted; `BEGUN` are those that have not."""
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._open_error = ""
@@ -126,6 +129,10 @@ class ReactorRunner:
                 return reactor
 
     async def _join(self, pool: Pool) -> None:
+        for place, (raw, begun, state, reason) in list(self._unnoted.items()):
+            if await self._attempts.end_late(pool, raw, begun.number, state, reason):
+                self._tell(raw, begun, state, reason)
+            del self._unnoted[place]
         async with self._groups.join(self._group, IN_HAND) as deliveries:
             self._pool = pool
             try:
@@ -154,11 +161,15 @@ class ReactorRunner:
             begun = await self._attempts.begin(pool, raw)
             if begun is not None:
                 self._in_hand[place] = given._replace(again=begun.number > 1)
+                self._unnoted[place] = raw, begun, BEGUN, ""
                 if begun.interrupted and begun.number > self._definition.attempts:
                     state, reason = PARKED, "its process died at every attempt"
-                    await self._end(pool, raw, begun, state, reason)
                 else:
-                    state = await self._attempt(pool, raw, begun)
+                    state, reason = await self._attempt(raw, begun)
+                self._unnoted[place] = raw, begun, state, reason
+                await self._attempts.end(pool, raw, state, reason)
+                self._unnoted.pop(place, None)
+                self._tell(raw, begun, state, reason)
                 if state == FAILED:
                     pause = min(FIRST_PAUSE * 2 ** (begun.number - 1), LONGEST_PAUSE)
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -168,8 +179,8 @@ class ReactorRunner:
         finally:
             self._in_hand.pop(place, None)
 
-    async def _attempt(self, pool: Pool, raw: RawRecord, begun: Begun) -> str:
-        """Run the handlers of an event; return how that ended, which is noted."""
+    async def _attempt(self, raw: RawRecord, begun: Begun) -> tuple[str, str]:
+        """Run the handlers of an event; return how that ended, and why."""
         definition = self._definition
         try:
             async with asyncio.timeout(definition.timeout):
@@ -182,13 +193,11 @@ class ReactorRunner:
             state, reason = DONE, ""
         if state == FAILED and begun.number >= definition.attempts:
             state = PARKED
-        await self._end(pool, raw, begun, state, reason)
-        return state
+        return state, reason
 
-    async def _end(self, pool: Pool, raw: RawRecord, begun: Begun, state: str, reason: str) -> None:
-        """Note how an attempt ended, and tell operators of one that did not go well."""
-        await self._attempts.end(pool, raw, state, reason)
-        if state != DONE:
+    def _tell(self, raw: RawRecord, begun: Begun, state: str, reason: str) -> None:
+        """Tell operators of an attempt that did not go well."""
+        if state in (FAILED, PARKED):
             parked = state == PARKED
             log.log(
                 logging.ERROR if parked else logging.WARNING,
@@ -201,7 +210,7 @@ class ReactorRunner:
                     "error": reason,
                 },
             )
-        else:
+        elif state == DONE:
             self._runner.events += 1
 
     async def _run_traced(self, raw: RawRecord, begun: Begun) -> None:
@@ -268,7 +277,10 @@ class ReactorRunner:
                 raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
             # However often it was tried: this is one attempt, and ends it.
             last = begun._replace(number=max(begun.number, self._definition.attempts))
-            return await self._attempt(pool, raw, last) == DONE
+            state, reason = await self._attempt(raw, last)
+            await self._attempts.end(pool, raw, state, reason)
+            self._tell(raw, last, state, reason)
+            return state == DONE
 
     async def discard(self, key: str) -> None:
         """Do without a parked event.

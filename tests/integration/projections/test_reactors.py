@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -74,6 +74,7 @@ class Listening(Reactor, name="listening", attempts=3, timeout=1.0):
     done: ClassVar[Counter[str]] = Counter()
     broken: ClassVar[set[str]] = set()
     opens: ClassVar[int] = 0
+    meanwhile: ClassVar[Callable[[], Awaitable[None]] | None] = None
 
     async def open(self) -> None:
         Listening.opens += 1
@@ -89,6 +90,8 @@ class Listening(Reactor, name="listening", attempts=3, timeout=1.0):
         if event.text.startswith("slow") and f"past {event.text}" not in self.broken:
             await asyncio.sleep(3600)
         self.done[event.text] += 1
+        if self.meanwhile is not None:
+            await self.meanwhile()
 
 
 REGISTRY = Registry([sys.modules[__name__]])
@@ -100,6 +103,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with nothing noted, and without long pauses."""
     for kept in (Listening.attempts, Listening.done, Listening.broken):
         kept.clear()
+    monkeypatch.setattr(Listening, "meanwhile", None)
     monkeypatch.setattr(reactor_runner, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(reactor_runner, "TIDY", 0.1)
     monkeypatch.setattr(reactor_runner, "OPEN_AGAIN", 0.01)
@@ -168,6 +172,14 @@ class Bells:
             return await connection.fetchval(statement)
         finally:
             await connection.close()
+
+    async def go_away(self) -> None:
+        """Take away where attempts are noted: nothing is, as in an outage."""
+        await self.execute("ALTER TABLE rayfold_reaction RENAME TO elsewhere")
+
+    async def come_back(self) -> None:
+        """Give it back."""
+        await self.execute("ALTER TABLE elsewhere RENAME TO rayfold_reaction")
 
     async def execute(self, statement: str, *arguments: Any) -> None:
         """Change what is noted."""
@@ -424,12 +436,12 @@ async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) 
 
 async def test_operators_are_told_what_keeps_it_from_going_on(bells: Bells) -> None:
     async with bells.consuming() as runner:
-        await bells.execute("ALTER TABLE rayfold_reaction RENAME TO elsewhere")
+        await bells.go_away()
         try:
             await until(lambda: "error" in runner.status())
             said = runner.status()["error"]
         finally:
-            await bells.execute("ALTER TABLE elsewhere RENAME TO rayfold_reaction")
+            await bells.come_back()
         await bells.ring("one")
         await until(lambda: Listening.done["one"])
     assert said == 'UndefinedTableError: relation "rayfold_reaction" does not exist'
@@ -456,6 +468,38 @@ async def test_one_on_which_every_process_dies_is_parked(bells: Bells) -> None:
         [found] = await parked(runner, 1)
     assert found.error == "its process died at every attempt"
     assert len(Listening.attempts) == 1
+
+
+async def test_an_outage_as_a_handler_ends_is_no_death_and_its_end_is_noted_afterwards(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_runner, "TIDY", DEADLINE)  # it would find out first
+    monkeypatch.setattr(Listening, "meanwhile", bells.go_away)
+    bells.definition = replace(bells.definition, attempts=1)
+    async with bells.consuming() as runner:
+        await bells.ring("one")
+        await until(lambda: "error" in runner.status())
+        monkeypatch.setattr(Listening, "meanwhile", None)
+        await bells.come_back()
+        await bells.ring("two")
+        await until(lambda: runner.status()["events"] == 2)
+        assert await runner.parked() == []
+    assert Listening.done == {"one": 1, "two": 1}
+
+
+async def test_an_attempt_that_an_outage_cuts_off_does_not_count(bells: Bells) -> None:
+    bells.definition = replace(bells.definition, attempts=1, timeout=DEADLINE)
+    async with bells.consuming() as runner:
+        await bells.ring("slow")
+        await until(lambda: Listening.attempts)
+        await bells.go_away()
+        await until(lambda: "error" in runner.status())
+        Listening.broken.add("past slow")
+        await bells.come_back()
+        await until(lambda: runner.status()["events"] == 1)
+        assert await runner.parked() == []
+    told = [(attempt.number, attempt.interrupted) for _, attempt in Listening.attempts]
+    assert told == [(1, False), (1, True)]
 
 
 async def test_a_reactor_that_does_not_open_is_opened_again(bells: Bells) -> None:

@@ -308,7 +308,7 @@ def test_an_event_store_that_is_stopped_fires_its_alert_and_is_what_explains_the
     text = (observed.data.parent / f"{observed.data.name}.log").read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert not re.search(r"^[0-9-]{10} .* (WARNING|ERROR) ", text, re.MULTILINE)
-    down = next(each for each in lines if each["message"] == "a server does not answer")
+    down = next(each for each in lines if each["message"] == "a server is not ready")
     assert (down["server"], down["part"], down["level"]) == ("eventstore", "up", "error")
     assert all({"time", "level", "logger", "message", "pid"} <= set(each) for each in lines)
 

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack import servers
 from deploy.stack.display import Display
 from deploy.stack.postgres_process import CONTROL, PostgresProcess
 from deploy.stack.servers import start_postgres
@@ -69,6 +70,42 @@ async def test_a_database_that_has_not_every_character_is_refused(
     async with AsyncExitStack() as parts:
         with refused:
             await start_postgres(load(postgres=dsn), tmp_path, parts, Display())
+
+
+async def test_one_that_answers_and_takes_no_writes_is_not_ready(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "keep_going", lambda *_: None)  # it is we who ask
+    dsn = create_database(postgres, "unwritten")
+    admin = await asyncpg.connect(dsn)
+    async with AsyncExitStack() as parts:
+        parts.push_async_callback(admin.close)
+
+        async def told() -> str | None:
+            """Return what a probe says whose connection is made now."""
+            async with AsyncExitStack() as started:
+                given = load(postgres=dsn)
+                _, probe = await start_postgres(given, tmp_path, started, Display())
+                await probe.look()
+                status = probe.status()
+            assert status["ready"] is ("error" not in status)
+            assert status.get("plainly") == status.get("error")
+            return status.get("error")
+
+        assert await told() is None
+        await admin.execute("ALTER DATABASE unwritten SET default_transaction_read_only = on")
+        said = "it is read-only (default_transaction_read_only): nothing can be written"
+        assert await told() == said
+        await admin.execute("ALTER DATABASE unwritten RESET default_transaction_read_only")
+        # A disk cannot be filled here: what writes to it says so instead.
+        await admin.execute("ALTER DATABASE unwritten SET search_path = public, pg_catalog")
+        await admin.execute(
+            "CREATE FUNCTION public.generate_series(int, int) RETURNS SETOF int LANGUAGE plpgsql AS"
+            " 'BEGIN RAISE EXCEPTION USING ERRCODE = ''disk_full''; END'"
+        )
+        assert await told() == "its disk is full"
+        await admin.execute("DROP FUNCTION public.generate_series(int, int)")
+        assert await told() is None
 
 
 @pytest.fixture

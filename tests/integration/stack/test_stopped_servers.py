@@ -55,8 +55,8 @@ def test_a_stopped_server_is_not_ready_until_it_goes_on(
                 os.kill(process.pid, signal.SIGCONT)
         until_ready(http, name)
     said = (stack.data.parent / f"{stack.data.name}.log").read_text()
-    assert f"a server does not answer server={name}" in said
-    assert f"a server answers again server={name}" in said
+    assert f"a server is not ready server={name}" in said
+    assert f"a server is ready again server={name}" in said
 
 
 def until_ready(http: httpx.Client, name: str) -> None:

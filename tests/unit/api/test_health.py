@@ -65,6 +65,12 @@ async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) ->
     first = problem(await gateway.http.get("/health/parts"), 503, "not-ready")["parts"]
     assert [each["part"] for each in first] == ["postgres#0"]
     assert datetime.fromisoformat(first[0]["since"]).tzinfo is not None
+    assert "error" not in first[0]
+    gateway.operations.known[1] |= {"error": "10.0.0.7 recovers", "plainly": "it is a standby"}
+    told = problem(await gateway.http.get("/health/parts"), 503, "not-ready")
+    assert told["detail"] == "not ready: postgres#0 (it is a standby)"
+    assert told["parts"] == [first[0] | {"error": "it is a standby"}]
+    del gateway.operations.known[1]["plainly"]
     again = problem(await gateway.http.get("/health/parts"), 503, "not-ready")["parts"]
     assert again == first
     gateway.operations.known[1]["ready"] = True

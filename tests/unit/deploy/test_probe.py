@@ -45,6 +45,8 @@ async def test_a_server_says_what_is_wrong_in_one_line(wrong: str | Exception) -
     await probe.look()
     assert probe.status()["ready"] is False
     assert probe.status()["error"].endswith("its disk is full")
+    plainly = wrong if isinstance(wrong, str) else "it does not answer"
+    assert probe.status()["plainly"] == plainly
 
 
 async def test_silence_is_told_once_and_so_is_its_end(
@@ -63,6 +65,6 @@ async def test_silence_is_told_once_and_so_is_its_end(
             await probe.look()
     assert probe.status()["ready"] is True
     assert [record.message for record in caplog.records] == [
-        "a server does not answer",
-        "a server answers again",
+        "a server is not ready",
+        "a server is ready again",
     ]
