@@ -8,6 +8,7 @@ from api.commands.routes import Commands
 from api.commands.schedules import Schedules
 from api.commands.status import Outcomes
 from api.console.log import Browser
+from api.console.sessions import KeptSessions
 from api.http.endpoint import Audits
 from api.operators.processes import Processes
 from api.operators.publications import Publications
@@ -30,3 +31,4 @@ class Ports:
     outcomes: Outcomes
     browser: Browser
     audit: Audits
+    sessions: KeptSessions

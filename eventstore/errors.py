@@ -36,3 +36,8 @@ class NoSuchPosition(StoreUnavailable):
 
 class StoreRefused(StoreUnavailable):
     """It will not answer as it was asked: a password, a certificate, the connection string."""
+
+
+def does_not(error: BaseException) -> str:
+    """Return what a server does of which this was raised, as words between its name and why."""
+    return "cannot be used" if isinstance(error, StoreRefused) else "does not answer"

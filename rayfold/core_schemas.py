@@ -5,7 +5,7 @@ So it does not matter how deep in a union, a list or another model something sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -107,7 +107,7 @@ def fields_of(schema: Any) -> list[tuple[str, Any]]:
     return fields_within(schema, definitions_of(schema))
 
 
-def fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, Any]]:
+def fields_within(node: Any, definitions: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the fields of a model, a dataclass or a TypedDict, each with its schema."""
     while node.get("type") not in _FIELDS:
         if node.get("type") == "definition-ref":  # a model that holds some of its own

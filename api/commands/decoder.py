@@ -22,7 +22,7 @@ from actors.envelope import (
     payload_of,
     stream_of,
 )
-from api.commands.long_bodies import LONG, validator_of_long
+from api.commands.long_bodies import LONG, stranger, validator_of_long
 from api.http import headers as read
 from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
@@ -106,6 +106,8 @@ class CommandDecoder:
         command_id = read.command_id(headers, tenant)
         if self._derived_id is not None and self._derived_id not in fields:
             fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
+        if len(body) >= LONG:
+            self._check_names(fields)
         text = _encode(fields)
         try:
             validate = self._validate if len(text) < LONG else self._validate_long
@@ -149,6 +151,14 @@ class CommandDecoder:
         for name in self.command.server_supplied:
             if name in fields:
                 raise invalid_field(name, "is supplied by the server")
+
+    def _check_names(self, fields: Mapping[str, Any]) -> None:
+        try:
+            found = stranger(self.command.model, fields)
+        except RecursionError as error:
+            raise malformed("the body is nested too deeply") from error
+        if found is not None:
+            raise invalid_field(found, "is no field, and beside it are very many that are none")
 
     def _from_path(self, name: str, value: str) -> Any:
         adapter = self._numbers.get(name)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from litestar.handlers import HTTPRouteHandler
 
 from actors.envelope import Envelope
+from actors.errors import NoSuchSchedule
 from api.http.auth import Access, Caller, Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, ids_of, not_before
@@ -72,4 +73,7 @@ class ScheduleRoutes:
                 # Who may not send it may not keep it from being sent either.
                 call.caller.check(Access(Role.WRITER, known.needs if known else ""))
                 break
-        return json_reply(await self._schedules.cancel(command_id, call.principal))
+        try:
+            return json_reply(await self._schedules.cancel(command_id, call.principal))
+        except NoSuchSchedule as error:  # by the name that the client has for it
+            raise NoSuchSchedule(call.path["command_id"]) from error

@@ -1,10 +1,10 @@
 """How people meet the console: who is signed in, what a form must show, how problems look.
 
-A browser keeps the operator's token in a cookie that no script reads and no other site's page
-sends. It counts for the console alone: the API's routes know the `Authorization` header only, so
-there is nothing that a page could make a browser do there. A form shows a word made of the cookie,
-which only a page of ours can have written into it; that it comes from a page of ours is checked
-besides.
+A browser keeps a session (`api.console.sessions`) in a cookie that no script reads and no other
+site's page sends. It counts for the console alone: the API's routes know the `Authorization` header
+only, so there is nothing that a page could make a browser do there. A form shows a word made of the
+cookie, which only a page of ours can have written into it; that it comes from a page of ours is
+checked besides.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from api.console.sessions import LASTS, Sessions
 from api.console.templates import Templates
 from api.http.auth import Principals
 from api.http.endpoint import Call
@@ -28,10 +29,13 @@ COOKIE = "rayfold-console"
 FORM_WORD = "form_word"
 """The field of every form that has the word."""
 
-MOST_TOKEN = 3800
-"""Bytes of a token that browsers keep in a cookie."""
-
 SIGN_IN = "/console/sign-in"
+
+NOT_ENDED = (
+    "This browser is signed out. Postgres does not answer, so whoever has a copy of its session is "
+    f"signed in until that is {LASTS // 3600} hours old."
+)
+"""What is said where a session could not be ended."""
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -48,16 +52,28 @@ PAGE_FIELDS: Fields = [
 class ConsoleFront:
     """See `api.http.endpoint.Front`."""
 
-    def __init__(self, templates: Templates, principals: Principals, origins: Origins) -> None:
+    def __init__(
+        self,
+        templates: Templates,
+        principals: Principals,
+        origins: Origins,
+        sessions: Sessions,
+    ) -> None:
         self._templates = templates
+        self._sessions = sessions
         self._origins = origins
         self.principals = principals
 
-    def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Return the headers with the token that the browser keeps."""
-        if self.principals.open or b"authorization" in headers:
+    async def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return the headers with the token of the browser's session.
+
+        Raises:
+            Problem: 503 if nobody can tell whose session it is.
+        """
+        kept = _cookie(headers)
+        if not kept or b"authorization" in headers:
             return headers
-        token = _cookie(headers)
+        token = await self._sessions.token(kept)
         return {**headers, b"authorization": b"Bearer " + token} if token else headers
 
     def check_change(self, headers: Mapping[bytes, bytes]) -> None:
@@ -122,13 +138,19 @@ class ConsoleFront:
         """Return the form for a token; `said` is what was wrong with the last."""
         return self._reply("sign_in.html", status, [], {"next": own(to), "said": said})
 
-    def signed_in(self, call: Call, token: str, to: str) -> Reply:
-        """Return the way on, with the token for the browser to keep."""
-        return _on(own(to), _set_cookie(quote(token, safe=""), call))
+    async def signed_in(self, call: Call, token: str, to: str) -> Reply:
+        """Return the way on, with a session for the browser to keep."""
+        session = await self._sessions.begin(token.encode())
+        return _on(own(to), _set_cookie(session.decode(), call))
 
-    def signed_out(self, call: Call) -> Reply:
-        """Return the way to sign in, and let the browser forget the token."""
-        return _on(SIGN_IN, _set_cookie("", call) + b"; Max-Age=0")
+    async def signed_out(self, call: Call) -> Reply:
+        """End the browser's session; return the way to sign in."""
+        kept = _cookie(call.headers)
+        forgotten = _set_cookie("", call) + b"; Max-Age=0"
+        if not kept or self.principals.open or await self._sessions.end(kept):
+            return _on(SIGN_IN, forgotten)
+        content = {"next": "/console", "said": NOT_ENDED}
+        return self._reply("sign_in.html", 503, [(b"set-cookie", forgotten)], content)
 
     def _reply(
         self, template: str, status: int, headers: Fields, content: Mapping[str, Any]
@@ -168,7 +190,7 @@ def _cookie(headers: Mapping[bytes, bytes]) -> bytes:
     for each in headers.get(b"cookie", b"").replace(b", ", b";").split(b";"):
         name, _, value = each.strip().partition(b"=")
         if name == COOKIE.encode():
-            return unquote(value.decode("latin-1")).encode()
+            return value
     return b""
 
 

@@ -16,6 +16,7 @@ from api.console.overview import Overview
 from api.console.parked import ParkedEvents
 from api.console.processes import ProcessPages
 from api.console.publications import PublicationPages
+from api.console.sessions import Sessions
 from api.console.signing import Signing
 from api.console.templates import Templates
 from api.console.views import Views
@@ -54,7 +55,7 @@ def console_handlers(
     """Return the handlers of every page."""
     assets = Assets()
     templates = Templates(asset=assets.url, navigation=NAVIGATION)
-    front = ConsoleFront(templates, principals, origins)
+    front = ConsoleFront(templates, principals, origins, Sessions(ports.sessions))
     console = Console(endpoint, front)
     operations = ports.operations
     watch = Watch(operations, metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar.handlers import HTTPRouteHandler
 
 from api.console.forms import given, read_form
-from api.console.front import MOST_TOKEN, SIGN_IN, ConsoleFront
+from api.console.front import SIGN_IN, ConsoleFront
 from api.http.auth import Access, Role
 from api.http.endpoint import Call, Endpoint
 from api.http.problems import Problem
@@ -35,9 +35,6 @@ class Signing:
         token, to = fields.get("token", "").strip(), fields.get("next", "/console")
         if not token:
             return self._front.sign_in_page(call, 422, "Give a token.", to)
-        if len(token) > MOST_TOKEN or not token.isascii():
-            said = "A browser cannot keep this token: it is too long, or has odd characters."
-            return self._front.sign_in_page(call, 422, said, to)
         if not self._front.principals.open:
             shown = {b"authorization": b"Bearer " + token.encode()}
             try:
@@ -52,7 +49,7 @@ class Signing:
                     else f"{problem.detail}."
                 )
                 return self._front.sign_in_page(call, problem.status, said, to)
-        return self._front.signed_in(call, token, to)
+        return await self._front.signed_in(call, token, to)
 
     async def _sign_out(self, call: Call) -> Reply:
-        return self._front.signed_out(call)
+        return await self._front.signed_out(call)

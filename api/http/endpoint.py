@@ -54,6 +54,9 @@ Method = Literal["GET", "POST", "DELETE"]
 
 Done = TypeVar("Done")
 
+Shown = Callable[[], Awaitable[dict[bytes, bytes]]]
+"""Gives the headers of a request once more, with what is known by now of who has signed in."""
+
 
 class Call:
     """A request: what an answer may need, read only when it is needed."""
@@ -198,8 +201,8 @@ class Audits(Protocol):
 class Front(Protocol):
     """How people meet a route: with pages and forms, where programs send and get JSON."""
 
-    def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Return a request's headers with what the browser keeps for us."""
+    async def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return a request's headers with the token of whoever has signed in there."""
         ...
 
     def check_change(self, headers: Mapping[bytes, bytes]) -> None:
@@ -287,8 +290,9 @@ class Endpoint:
             try:
                 if len(headers) != len(pairs):
                     headers = joined(pairs)
-                if front is not None:
-                    headers = front.known(headers)
+                asked = headers
+                if front is not None and checked:
+                    headers = await front.known(asked)
                 call = Call(scope, receive, headers, max_body, self._bodies)
                 if traces is not None:
                     span = call.span = traces.begin(method, path, traceparent(headers))
@@ -333,7 +337,8 @@ class Endpoint:
                 self._metrics.replied(scope["method"], path, 200)
                 if span is not None:
                     span.end()  # it has begun; when it ends, the client decides
-                await self._stream(call, needed, reply, send)
+                shown = None if front is None else partial(front.known, asked)
+                await self._stream(call, needed, reply, send, shown)
             else:
                 status, fields, body = reply
                 if varies:
@@ -407,7 +412,9 @@ class Endpoint:
         self.recent_errors.note(method, path, 500, detail)
         return UNFORESEEN.reply() if front is None else front.told(scope, UNFORESEEN)
 
-    async def _stream(self, call: Call, needed: Access, stream: Stream, send: Send) -> None:
+    async def _stream(
+        self, call: Call, needed: Access, stream: Stream, send: Send, shown: Shown | None
+    ) -> None:
         with self._streams.begun(_holder(call)) as over:
             exchange: Exchange | None = call.scope.get(EXCHANGE)
             if exchange is not None:
@@ -415,8 +422,9 @@ class Endpoint:
             await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
             if call.scope["method"] != "HEAD":
                 others: list[Awaitable[Any]] = [over, self.closing.wait()]
-                if needed.role is not Role.PUBLIC and self._principals.may_end:
-                    others.append(self._until_refused(call, needed))
+                may_end = self._principals.may_end or (shown and not self._principals.open)
+                if needed.role is not Role.PUBLIC and may_end:
+                    others.append(self._until_refused(call, needed, shown))
                 pump = await self._until_an_end(call, stream.chunks, send, *others)
                 if not pump.cancelled() and (error := pump.exception()) is not None:
                     path = call.scope["path"]
@@ -424,12 +432,16 @@ class Endpoint:
             with contextlib.suppress(OSError):  # whoever went away needs no proper end
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _until_refused(self, call: Call, needed: Access) -> None:
-        """Return when whoever began a stream could not begin it any more: its token has ended."""
+    async def _until_refused(self, call: Call, needed: Access, shown: Shown | None) -> None:
+        """Return when whoever began a stream could not begin it any more.
+
+        Their token has ended, or their session of the console has.
+        """
         while True:
             await asyncio.sleep(self._limits.token_checked)
             try:
-                (await self._principals.of(call.headers)).check(needed)
+                headers = call.headers if shown is None else await shown()
+                (await self._principals.of(headers)).check(needed)
             except Problem as problem:
                 if problem.status in (401, 403):
                     return

@@ -79,7 +79,8 @@ class ExplainRoutes:
         if name is None:
             close = get_close_matches(asked, self._names, 3)
             hint = f": {', '.join(close)}?" if close else ""
-            raise Problem(404, "not-found", f"no view is named {asked!r}{hint}")
+            detail = f"nothing that can be explained is named {asked!r}{hint}"
+            raise Problem(404, "not-found", detail)
         parts = await self._operations.parts()
         rebuilds, parked = await asyncio.gather(
             _soon(self._operations.rebuilds()),

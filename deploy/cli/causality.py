@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rayfold.keys import printable
@@ -15,7 +15,7 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
         yield indent + _command(command)
         for event in command["events"]:
             yield f"{indent}  {_event(event)}"
-            for each in event["applications"]:
+            for each in _once(event["applications"]):
                 yield f"{indent}    {_application(each)}"
             for each in event["outgoing"]:
                 yield f"{indent}    {_outgoing(each)}"
@@ -27,6 +27,16 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{found['left_out']} records more belong to it"
     if not found["complete"]:
         yield f"more may belong to it: {found['read']} records were read; --scan N reads more"
+
+
+def _once(applications: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what the replicas of a view say alike once, with the longest that one of them took."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for each in applications:
+        alike = _application({**each, "within_seconds": None})
+        before = found.get(alike, each)
+        found[alike] = max(before, each, key=lambda one: one.get("within_seconds") or 0.0)
+    return [*found.values()]
 
 
 def _command(command: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bo
     from deploy.copying.copy import Copy, CopyRefused
     from deploy.copying.own_records import UnknownRecord
     from deploy.errors import StartError
-    from eventstore.errors import StoreError
+    from eventstore.errors import StoreError, does_not
     from eventstore.kurrentdb.connection import without_password
     from eventstore.kurrentdb.whole_log import WholeLog
     from eventstore.one_record import first_record
@@ -59,7 +59,7 @@ async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bo
                 await log.connect()
             except StoreError as error:
                 raise StartError(
-                    f"the {name}, {without_password(uri)}, does not answer: {error}"
+                    f"the {name}, {without_password(uri)}, {does_not(error)}: {error}"
                 ) from error
         copied = await Copy(ends["source"], ends["target"], _tell, up_to_now=up_to_now).run()
         return copied, await first_record(ends["target"], PERSONAL) is not None

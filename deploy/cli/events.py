@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from deploy.errors import StartError
 from deploy.stack.folder import EVENT_STORE, gateway_of
 from deploy.stack.settings import Settings
-from eventstore.errors import StoreError
+from eventstore.errors import StoreError, does_not
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord, metadata_of
@@ -36,7 +36,7 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
             sys.stdout.flush()
     except (StoreError, ValueError) as error:
         raise StartError(
-            f"the event store at {without_password(uri)} does not answer: {error}"
+            f"the event store at {without_password(uri)} {does_not(error)}: {error}"
         ) from error
     except BrokenPipeError:
         return

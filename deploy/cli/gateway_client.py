@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from deploy.errors import StartError
 from eventstore.kurrentdb.loopback import is_loopback
 
+_OPTIONS = {"/problems/tenant-needed": "the stack serves tenants: say by --tenant whose it is"}
+"""What is told in place of a problem's detail, which names what a program would send."""
+
 TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
 
@@ -48,7 +51,8 @@ def ask(
             told += f": {where}"
         raise StartError(told) from error
     except OSError as error:
-        raise StartError(f"the gateway at {url} does not answer: {error}") from error
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise StartError(f"the gateway at {gateway} does not answer: {why}") from error
     except (ValueError, TypeError, http.client.HTTPException) as error:
         # No URL, a token that no header can hold, another protocol, another kind of answer.
         raise StartError(f"no gateway can be asked at {url}: {error}") from error
@@ -82,6 +86,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
     if (elsewhere := error.headers.get("Location")) is not None:
         return f"the gateway answers {error.code}, to {elsewhere}: give the URL itself"
     try:
-        return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError):
+        problem = json.load(error)
+        return _OPTIONS.get(problem.get("type", "")) or str(problem["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"the gateway answers {error.code}"

@@ -73,8 +73,16 @@ def _poison(part: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def scale(target: str, n: int, data: Data = None, url: Url = None) -> None:
-    """Set the number of write, memory, postgres, redis; of memory:VIEW, process:NAME, …"""
+def scale(
+    target: Annotated[
+        str,
+        typer.Argument(help="write, memory, postgres or redis; or memory:VIEW, process:NAME, …"),
+    ],
+    n: Annotated[int, typer.Argument(help="How many of them there shall be.")],
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """Set how many write hosts, replicas of memory, or partitions of a store there are."""
     ask(data, url, "/operators/scale", {"target": target, "n": n})
     say(f"{target}: {n}")
 

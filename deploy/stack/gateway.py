@@ -119,11 +119,14 @@ async def _serve(
     # Imported here, since they pull in Ray, which reads its environment on import.
     from actors.schedules.schedules import Schedules
     from api.ports import Ports
+    from deploy.stack.console_sessions import PostgresSessions
     from deploy.stack.following import Following
     from eventstore.personal.opening import open_log
 
     log = open_log(foundation.eventstore, foundation.registry, foundation.postgres)
     life.parts.push_async_callback(log.close)
+    sessions = PostgresSessions(foundation.postgres)
+    life.parts.callback(sessions.close)
     sides = Following(settings, foundation, member)
     writes, reads, controller = sides.writes, sides.reads, sides.controller
 
@@ -157,6 +160,7 @@ async def _serve(
         outcomes=writes,
         browser=reads.browser,
         audit=reads.audit,
+        sessions=sessions,
     )
     await serve_http(
         settings,

@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS rayfold_stack (
     until timestamptz NOT NULL DEFAULT '-infinity'
 );
 CREATE TABLE IF NOT EXISTS rayfold_wanted (target text PRIMARY KEY, number integer NOT NULL);
+CREATE TABLE IF NOT EXISTS rayfold_console_sessions (
+    name bytea PRIMARY KEY,
+    sealed bytea NOT NULL,
+    until timestamptz NOT NULL
+);
 """
 
 

@@ -82,7 +82,7 @@ class _Work:
                 continue
             lines = list(wanted.said)
             if found is None or not found.filled or found.storage != "state":
-                lines.append("write the rows that the log has and the tables have not")
+                lines.append("write from the log the rows that the tables lack")
             if wanted.left:
                 lines.append(f"with --drop, remove for good: {await self._told(wanted.left)}")
             _say(aggregate.category, lines, [])
@@ -108,14 +108,16 @@ class _Work:
         refused = 0
         for aggregate in self._registry.state_stored:
             done = await migration.expand(self._connection, aggregate)
-            _say(aggregate.category, done.said if not done.refused else [], done.refused)
-            refused += len(done.refused)
-            if done.refused:
-                continue
             found = await layout_found(self._connection, aggregate.category)
             again = aggregate.category in refold
-            if again or found is None or not found.filled:
+            fills = not done.refused and (again or found is None or not found.filled)
+            if done.said or done.refused or not fills:
+                _say(aggregate.category, [] if done.refused else done.said, done.refused)
+            refused += len(done.refused)
+            if fills:
                 await self._fill(aggregate, again=again)
+            if done.refused:
+                continue
             if drop:
                 for line in await migration.drop(self._connection, aggregate):
                     _print(f"{aggregate.category}: {line}")

@@ -22,7 +22,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from deploy.stack.store_process import StoreProcess
 from deploy.stack.whole_file import write_whole
-from eventstore.errors import StoreError
+from eventstore.errors import StoreError, does_not
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
@@ -72,7 +72,7 @@ async def start_eventstore(
                 await log.connect()
         except (StoreError, TimeoutError) as error:
             raise StartError(
-                f"the event store at {without_password(uri)} does not answer:"
+                f"the event store at {without_password(uri)} {does_not(error)}:"
                 f" {why_no_answer(error)}: check --eventstore"
             ) from error
 

@@ -22,6 +22,7 @@ from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
 
 if TYPE_CHECKING:
+    from api.console.sessions import KeptSessions
     from api.ports import Ports
 
 
@@ -57,8 +58,12 @@ async def run(
             raise StartError(str(error)) from error
     foundation.watch_ray(government.sides, life)
     keep_going(foundation.ray.tidy_up, "removing old logs", life.parts)
-    monitor = government.reads.monitor
-    await serve_http(settings, registry, _ports(government), monitor, bound, life.stop, serving)
+    from deploy.stack.console_sessions import PostgresSessions  # with what serves
+
+    sessions = PostgresSessions(foundation.postgres)
+    life.parts.callback(sessions.close)
+    ports, monitor = _ports(government, sessions), government.reads.monitor
+    await serve_http(settings, registry, ports, monitor, bound, life.stop, serving)
 
 
 async def _govern(
@@ -80,7 +85,7 @@ async def _govern(
     return government
 
 
-def _ports(government: Government) -> Ports:
+def _ports(government: Government, sessions: KeptSessions) -> Ports:
     from api.ports import Ports
 
     writes, reads, processes = government.writes, government.reads, government.processes
@@ -95,4 +100,5 @@ def _ports(government: Government) -> Ports:
         outcomes=writes,
         browser=reads.browser,
         audit=reads.audit,
+        sessions=sessions,
     )

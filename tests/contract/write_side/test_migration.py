@@ -578,7 +578,11 @@ async def test_the_command_plans_does_and_leaves(
     assert "customer: make the table customer_addresses" in (await said(plan=True))[1]
     connection = await asyncpg.connect(database)
     assert await connection.fetchval("SELECT to_regclass('rayfold_state._layout')") is None
-    assert (await said())[0] == 0
+    code, told = await said()
+    assert (code, "nothing to do" in told) == (0, False)
+    assert "customer: 0 rows written from the log" in told
+    await connection.execute("UPDATE rayfold_state._layout SET filled = false")
+    assert await said() == (0, "customer: 0 rows written from the log\n")
     assert await said() == (0, "customer: nothing to do\n")
     await connection.execute("UPDATE rayfold_state._layout SET category = 'order'")
     with pytest.raises(WriteSideError, match="order: the code says another storage"):

@@ -26,6 +26,7 @@ from tests.unit.api.fakes import (
     FakeProcesses,
     FakePublications,
     FakeQueries,
+    FakeSessions,
 )
 
 
@@ -48,6 +49,7 @@ class Gateway:
             "outcomes": FakeOutcomes(),
             "browser": FakeBrowser(),
             "audit": FakeAudit(),
+            "sessions": FakeSessions(),
             **self.options,
         }
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from actors.envelope import Envelope
 from actors.errors import NoSuchProcess
+from api.console.sessions import SessionsLost
 from projections.errors import NoSuchPublication
 from rayfold import Answer, Query, Receipt, ViewDefinition
 
@@ -280,3 +281,27 @@ class FakeAudit:
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
         return [{"limit": limit}]
+
+
+class FakeSessions:
+    """Keeps sessions for as many gateways as are given it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, bytes] = {}
+        self.away = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise SessionsLost("it is away")
+
+    async def keep(self, name: bytes, sealed: bytes, seconds: float) -> None:
+        self._check()
+        self.kept[name] = sealed
+
+    async def find(self, name: bytes) -> bytes | None:
+        self._check()
+        return self.kept.get(name)
+
+    async def drop(self, name: bytes) -> None:
+        self._check()
+        self.kept.pop(name, None)

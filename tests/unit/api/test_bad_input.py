@@ -197,11 +197,11 @@ async def test_every_field_that_does_not_fit_is_named(gateway: Gateway) -> None:
 async def test_of_many_fields_that_do_not_fit_as_many_are_told_as_somebody_reads(
     gateway: Gateway,
 ) -> None:
-    body = {f"k{n}": 1 for n in range(90_000)}
+    body = {f"k{n}": 1 for n in range(1_000)}
     reply = await gateway.http.post("/orders", json=body)
     document = problem(reply, 422, "invalid-fields")
     assert len(document["errors"]) == MOST_ERRORS
-    assert "of 90001" in document["detail"]
+    assert "of 1001" in document["detail"]
     assert len(reply.content) < 32 * 1024
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from html import unescape
@@ -14,10 +15,13 @@ import pytest
 from actors.errors import Overloaded
 from api.console.front import COOKIE
 from api.http.auth import Role, Token
+from api.http.limits import Limits
 from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
-from tests.unit.api.fakes import FakeAudit
+from tests.unit.api.fakes import FakeAudit, FakeSessions
+from tests.unit.api.serving import serving, soon
 
 TOKENS = [Token("olga", "all-of-it", Role.OPERATOR), Token("shop", "s3cret", Role.WRITER)]
 OWN = {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}
@@ -134,11 +138,14 @@ async def test_without_a_token_a_page_is_the_way_to_sign_in(guarded: Gateway, pa
     assert part.headers["hx-redirect"].startswith("/console/sign-in?next=")
 
 
-async def test_a_token_is_kept_where_no_script_and_no_other_site_has_it(guarded: Gateway) -> None:
+async def test_a_session_is_kept_where_no_script_and_no_other_site_has_it(
+    guarded: Gateway,
+) -> None:
     reply = await sign_in(guarded.http, "all-of-it")
     assert (reply.status_code, reply.headers["location"]) == (303, "/console")
     kept = reply.headers["set-cookie"]
-    assert kept == f"{COOKIE}=all-of-it; Path=/console; HttpOnly; SameSite=Strict"
+    attributes = "Path=/console; HttpOnly; SameSite=Strict"
+    assert re.fullmatch(rf"{COOKIE}=[\w-]{{43}}; {attributes}", kept)
     page = await guarded.http.get("/console")
     assert page.status_code == 200
     assert "olga" in page.text
@@ -147,16 +154,77 @@ async def test_a_token_is_kept_where_no_script_and_no_other_site_has_it(guarded:
     assert secured.headers["set-cookie"].endswith("; Secure")
 
 
-async def test_signing_out_makes_the_browser_forget_it(guarded: Gateway) -> None:
-    await sign_in(guarded.http, "all-of-it")
-    out = await guarded.http.post("/console/sign-out", headers=OWN)
+async def status_with(gateway: Gateway, cookie: str) -> int:
+    """Return what the console answers to whoever shows a cookie."""
+    gateway.http.cookies.clear()
+    reply = await gateway.http.get("/console", headers={"cookie": f"{COOKIE}={cookie}"})
+    return reply.status_code
+
+
+async def test_signing_out_ends_the_session_at_every_gateway(registry: Registry) -> None:
+    sessions = FakeSessions()
+    options = {"tokens": TOKENS, "sessions": sessions}
+    one, two = (Gateway(registry, options=dict(options)) for _ in range(2))
+    await sign_in(one.http, "all-of-it")
+    cookie = one.http.cookies[COOKIE]
+    [sealed] = sessions.kept.values()
+    for kept in (cookie.encode(), sealed, *sessions.kept):
+        assert b"all-of-it" not in kept
+    assert await status_with(two, cookie) == 200
+    shown = {**OWN, "cookie": f"{COOKIE}={cookie}"}
+    out = await two.http.post("/console/sign-out", headers=shown)
     assert (out.status_code, out.headers["location"]) == (303, "/console/sign-in")
     assert "Max-Age=0" in out.headers["set-cookie"]
-    assert (await guarded.http.get("/console")).status_code == 401
+    assert [await status_with(each, cookie) for each in (one, two)] == [401, 401]
+
+
+async def test_a_session_ends_with_the_token_that_began_it(registry: Registry) -> None:
+    sessions = FakeSessions()
+    one = Gateway(registry, options={"tokens": TOKENS, "sessions": sessions})
+    await sign_in(one.http, "all-of-it")
+    changed = [Token("olga", "another-one", Role.OPERATOR), *TOKENS[1:]]
+    two = Gateway(registry, options={"tokens": changed, "sessions": sessions})
+    assert await status_with(two, one.http.cookies[COOKIE]) == 401
+
+
+async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
+    registry: Registry,
+) -> None:
+    sessions = FakeSessions()
+    options = {"tokens": TOKENS, "sessions": sessions}
+    one, two = (Gateway(registry, options=dict(options)) for _ in range(2))
+    await sign_in(one.http, "all-of-it")
+    before = one.http.cookies[COOKIE]
+    sessions.away = True
+    assert [await status_with(each, before) for each in (one, two)] == [200, 503]
+    await sign_in(one.http, "all-of-it")
+    meanwhile = one.http.cookies[COOKIE]
+    assert await status_with(one, meanwhile) == 200
+    out = await one.http.post("/console/sign-out", headers={**OWN, "cookie": f"{COOKIE}={before}"})
+    assert out.status_code == 503
+    assert "until that is 8 hours old" in out.text
+    assert "Max-Age=0" in out.headers["set-cookie"]
+    sessions.away = False
+    assert await status_with(one, meanwhile) == 401
+
+
+async def test_what_is_live_ends_with_the_session(registry: Registry) -> None:
+    limits = Limits(token_checked=0.02)
+    gateway = Gateway(registry, options={"tokens": TOKENS, "limits": limits})
+    await sign_in(gateway.http, "all-of-it")
+    cookie, port = gateway.http.cookies[COOKIE], free_port()
+    request = "GET /console/live/views HTTP/1.1\r\nHost: localhost\r\nConnection: close"
+    async with serving(gateway, port, limits):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{request}\r\nCookie: {COOKIE}={cookie}\r\n\r\n".encode())
+        assert b" 200 " in await soon(reader.readline())
+        await gateway.http.post("/console/sign-out", headers=OWN)
+        await soon(reader.read())
+        writer.close()
 
 
 @pytest.mark.parametrize(
-    ("token", "status"), [("", 422), ("nobody", 401), ("s3cret", 403), ("x" * 9000, 422)]
+    ("token", "status"), [("", 422), ("nobody", 401), ("s3cret", 403), ("x" * 9000, 401)]
 )
 async def test_who_is_no_operator_is_not_signed_in(
     guarded: Gateway, token: str, status: int
@@ -178,7 +246,7 @@ async def test_signing_in_leads_to_the_console_and_nowhere_else(guarded: Gateway
 
 async def test_the_cookie_counts_for_the_console_alone(guarded: Gateway) -> None:
     await sign_in(guarded.http, "all-of-it")
-    headers = {"cookie": f"{COOKIE}=all-of-it"}
+    headers = {"cookie": f"{COOKIE}={guarded.http.cookies[COOKIE]}"}
     for path in ("/operators/status", "/metrics", "/processes"):
         assert (await guarded.http.get(path, headers=headers)).status_code == 401
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 from pydantic_core import SchemaValidator
 
-from api.commands.long_bodies import LONG, validator_of_long
+from api.commands.long_bodies import LONG, stranger, validator_of_long
 from rayfold import Message, Registry
 from tests.generated.field_types import field_types
 from tests.unit.api.conftest import Gateway
@@ -37,6 +38,7 @@ def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
     own, long = model.__pydantic_validator__, validator_of_long(model)
     assert read(long, text) == read(own, text)
     assert read(long, text.replace("1", "x")) == read(own, text.replace("1", "x"))
+    assert stranger(model, json.loads(text)) is None
 
 
 @pytest.mark.parametrize("field", ["type", "metadata", "default", "fields", "cls"])
@@ -80,3 +82,44 @@ async def test_of_a_collection_that_is_wrong_throughout_little_is_told(
         part = wrong[:9] if isinstance(wrong, list) else dict(list(wrong.items())[:9])
         reply = await made.http.post("/contracts", json={"contract": "a", field: part})
         assert len(problem(reply, 422, "invalid-fields")["errors"]) >= 9
+
+
+STRANGERS = dict.fromkeys((f"name-{n}" for n in range(LONG)), 0)
+
+
+class Leaf(Message):
+    kind: Literal["leaf"] = "leaf"
+
+
+class Branch(Message):
+    kind: Literal["branch"] = "branch"
+    within: tuple[Branch | Leaf, ...] = ()
+    first: tuple[int, Leaf] | None = None
+    by_name: dict[str, Leaf] | None = None
+    told: Annotated[Branch | Leaf, Field(discriminator="kind")] | None = None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        STRANGERS,
+        {"within": [{}, STRANGERS]},
+        {"first": [1, STRANGERS]},
+        {"by_name": {"a": {}, "b": STRANGERS}},
+        {"told": {"kind": "branch", "told": {"kind": "leaf"} | STRANGERS}},
+    ],
+)
+def test_names_that_no_field_has_are_counted_wherever_they_are(fields: dict[str, Any]) -> None:
+    assert stranger(Branch, fields) == "name-0"
+    assert stranger(Branch, {"by_name": {name: {} for name in STRANGERS}}) is None
+
+
+async def test_of_very_many_names_that_no_field_has_one_is_told() -> None:
+    made = Gateway(Registry.load("tests.unit.api.exact"))
+    async with made.http:
+        reply = await made.http.post("/contracts", json={"contract": "a"} | STRANGERS)
+        [error] = problem(reply, 422, "invalid-fields")["errors"]
+        assert error["field"] == "name-0"
+        few = dict(list(STRANGERS.items())[:5]) | {"contract": "a" * LONG}
+        reply = await made.http.post("/contracts", json=few)
+        assert len(problem(reply, 422, "invalid-fields")["errors"]) == 5

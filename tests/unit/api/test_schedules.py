@@ -74,7 +74,9 @@ async def test_it_is_cancelled_by_its_id_or_by_its_key(later: Gateway) -> None:
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     assert (await later.http.get("/commands/new year")).json()["status"] == "cancelled"
     assert (await schedule(later, NEW_YEAR, "new year")).json()["status"] == "cancelled"
-    problem(await later.http.delete(f"/commands/{uuid4()}"), 404, "not-scheduled")
+    for unknown in (str(uuid4()), "a-key"):
+        told = problem(await later.http.delete(f"/commands/{unknown}"), 404, "not-scheduled")
+        assert told["detail"].endswith(f"under the id {unknown}")
 
 
 async def test_of_a_decision_the_views_of_all_that_it_wrote_are_asked() -> None:

@@ -261,3 +261,31 @@ async def test_what_another_client_wrote_is_shown_without_a_command(stack: Stack
     assert command["command_id"] == ""
     assert [each["revision"] for each in command["events"]] == [0]
     assert any("another writer" in line for line in lines_of(await stack.of("0@stock-x")))
+
+
+def test_what_replicas_of_a_view_say_alike_is_one_line() -> None:
+    row = {"store": "memory", "view": "orders", "key": "1", "status": "applied"}
+    applications = [
+        {**row, "within_seconds": 0.1},
+        {**row, "within_seconds": 0.3},
+        row,
+        {**row, "status": "parked", "error": "it broke"},
+        {**row, "store": "postgres"},
+    ]
+    event = {"type": "OrderPlaced", "revision": 0, "stream": "order-1", "position": 5}
+    command = {
+        "depth": 0,
+        "command": "place-order",
+        "command_id": "c",
+        "status": "accepted",
+        "principal": "",
+        "scheduled": None,
+        "steps": [],
+        "events": [{**event, "recorded_at": None, "applications": applications, "outgoing": []}],
+    }
+    found = {"commands": [command], "left_out": 0, "complete": True}
+    assert [line.strip() for line in lines_of(found)][2:] == [
+        "memory orders 1: applied within 0.300 s",
+        "memory orders 1: parked: it broke",
+        "postgres orders 1: applied",
+    ]

@@ -44,6 +44,19 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
+def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [*rayfold(), "events", "--eventstore", "kdb://127.0.0.1:1", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    told = "rayfold: the event store at kdb://127.0.0.1:1 cannot be used: Username and password"
+    assert result.stderr.startswith(told)
+    assert result.returncode == 2
+
+
 def _fails(error: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of which the middle raises, whatever it was at."""
     code = f"""

@@ -108,3 +108,20 @@ def test_a_gateway_of_this_machine_is_not_looked_for_behind_a_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setattr(urllib.request, "_opener", None)  # it would know the environment before
     assert ask(says, "/operators/status")["parts"] == []
+
+
+def test_a_gateway_that_does_not_answer_is_named_as_it_was_given() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(StartError, match=rf"^the gateway at {url} does not answer: \[Errno \d+\] "):
+        ask(url, "/operators/status")
+
+
+_TENANT = b'{"type": "/problems/tenant-needed", "detail": "name one by Rayfold-Tenant"}'
+NO_TENANT = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%b" % (len(_TENANT), _TENANT)
+
+
+@pytest.mark.parametrize("says", [NO_TENANT], indirect=True)
+def test_where_a_tenant_is_needed_the_option_is_told(says: str) -> None:
+    with pytest.raises(StartError, match=r"^the stack serves tenants: say by --tenant"):
+        ask(says, "/commands/1", method="DELETE")

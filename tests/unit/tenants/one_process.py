@@ -33,6 +33,7 @@ from tests.unit.api.fakes import (
     FakeOperations,
     FakeProcesses,
     FakePublications,
+    FakeSessions,
 )
 from tests.unit.tenants import ledger
 
@@ -95,6 +96,7 @@ class Stack:
                 outcomes=self,
                 browser=FakeBrowser(),
                 audit=FakeAudit(),
+                sessions=FakeSessions(),
             ),
             Admission(tokens=TOKENS),
         )
