@@ -118,7 +118,7 @@ class HostActor:
         envelopes = [Envelope.from_wire(each, now) for each in wired]
         if not envelopes:
             return []
-        self._usage.used(now)
+        self._usage.used(now, len(envelopes))
         if term < assignment.term:
             return await self._for_a_stale_caller(term, envelopes)
         return [portable(outcome) for outcome in await self._handled(envelopes, part)]
@@ -147,13 +147,15 @@ class HostActor:
         `idle` and `steadily` are in seconds: see `Usage`.
         """
         await self._check_store()
+        now = time.monotonic()
         return {
             "incarnation": self._incarnation,
             "domain": self._identity.domain,
             "made_with": self._made_with,
             **process_status(),
-            "idle": 0.0 if self._running().busy else self._usage.idle(time.monotonic()),
+            "idle": 0.0 if self._running().busy else self._usage.idle(now),
             "steadily": self._usage.steadily,
+            "per_second": self._usage.per_second(now),
             **self._running().status(),
         }
 

@@ -22,7 +22,7 @@ _WITHOUT_ROWS = ("process", "publication", "reactor", "sql")
 
 @app.command()
 def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
-    """Show every part: state, positions, lag."""
+    """Show every part: state, positions, lag, rates."""
     found = ask(data, url, "/operators/status")
     parts, rebuilds = found["parts"], found["rebuilds"]
     if as_json:
@@ -43,14 +43,16 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
         "parked",
         "restarts",
     ]
-    table = Table(*columns, "memory MB", "error", box=None)
+    table = Table(*columns, "per second", "memory MB", "error", box=None)
     for part in parts:
+        # Commands of a write host, positions of what reads the log.
+        rate = f"{part['per_second']:.0f}" if "per_second" in part else ""
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
         cells = [shown(part.get(column, "")) for column in columns]
         stopped = [f"{view} has stopped: {why}" for view, why in part.get("stopped", {}).items()]
         problem = part.get("error") or "; ".join(stopped)
         # As text: in a string brackets are orders to Rich, and an error may have any.
-        table.add_row(*map(Text, [*cells, memory, shown(problem)]))
+        table.add_row(*map(Text, [*cells, rate, memory, shown(problem)]))
     # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
     for column in table.columns:
         column.no_wrap = column.header != "error"

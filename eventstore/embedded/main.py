@@ -11,7 +11,7 @@ import uvloop
 
 from eventstore.embedded.http2 import peer_user
 from eventstore.embedded.http2.tls import TlsError, tls_context
-from eventstore.embedded.server import EmbeddedServer
+from eventstore.embedded.server import AddressError, EmbeddedServer
 from eventstore.embedded.storage.data_folder import FolderInUseError, ForeignFolderError
 from eventstore.embedded.storage.schema import SchemaMismatchError
 from rayfold.runtime.ending_signals import ending_signals
@@ -63,7 +63,7 @@ def run(
         )
 
 
-def _refuse(error: Exception) -> int:
+def _refuse(error: Exception | str) -> int:
     print(f"eventstore: {error}".splitlines()[0], file=sys.stderr, flush=True)
     return 2
 
@@ -75,14 +75,12 @@ async def _serve(server: EmbeddedServer) -> int:
         loop.add_signal_handler(number, asked.set)
     try:
         await server.start()
-    except (
-        FolderInUseError,
-        ForeignFolderError,
-        SchemaMismatchError,
-        OSError,
-        sqlite3.Error,
-    ) as error:
+    except (AddressError, SchemaMismatchError, sqlite3.Error) as error:
         return _refuse(error)
+    except (FolderInUseError, ForeignFolderError) as error:
+        return _refuse(f"{error}: give another --data")
+    except OSError as error:
+        return _refuse(f"the data folder cannot be used: {error}: give another --data")
     print(server.uri, flush=True)
     waiting = [asyncio.create_task(asked.wait()), failed := asyncio.create_task(server.wait())]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """The embedded server: a store, its services, and a socket."""
 
 import asyncio
+import errno
 import ssl
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +19,15 @@ class _Part(Protocol):
     async def stop(self) -> None: ...
 
 
+class AddressError(Exception):
+    """It cannot listen there. Give another host or port, as the message says."""
+
+
 class EmbeddedServer:
     """A single node that speaks the EventStoreDB gRPC protocol, over TLS if told how.
 
     ``port`` 0 takes a free one; ``private`` serves no other user of this machine, but root. Raises
-    ``FolderInUseError`` if another server has the folder, and ``OSError`` if the port is taken.
+    ``FolderInUseError`` if another server has the folder, ``AddressError`` if the port is taken.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class EmbeddedServer:
             node = NodeHandlers(self._host)
             methods = build_methods(store, groups, node)
             transport = GrpcServer(methods, self._tls, private=self._private)
-            self.port = await transport.start(self._host, self._asked_port)
+            self.port = await self._listen(transport)
             node.announce(self.port, [*methods.unary, *methods.streaming])
         except BaseException:
             await projections.stop()
@@ -76,6 +81,15 @@ class EmbeddedServer:
             raise
         self._parts = (transport, projections, groups, store)
         self._failure = store.failure
+
+    async def _listen(self, transport: GrpcServer) -> int:
+        try:
+            return await transport.start(self._host, self._asked_port)
+        except OSError as error:
+            advice = f"{self._host} cannot be listened on: {error.strerror}: give another --host"
+            if error.errno == errno.EADDRINUSE:
+                advice = f"port {self._asked_port} is taken: give another --port"
+            raise AddressError(advice) from error
 
     async def wait(self) -> str | None:
         """Wait until somebody calls ``stop``; or return why nothing can be written any more.

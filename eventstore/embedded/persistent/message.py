@@ -74,14 +74,17 @@ class Message:
     def encode(self, structured: bool, retries: int) -> bytes:
         """Return the response for a consumer."""
 
-        def form(event: Event) -> bytes:
-            record = event_encoding.record_of(event.resp)
+        def form(record: bytes) -> bytes:
             return event_encoding.structured_record(record) if structured else record
 
-        original = form(self.original)
+        original = form(event_encoding.record_of(self.original.resp))
         position = self.original.position
         if self.dangling:
             return event_encoding.read_event(None, original, position, retries)
         if self.target is None:
             return event_encoding.read_event(original, None, position, retries)
-        return event_encoding.read_event(form(self.target), original, position, retries)
+        # Groups give both records the link's position; reads leave each its own.
+        target = self.target.record()
+        target.commit_position = target.prepare_position = position
+        resolved = form(target.SerializeToString())
+        return event_encoding.read_event(resolved, original, position, retries)

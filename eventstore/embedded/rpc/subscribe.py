@@ -97,9 +97,9 @@ class StreamSubscription:
     async def _send_caught_up(self) -> None:
         response = Response()
         response.caught_up.timestamp.CopyFrom(_now())
-        last = self._log.info(self._stream).last
-        if 0 <= last < MAX:
-            response.caught_up.stream_revision = last
+        info = self._log.info(self._stream)
+        if info.exists and info.last < MAX:  # a soft-deleted stream has no revision to be at
+            response.caught_up.stream_revision = info.last
         await self._call.write(response.SerializeToString())
 
 

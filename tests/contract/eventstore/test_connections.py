@@ -12,7 +12,7 @@ import uvloop
 from kurrentdbclient import KurrentDBClient, StreamState
 
 from eventstore.embedded.http2.frames import PING, PREFACE, frame, settings
-from eventstore.embedded.server import EmbeddedServer
+from eventstore.embedded.server import AddressError, EmbeddedServer
 from tests.contract.eventstore.making import event
 from tests.contract.eventstore.process import ServerProcess
 
@@ -88,6 +88,6 @@ def test_a_port_on_which_another_server_listens_first_is_taken(
 
         server = EmbeddedServer(tmp_path / "store", port=first.getsockname()[1])
         monkeypatch.setattr(socket.socket, "bind", bind_as_the_other_does)
-        with pytest.raises(OSError, match="else listens on port"):
+        with pytest.raises(AddressError, match="is taken"):
             runner.run(server.start())
         runner.run(server.stop())

@@ -91,11 +91,15 @@ def test_what_a_filter_leaves_out_moves_the_checkpoint(client: KurrentDBClient, 
     client.delete_subscription(name)
 
 
-def test_a_link_to_nothing_comes_without_its_event(
+def test_links_come_with_their_own_position_and_one_to_nothing_without_an_event(
     client: KurrentDBClient, groups: persistent_pb2_grpc.PersistentSubscriptionsStub, name: str
 ) -> None:
-    link = NewEvent(type="$>", data=f"0@{name}-gone".encode(), content_type=BYTES)
-    client.append_to_stream(name, current_version=ANY, events=[link, event()])
+    client.append_to_stream(f"{name}-target", current_version=ANY, events=event())
+    links = [
+        NewEvent(type="$>", data=f"0@{name}-{target}".encode(), content_type=BYTES)
+        for target in ("gone", "target")
+    ]
+    client.append_to_stream(name, current_version=ANY, events=[*links, event()])
     client.create_subscription_to_stream("g", name, resolve_links=True)
     requests = queue.SimpleQueue[persistent_pb2.ReadReq | None]()
     first = persistent_pb2.ReadReq()
@@ -106,13 +110,19 @@ def test_a_link_to_nothing_comes_without_its_event(
     requests.put(first)
     call = groups.Read(iter(requests.get, None))
     next(call)
-    got = [next(call).event, next(call).event]
+    got = [next(call).event, next(call).event, next(call).event]
     assert [(one.HasField("event"), one.HasField("link")) for one in got] == [
         (False, True),
+        (True, True),
         (True, False),
     ]
     assert got[0].commit_position == got[0].link.commit_position
-    requests.put(persistent_pb2.ReadReq(ack={"ids": [got[0].link.id, got[1].event.id]}))
+    position = got[1].commit_position
+    for record in (got[1].event, got[1].link):
+        assert (record.commit_position, record.prepare_position) == (position, position)
+    assert got[1].event.stream_identifier.stream_name.decode() == f"{name}-target"
+    handled = [got[0].link.id, got[1].link.id, got[2].event.id]
+    requests.put(persistent_pb2.ReadReq(ack={"ids": handled}))
     until(lambda: not client.get_subscription_info("g", name).outstanding_messages_count)
     requests.put(None)
     call.cancel()

@@ -78,6 +78,26 @@ def test_a_wrong_revision_of_a_delete_is_told_in_trailers(
     assert (told["expected-version"], told["actual-version"]) == ("7", "1")
 
 
+@pytest.mark.parametrize("deleted_at", [None, 1])
+def test_a_subscription_is_level_with_no_revision_of_a_stream_that_is_not_there(
+    client: KurrentDBClient,
+    streams: streams_pb2_grpc.StreamsStub,
+    name: str,
+    deleted_at: int | None,
+) -> None:
+    if deleted_at is not None:
+        client.append_to_stream(name, current_version=ANY, events=events(deleted_at + 1))
+        client.delete_stream(name, current_version=deleted_at)
+    request = read_request(name)
+    request.options.subscription.SetInParent()
+    responses = streams.Read(request, timeout=10)
+    assert next(responses).HasField("confirmation")
+    level = next(responses)
+    assert level.HasField("caught_up")
+    assert not level.caught_up.HasField("stream_revision")
+    responses.cancel()
+
+
 def test_ids_come_in_the_form_asked_for(
     client: KurrentDBClient, streams: streams_pb2_grpc.StreamsStub, name: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -88,6 +89,10 @@ def test_operators_commands_reach_the_gateway(stack: Stack, tmp_path: Path) -> N
     data = ["--data", str(stack.data)]
     status = run("status", "--json", *data, cwd=tmp_path)
     assert '"part": "write#0"' in status.stdout
+    for part in json.loads(status.stdout)["parts"]:
+        assert part["part"] != "write#0" or part["per_second"] >= 0
+    heads, first = run("status", *data, cwd=tmp_path).stdout.splitlines()[:2]
+    assert first[heads.index("per second") :].split()[0].isdecimal()
     assert run("verify", *data, cwd=tmp_path).stdout == "0 differences\n"
     assert run("events", *data, cwd=tmp_path).returncode == 0
     other = run("events", *data, cwd=tmp_path, RAYFOLD_DOMAIN="tests.releases.one")

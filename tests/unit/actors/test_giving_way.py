@@ -90,3 +90,13 @@ def test_an_actor_is_in_use_steadily_as_long_as_there_is_no_lapse() -> None:
     assert (usage.idle(121.0), usage.steadily) == (2.0, 5.0 + LAPSE)
     usage.used(119.1 + LAPSE)
     assert usage.steadily == 0.0
+
+
+def test_the_rate_of_an_actor_is_of_the_last_ten_whole_seconds() -> None:
+    usage = Usage(100.0)
+    assert usage.per_second(100.0) == 0.0
+    for now, commands in ((100.2, 30), (100.9, 20), (105.5, 50)):
+        usage.used(now, commands)
+    assert [usage.per_second(now) for now in (105.9, 106.0, 110.9, 111.0, 116.0)] == [
+        5.0, 10.0, 10.0, 5.0, 0.0,
+    ]  # fmt: skip
