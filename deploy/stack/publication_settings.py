@@ -19,27 +19,27 @@ class PublicationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = None
-    """Of a webhook, with https; http only with `private_addresses`."""
+    """The URL of a webhook: https, or http with `private_addresses`."""
     secret: SecretStr | None = None
-    """That signs what is posted: `whsec_` and 24 to 64 bytes in base64."""
+    """The secret that signs each request: `whsec_` and 24 to 64 bytes in base64."""
     previous_secret: SecretStr | None = None
-    """Signs beside it, while the receiver takes over the new one."""
+    """The former secret, which signs too until the receiver has the new one."""
     private_addresses: bool = False
-    """Whether the webhook may be where strangers do not reach: on loopback or in our network."""
+    """Whether the webhook may have a private address: on loopback or in an internal network."""
     nats: list[SecretStr] = []
-    """Servers: `nats://host:4222`, or `tls://`; with `user:password@` where they ask for it."""
+    """Servers: `nats://host:4222`, or `tls://…`, with `user:password@` if they need it."""
     subject: str | None = None
-    """What the subjects begin with: events go to `SUBJECT.<name of the integration event>`."""
+    """The prefix of the subjects: events go to `SUBJECT.<name of the integration event>`."""
     credentials: Path | None = None
     """A NATS credentials file; it must be on the node that publishes."""
     timeout: float = Field(default=15.0, gt=0, le=300)
     """Seconds for one attempt."""
     connections: int = Field(default=16, ge=1, le=1000)
-    """Events that are on their way at a time, each of another key."""
+    """How many events may be in flight at a time, each of another key."""
     park_after: float = Field(default=300.0, gt=0)
     """Seconds from the first failure of an event until its key is parked."""
     retry_parked: float = Field(default=300.0, gt=0)
-    """Seconds until what is parked is tried again."""
+    """Seconds until a parked key is tried again."""
 
     @model_validator(mode="after")
     def _goes_somewhere(self) -> Self:

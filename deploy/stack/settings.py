@@ -134,18 +134,18 @@ def _long_enough(token: SecretStr) -> SecretStr:
 
 
 class TokenSettings(BaseModel):
-    """A bearer token, and what its bearer may do; each role includes those before it."""
+    """A bearer token, and what its bearer may do. Each role includes the roles before it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: Annotated[SecretStr, AfterValidator(_long_enough)]
-    """What its bearer shows: 16 characters at least."""
+    """The token that clients send: 16 characters at least."""
     role: RoleName
     permissions: list[Permission] = []
-    """What commands and queries of the domain ask for with `needs`; operators have all."""
+    """Permissions that commands and queries ask for with `needs`. Operators have all of them."""
     tenant: Annotated[str, Field(pattern=rf"^(\*|{TENANT_NAME})$")] | None = None
-    """The tenant that its bearer belongs to, where the stack serves tenants. `*`: to none, and
-    names one with each request, as operators do."""
+    """The tenant of its bearer, if the stack serves tenants. With `*` the bearer belongs to none,
+    and names a tenant with each request, as operators do."""
 
 
 def _told_apart(tokens: dict[str, TokenSettings]) -> dict[str, TokenSettings]:
@@ -158,26 +158,29 @@ def _told_apart(tokens: dict[str, TokenSettings]) -> dict[str, TokenSettings]:
 
 
 class JwtSettings(BaseModel):
-    """An identity provider, whose signed tokens (RFC 7519) are taken beside our own."""
+    """An identity provider, whose signed tokens (RFC 7519) are accepted beside those of
+    `tokens`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     issuer: Annotated[str, Field(min_length=1)]
     """The `iss` of its tokens."""
     audience: Annotated[str, Field(min_length=1)]
-    """The `aud` that means this stack."""
+    """The `aud` that stands for this stack."""
     jwks: Annotated[str, Field(pattern=_KEY_SET)]
     """The URL of its public keys: https, or on this machine."""
     principal_claim: str = "sub"
     """The claim that becomes the principal on events."""
     role_claim: str = "roles"
-    """A list, or words as in `scope`; `realm_access.roles` is a claim within a claim."""
+    """The claim with the roles: a list, or words as in `scope`. `realm_access.roles` is a nested
+    claim."""
     permission_claim: str = "permissions"
-    """A list, or words: what commands and queries of the domain ask for with `needs`."""
+    """The claim with the permissions: a list, or words. Commands and queries ask for them by
+    `needs`."""
     tenant_claim: Annotated[str, Field(min_length=1)] | None = None
-    """The claim with the tenant of a token's bearer, where the stack serves tenants."""
+    """The claim with the tenant of a token's bearer, if the stack serves tenants."""
     roles: dict[RoleName, list[str]] = {}
-    """Values of the claim that stand for each role; the roles' own names without it."""
+    """The values of the claim that stand for each role. By default, the names of the roles."""
 
 
 class Settings(BaseSettings):
@@ -186,79 +189,81 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RAYFOLD_", toml_file=_FILE, extra="forbid")
 
     stack: str = Field(default="rayfold", pattern=r"^[a-z][a-z0-9-]{0,62}$")
-    """The stack's name, which is its namespace in Ray: its database is for that name alone."""
+    """The stack's name, which is its namespace in Ray. A database belongs to one name."""
     url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
-    """Of the gateway that the command line asks; that of the data folder without it."""
+    """The gateway that the command line asks. By default, the one that runs on the data folder."""
     host: str = "127.0.0.1"
-    """The address that the gateway listens on. Without tokens nothing but loopback."""
+    """The address that the gateway listens on. Without tokens it has to be loopback."""
     port: int = Field(default=8000, ge=1, le=65535)
     data: Folder = Path(".rayfold")
-    """The folder of what Rayfold starts itself: event store, Postgres, Redis, Ray."""
+    """The folder for what Rayfold starts itself: event store, Postgres, Redis, Ray."""
     domain: str = Field(default_factory=lambda: _default_domain())
-    """The package that declares commands, events, aggregates, views and queries. Without it the
+    """The package that declares commands, events, aggregates, views and queries. By default the
     package `domain`, or the reference domain if there is none."""
     eventstore: Server | None = None
-    """The URI of a KurrentDB or EventStoreDB; the embedded one without it."""
+    """The URI of a KurrentDB or EventStoreDB. Without it, the embedded store is started."""
     postgres: Server | None = None
-    """The DSN of a Postgres; a server of our own without it."""
+    """The DSN of a Postgres. Without it, Rayfold starts one."""
     redis: Annotated[Address | None, AfterValidator(_redis)] = None
-    """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
-    if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
-    can and a view names `redis`."""
+    """The URL of a Redis or Valkey for views that name `redis`. `embedded` starts an installed
+    `redis-server` or `valkey-server`. Without the setting, `rayfold up` does so if a view names
+    `redis` and one is installed."""
     stores: dict[str, str] = {}
-    """URLs of the stores of views that other packages bring, by the name that views use."""
+    """URLs of read stores of other packages, by the name that views use."""
     ray_address: Server | None = None
-    """`HOST:PORT` of the head of a Ray cluster; Ray of our own without it."""
+    """`HOST:PORT` of the head of a Ray cluster. Without it, Rayfold starts Ray."""
     snapshots: Folder | None = None
-    """A folder of every node, where memory replicas leave snapshots of views that no other store
-    has: a restart does not fold the whole log for them. It holds what those views hold, erased rows
-    for a minute more. On Ray of our own it is in the data folder; on a cluster there is none
-    without this."""
+    """A folder on every node, in which memory replicas keep snapshots of views that are in no other
+    store, so that a restart does not fold the whole log for them. It holds the rows of those views,
+    erased rows for a minute longer. If Rayfold starts Ray, the folder is in the data folder; on a
+    cluster there is none without this setting."""
     write_hosts: int = Field(default=1, ge=1, le=64)
-    """How many a stack begins with; what `rayfold scale` has set goes before these three."""
+    """The number of write hosts at the start. For this and the next two settings, a number that
+    `rayfold scale` has set takes precedence."""
     memory_replicas: int = Field(default=1, ge=1, le=64)
-    """Actors that keep the views in memory."""
+    """The number of actors that keep the views in memory."""
     postgres_partitions: int = Field(default=1, ge=1, le=64)
-    """Projectors that share the keys of the views in Postgres."""
+    """The number of projectors that share the keys of the views in Postgres."""
     postgres_reads: list[Server] = []
     """DSNs of streaming replicas that answer queries."""
     autoscale: dict[str, Bounds] = {}
-    """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
+    """The minimum and maximum for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
-    """The most actors that are the writer of one aggregate each, a process of 55 MB."""
+    """The maximum of dedicated actors, each of which is the writer of one aggregate: a process of
+    55 MB."""
     claims: dict[Kind, dict[str, Claim]] = {}
-    """What a part claims of its node, by its kind: `{"write": {"CPU": 0.5, "writers": 0.1}}`, CPUs
-    and custom resources of Ray's. Without it 0.1 of a CPU (dedicated actors 0.01) on a cluster, and
-    nothing on Ray of our own."""
+    """The resources that a part claims on its node, by its kind: CPUs and custom resources of Ray,
+    as in `{"write": {"CPU": 0.5, "writers": 0.1}}`. By default 0.1 of a CPU (0.01 for dedicated
+    actors) on a cluster, and nothing if Rayfold starts Ray."""
     runtime_env: dict[str, Any] = {}
-    """Ray's, for all parts: `{"working_dir": "."}` or `{"py_modules": ["shop"]}` bring a domain to
-    nodes that do not have it."""
+    """Ray's runtime environment for all parts. `{"working_dir": "."}` or `{"py_modules": ["shop"]}`
+    bring a domain to nodes that do not have it."""
     publications: dict[str, PublicationSettings] = {}
-    """By the name of a publication of the domain: where it goes. Without that it does not run."""
+    """Where each publication of the domain goes, by its name. One without an entry does not run."""
     source: str = Field(default="", pattern=r"^[!-~]*$")
-    """The `source` of CloudEvents, a URI; `/STACK` without it."""
+    """The `source` of CloudEvents, a URI. By default `/STACK`."""
     tokens: Annotated[dict[_TokenName, TokenSettings], AfterValidator(_told_apart)] = {}
-    """By the name of their bearer, which is the principal on events. Without any, everybody may
-    call who reaches the gateway, which then listens on loopback alone."""
+    """Tokens by the name of their bearer, which becomes the principal on events. Without any token,
+    everybody who can reach the gateway may call it, and the gateway listens on loopback alone."""
     hosts: list[str] = []
-    """Names under which browsers reach the gateway, and without tokens programs too, beside
-    loopback ones, private ones and addresses."""
+    """Names under which browsers (and without tokens programs too) may reach the gateway, in
+    addition to IP addresses and to loopback and private names."""
     jwt: JwtSettings | None = None
-    """An identity provider: its tokens count as well."""
+    """An identity provider, whose tokens are accepted too."""
     rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
-    """How many requests a principal may send to one gateway, like `{"web": "200/second"}`;
-    `default` is for all others, by address where nobody needs a token."""
+    """How many requests a principal may send to one gateway, as in `{"web": "200/second"}`.
+    `default` is for each other principal, or for each address if nobody needs a token."""
     tenant_rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
-    """How many requests may be sent to one gateway for a tenant, by all together, like
-    `{"acme": "500/second"}`; `default` is for every other one, each by itself."""
+    """How many requests all callers together may send to one gateway for a tenant, as in
+    `{"acme": "500/second"}`. `default` is for each other tenant."""
     tenants: bool = Field(default=False, validate_default=True)
-    """Whether the stack serves tenants: each aggregate, row and process is one tenant's, and each
-    command and query is for one. It is said when a stack begins, and stays so."""
+    """Whether the stack serves tenants. Then each aggregate, row and process belongs to one tenant,
+    and each command and query is for one. It is chosen when a stack begins, and cannot change."""
     log_format: Literal["text", "json"] = "text"
-    """How processes log to standard error: lines for people, or a JSON object each, with the ids of
-    commands and of traces."""
+    """How processes log to standard error: lines for people, or one JSON object a line, with the
+    ids of commands and traces."""
     token: SecretStr | None = None
-    """What the command line shows a gateway; the first operator's of `tokens` without it."""
+    """The token that the command line sends. By default, the first operator's in `tokens`."""
 
     @field_validator("tenants")
     @classmethod
