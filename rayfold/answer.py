@@ -1,4 +1,4 @@
-"""What a query gives: the document as the store made it, and how far the store had come."""
+"""What a query returns: the document as the store made it, and the store's position in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries whose answer is composed of several: handlers that see only what queries give.
+"""Composed queries: handlers that build one answer from the answers of other queries.
 
     class GetPackingList(ComposedQuery, name="get-packing-list", result=PackingList):
         order_id: UUID

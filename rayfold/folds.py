@@ -1,4 +1,4 @@
-"""Folds: how an author says which function folds which event, and what a class was marked with."""
+"""Folds: the decorators that say which function folds which event, and their checks."""
 
 from __future__ import annotations
 

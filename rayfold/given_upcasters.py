@@ -1,4 +1,4 @@
-"""Upcasters' part in tests: what an old record is read as."""
+"""The test kit for upcasters: what an old record is read as."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Middleware: what is done around each command and each query of a domain.
+"""Middleware: code that runs around each command and each query of a domain.
 
     class Owners(Middleware, name="owners", order=10):
         async def command(

@@ -1,4 +1,4 @@
-"""What middleware is told of who asks, and from where."""
+"""What middleware knows about the caller: who asks, and from where."""
 
 from __future__ import annotations
 

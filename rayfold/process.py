@@ -1,4 +1,4 @@
-"""Process managers: what happens between aggregates, as a fold and handlers, both pure.
+"""Process managers: coordination between aggregates, as a fold and handlers, both pure.
 
     class Delivery(
         ProcessManager[DeliveryState, OrderPaid | ParcelLost],

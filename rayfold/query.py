@@ -1,4 +1,4 @@
-"""Queries: which view to read, and how to find the rows in it."""
+"""Queries: which view to read, and which of its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command gives back: proof that it was recorded, never data."""
+"""What a command returns: proof that it was recorded, never data."""
 
 from __future__ import annotations
 

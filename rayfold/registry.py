@@ -1,4 +1,4 @@
-"""Everything that a domain package declares, if it fits together: asked by all that runs it."""
+"""Everything that a domain package declares, checked; all that runs a domain uses it."""
 
 from __future__ import annotations
 

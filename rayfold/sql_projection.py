@@ -1,4 +1,4 @@
-"""Custom SQL projections: the way out for what a keyed fold cannot say.
+"""Custom SQL projections: for read models that a keyed fold cannot express.
 
     class Bestsellers(SqlProjection, name="bestsellers"):
         schema = '''

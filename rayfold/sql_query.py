@@ -1,4 +1,4 @@
-"""Queries in SQL, to the tables of a custom SQL projection."""
+"""Queries in SQL on the tables of a custom SQL projection."""
 
 from __future__ import annotations
 

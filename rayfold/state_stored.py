@@ -1,4 +1,4 @@
-"""State-stored aggregates: decided as any other, and kept as rows that people can read."""
+"""State-stored aggregates: decided like any other, and stored as rows that people can read."""
 
 from __future__ import annotations
 

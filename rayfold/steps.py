@@ -1,4 +1,4 @@
-"""What a process does next: its handlers yield these, and the runtime carries them out."""
+"""What the handlers of a process yield: the steps that the runtime carries out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upcasters: old shapes of an event's data, read as the present one.
+"""Upcasters: how old versions of an event are read as the current one.
 
     @upcaster("LineAdded", from_version=1)
     def with_currency(data: dict[str, Any]) -> dict[str, Any]:
