@@ -27,7 +27,7 @@ from actors.schedules.schedules import Schedules
 from deploy.authoring.counterfactual.walk import Counterfactual
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
-from eventstore.personal.keys import MemoryKeys, SubjectKey
+from eventstore.personal.keys import SubjectKey
 from eventstore.personal.log import PersonalLog
 from eventstore.personal.opening import open_log
 from eventstore.personal.sealing import unseal
@@ -41,6 +41,7 @@ from rayfold import FORGOTTEN, Command, Receipt, Registry, UnreadableEvent
 from rayfold.runtime.turns import Turn
 from rayfold.tenants import within
 from tests.contract.processes.stages import until
+from tests.memory_keys import MemoryKeys
 from tests.personal.people import (
     Account,
     AccountState,
