@@ -1,4 +1,4 @@
-"""Whether the event store takes appends: one may read well and be out of space."""
+"""Whether the event store takes appends: it may still read when its disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of every command to its aggregate's single writer."""
+"""Sends every command to its aggregate's single writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A domain's middleware around commands, on their way to the command bus."""
+"""Runs a domain's middleware around commands, before the command bus."""
 
 from __future__ import annotations
 

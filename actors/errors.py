@@ -1,4 +1,4 @@
-"""What a command can meet beside its aggregate's rules.
+"""Errors that a command can meet besides its aggregate's rules.
 
 All of them travel between processes, so each passes every argument on to `Exception`.
 """

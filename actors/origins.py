@@ -1,4 +1,4 @@
-"""What the records of processes and of scheduled commands say of what led to what, for operators.
+"""What the records of processes and of scheduled commands say about causes, for operators.
 
 Read leniently: what another release has written is shown as far as it can be read.
 """

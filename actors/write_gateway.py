@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -32,8 +31,6 @@ from rayfold import Placement, Registry
 from rayfold.aggregate import AggregateType
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.rpc import RpcDisconnected
-
-log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0
 

@@ -1,4 +1,4 @@
-"""Who has the write side's actors made, heals, moves and ends them: one process of the stack."""
+"""Owns the write side's actors: creates, restarts, moves and ends them. One per stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the write side must be told."""
+"""Settings of the write side."""
 
 from __future__ import annotations
 

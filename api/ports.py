@@ -1,4 +1,4 @@
-"""What the gateway asks, whatever runs it: the two sides, and what goes with them."""
+"""The ports that the gateway needs: the write side, the read side, and their operations."""
 
 from __future__ import annotations
 

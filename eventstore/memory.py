@@ -1,4 +1,4 @@
-"""A log in this process, for a user's fast tests: the same promises, none of the disk."""
+"""A log in this process, for a user's fast tests: the same promises, but no durability."""
 
 from __future__ import annotations
 

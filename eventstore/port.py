@@ -1,4 +1,4 @@
-"""What the rest of Rayfold asks of an event store, and what it may rely on.
+"""What Rayfold needs from an event store, and what it may rely on.
 
 Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
 `MemoryLog` (this process, for a user's fast tests).

@@ -1,4 +1,4 @@
-"""Positions of one log as those of a copy of it: each server numbers what it takes anew."""
+"""Maps positions of one log to those of a copy: each server assigns its own."""
 
 from __future__ import annotations
 

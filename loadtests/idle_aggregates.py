@@ -1,4 +1,4 @@
-"""What an idle sharded aggregate costs in memory, and that passivation gives it back.
+"""How much memory an idle sharded aggregate takes, and that passivation frees it.
 
 python -m loadtests.idle_aggregates [--aggregates 100000]
 

@@ -1,4 +1,4 @@
-"""Order traffic for locust: ten queries to one command, without thinking times.
+"""Order traffic for locust: ten queries to one command, without think time.
 
     locust -f loadtests/locustfile.py --headless --users 50 --spawn-rate 25 --run-time 30s \\
         --host http://127.0.0.1:8000

@@ -1,4 +1,4 @@
-"""How long a new memory replica takes: by copying a peer, against replaying the log.
+"""How long a new memory replica takes to start: copying a peer compared with replaying the log.
 
 python -m loadtests.replica_copy [--events 1000000] [--rest 15]
 

@@ -1,4 +1,4 @@
-"""How the number of users changes over a run: chosen by `RAYFOLD_SHAPE`."""
+"""How the number of users changes during a run: chosen by `RAYFOLD_SHAPE`."""
 
 from __future__ import annotations
 

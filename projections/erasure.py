@@ -1,4 +1,4 @@
-"""Which rows go with a stream that is deleted on the server.
+"""Which rows are removed when a stream is deleted on the server.
 
 A row is the stream's own where the view keys all events of the aggregate by the
 aggregate's id: it goes at the deletion's place in the log, in every store and in every

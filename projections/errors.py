@@ -1,4 +1,4 @@
-"""What a reader can meet."""
+"""Errors of the read side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From records to changed rows: the one way in which every store folds.
+"""Turns records into changed rows: every store folds through it.
 
 A poison event stops its own key and no other. One that cannot be decoded stops its
 stream, since its key is not known; one on which a view's fold breaks stops that row of

@@ -1,4 +1,4 @@
-"""Pages of rows: what all stores answer alike, and where the next page goes on.
+"""Pages of rows, the same for all stores, and where the next page starts.
 
 Rows are listed in the order in which they began. One event may begin several rows of a
 view: those follow each other by key, in the order of its UTF-8 bytes.

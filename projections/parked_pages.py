@@ -1,6 +1,7 @@
-"""What is asked of all that is parked, and a page of it: it may be as much as there are rows.
+"""Filters for parked events, and a page of them.
 
-It is listed in the log's order. One event may have parked several rows, in several stores.
+Events are listed in the log's order. One event may have parked several rows, in several stores,
+and there may be as many of them as there are rows.
 """
 
 from __future__ import annotations

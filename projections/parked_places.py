@@ -1,4 +1,4 @@
-"""Events at places that were parked, read from the log again."""
+"""Reads parked events from the log again, by their places."""
 
 from __future__ import annotations
 

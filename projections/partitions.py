@@ -1,4 +1,4 @@
-"""The partitions of a view's keys: which one a key belongs to, and what each of them covers."""
+"""The partitions of a view's keys: which one a key belongs to, and what each one covers."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ from projections.supervision.spawning import Finder
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import cancel
-
-log = logging.getLogger(__name__)
 
 
 class ReadGateway:

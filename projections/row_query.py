@@ -1,4 +1,4 @@
-"""Questions for rows as they travel to a store, and what comes back."""
+"""Queries for rows as they are sent to a store, and their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the read side must be told."""
+"""Settings of the read side."""
 
 from __future__ import annotations
 

@@ -27,26 +27,26 @@ E = TypeVar("E", bound=Event)
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 OUR_CATEGORIES = ("snapshot", "discarded", "process", "rayfold")
-"""Categories of streams that Rayfold keeps beside the domain's."""
+"""Categories of the streams that Rayfold itself keeps."""
 
 
 class Placement(StrEnum):
     """Where the single writer of an aggregate lives."""
 
     SHARDED = "sharded"
-    """An entity with a mailbox of its own in a host actor that serves many. For many,
-    short-lived aggregates."""
+    """A mailbox in a host actor that serves many aggregates. For aggregates that are many
+    and short-lived."""
 
     DEDICATED = "dedicated"
-    """A Ray actor for each instance, made on first use. For few, hot, long-lived ones:
-    an actor is a process of 55 MB."""
+    """A Ray actor for each instance, created on first use. For aggregates that are few, busy
+    and long-lived: an actor is a process of 55 MB."""
 
 
 class Storage(StrEnum):
-    """Where the state of an aggregate is kept. Its events are on the log in either case."""
+    """Where the state of an aggregate is stored. Its events are on the log in either case."""
 
     EVENTS = "events"
-    """Nowhere but in its events: the state is their fold."""
+    """Only in its events: the state is their fold."""
 
     STATE = "state"
     """In tables of Postgres made from the state's model; see `StateStored`."""
@@ -55,8 +55,8 @@ class Storage(StrEnum):
 class Aggregate(ABC, Generic[S, C, E]):
     """A consistency boundary: `class Order(Aggregate[State, Commands, Events], …)`.
 
-    The type arguments are the state (a frozen `Message`), the union of its commands (`Never`,
-    where decisions over several aggregates alone change it) and the union of its events; the
+    The type arguments are the state (a frozen `Message`), the union of its commands (`Never`
+    if only decisions over several aggregates change it) and the union of its events. The
     runtime reads them from there. Class keywords:
 
     - `category`: stream names are `<category>-<id>`; lower case, without a dash, because
@@ -64,14 +64,14 @@ class Aggregate(ABC, Generic[S, C, E]):
     - `id_field`: the field of every command, and of every event, that holds the id.
     - `initial`: the state before the first event.
     - `placement`: see `Placement`.
-    - `fold_version`: raise it when `evolve` changes meaning in code that Rayfold does not see,
-      in a library for instance; other changes are noticed without. Snapshots of another
-      meaning are ignored and taken again.
+    - `fold_version`: raise it when the meaning of `evolve` changes in code that Rayfold does not
+      see, for instance in a library; other changes are detected. Snapshots from before the
+      change are then ignored and taken again.
     - `snapshot_every`: events between two snapshots.
-    - `storage`: see `Storage`; changed at any time, as the log has all events in either case.
-    - `keep_commands`: whether each command stands on the log beside its first event, so that
-      `rayfold counterfactual` can decide it again. Not by default: what is on the log is there
-      for good, and a command may hold what no event does.
+    - `storage`: see `Storage`. It can be changed at any time, as the log always has all events.
+    - `keep_commands`: whether each command is stored on the log with its first event, so that
+      `rayfold counterfactual` can decide it again. Off by default, because what is on the log
+      stays there for ever, and a command may contain data that no event does.
     """
 
     category: ClassVar[str]
@@ -87,7 +87,7 @@ class Aggregate(ABC, Generic[S, C, E]):
     default_storage: ClassVar[Storage] = Storage.EVENTS
     keep_commands: ClassVar[bool]
     upcasters: ClassVar[str] = ""
-    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
+    """A fingerprint of the upcasters that read its events' old versions; see `Registry`."""
 
     def __init_subclass__(
         cls,
@@ -118,12 +118,12 @@ class Aggregate(ABC, Generic[S, C, E]):
     def decide(state: S, command: C) -> Iterable[E]:
         """Return the events that the command leads to in this state.
 
-        Pure and synchronous: no clock, no randomness, no I/O. It may be run more than
-        once for a command, on a later state, when another writer was faster.
+        Pure and synchronous: no clock, no randomness, no I/O. It may run more than
+        once for a command, on a later state, if another writer was faster.
 
         Raises:
-            Rejected: a rule says no.
-            NotFound: the aggregate was never begun.
+            Rejected: a business rule refuses the command.
+            NotFound: the aggregate does not exist.
         """
         raise NotImplementedError
 
@@ -134,12 +134,12 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def has_personal_data(cls) -> bool:
-        """Tell whether its events have some."""
+        """Tell whether its events have personal data."""
         return any(event.__rayfold__.personal for event in cls.events)
 
     @classmethod
     def has_data_of_others(cls) -> bool:
-        """Tell whether its events may have personal data of others than the aggregate itself."""
+        """Tell whether its events may have personal data of persons that its id does not name."""
         return any(
             each.subject not in ("", cls.id_field)
             for event in cls.events
@@ -158,7 +158,7 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def begun(cls) -> S:
-        """Return the state before the first event, which nobody else holds."""
+        """Return a copy of the initial state, which nobody else holds."""
         state: S = fresh(cls.initial)
         return state
 
@@ -167,7 +167,7 @@ class Aggregate(ABC, Generic[S, C, E]):
         """Return the state after all of `events`, from `state` (the initial one by default).
 
         Raises:
-            TypeError: `evolve` gave something else than a state.
+            TypeError: `evolve` returned something other than a state.
         """
         folded: S = cls.begun() if state is None else state
         for event in events:
@@ -187,12 +187,12 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def layout(cls) -> Layout:
-        """Return how the state lies in tables, also of one that is not state-stored."""
+        """Return how the state is stored in tables, or would be if it were state-stored."""
         return layout_of(cls.category, cls.state_type)
 
     @classmethod
     def mistakes(cls) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         name, found = cls.__qualname__, []
         if not isinstance(cls.category, str) or not _CATEGORY.match(cls.category):
             told = f"{name}: a category is a to z, digits and _, without a dash"
@@ -241,7 +241,7 @@ class Aggregate(ABC, Generic[S, C, E]):
 
 
 AggregateType = type[Aggregate[Any, Any, Any]]
-"""A class of aggregates, whichever."""
+"""Any class of aggregates."""
 
 
 def _mistakes_of_id(message: type[Command] | type[Event], id_field: str) -> list[str]:
@@ -271,7 +271,7 @@ def _commands(declared: Any) -> tuple[Any, ...]:
 
 
 def union_members(union: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or what is none as the only one."""
+    """Return the members of a union; a type that is no union is its own only member."""
     if get_origin(union) in (Union, types.UnionType):
         return get_args(union)
     return (union,)

@@ -1,6 +1,6 @@
-"""Whether what the parts of a domain declare fits together: a sentence for each that does not.
+"""Checks that take two declarations: whether the parts of a domain fit together.
 
-What a declaration says by itself is checked where it is made; here is what takes two of them.
+Each returns a sentence for every mistake. Checks of a single declaration are methods of its class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a query gives: the document as the store made it, and how far the store had come."""
+"""What a query returns: the document as the store made it, and the store's position in the log."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """What a query gives.
+    """What a query returns.
 
-    `body`: the row as JSON with its `revision`, a page `{"items": […], "next_cursor"}`, or
-    what `SqlQuery` and `ComposedQuery` say; None where there is no such row. `position`: how
-    far in `$all` the store had come.
+    `body` is JSON: the row with its `revision`, a page `{"items": […], "next_cursor"}`, or
+    what `SqlQuery` and `ComposedQuery` describe. It is None if there is no such row.
+    `position` is the position in `$all` that the store had reached.
     """
 
     body: bytes | None
@@ -20,14 +20,14 @@ class Answer(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """The body, read; None where there is none."""
+        """The decoded body; None if there is none."""
         return None if self.body is None else json.loads(self.body)
 
     def with_document(self, document: Any) -> Answer:
-        """Return the same answer with another body, as JSON; None for no such row.
+        """Return the same answer with another body, a value for JSON; None means no such row.
 
         Raises:
-            TypeError, ValueError: JSON has no such value: NaN, say, or a time that is no text yet.
+            TypeError, ValueError: JSON cannot represent the value, for instance NaN or a datetime.
         """
         body = None
         if document is not None:

@@ -1,4 +1,4 @@
-"""What the modules of a domain declare, by name, with a sentence for each mistake in it."""
+"""What the modules of a domain declare, by name, and a sentence for each mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an author says of a field of a state-stored aggregate's state, by `Annotated[…]`.
+"""Hints for the fields of a state-stored aggregate's state, given in `Annotated[…]`.
 
 preferences: Annotated[dict[str, Any], AsJson("whatever the shop's form has")] = {}
 lines: Annotated[Lines, RowsOf(Line)] = Lines()
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AsJson:
-    """The field is one column of JSON, whatever it holds; `reason` says why it has to be."""
+    """Store the field in one column of JSON, whatever its type; `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class RowsOf:
-    """The field is a collection of the author's: made of an iterable of items, iterates over them.
+    """The field is a custom collection: constructed from an iterable of items, iterates over them.
 
-    `item` is their type: a model or a scalar. They are rows of a table, as a list's would be.
+    `item` is the items' type, a model or a scalar. They are stored as rows of a table, like
+    those of a list.
     """
 
     item: type
@@ -29,6 +30,6 @@ class RowsOf:
 
 @dataclass(frozen=True)
 class RenamedFrom:
-    """The field had another name in the layout before: `rayfold migrate` takes its values over."""
+    """The field had another name before: `rayfold migrate` copies the values from there."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Queries whose answer is composed of several: handlers that see only what queries give.
+"""Composed queries: handlers that build one answer from the answers of other queries.
 
     class GetPackingList(ComposedQuery, name="get-packing-list", result=PackingList):
         order_id: UUID
@@ -10,9 +10,9 @@
             stock = yield [GetStock(sku=line.sku) for line in order.lines]
             return PackingList(order_id=order.order_id, …)
 
-What a handler yields is asked of the stores; it gets the answers back: a row or None for a
-query by key, a list of rows for a page or a query in SQL. What is yielded as a list is asked
-at the same time. Handlers are pure, so a test can play the stores.
+The handler yields queries, and is sent their answers: a row or None for a query by key, a list
+of rows for a page or a query in SQL. The queries of a list are asked concurrently. Handlers are
+pure, so a test can send the answers itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from rayfold.query import Query, QueryDefinition, mistakes_of_answer
 Result = TypeVar("Result", bound=Message)
 
 Composing: TypeAlias = Generator[Query | Sequence[Query], Any, Result | None]
-"""What `handle` is: yields queries, is sent their answers, returns a result or None."""
+"""The type of `handle`: it yields queries, is sent their answers, and returns a result or None."""
 
 MAX_ASKED = 200
-"""Queries that one composed query may ask, with those that it asks by others."""
+"""The number of queries that one composed query may ask, including those of nested ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class ComposedQueryDefinition(QueryDefinition):
         return self.result_type
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found = super().mistakes()
         found += mistakes_of_answer(self.model, "result", "its answer", self.result_type)
         if self.model.handle is ComposedQuery.handle:
@@ -63,11 +63,11 @@ class ComposedQueryDefinition(QueryDefinition):
 
 
 class ComposedQuery(Query):
-    """Gives a `result`, or None where there is no such thing.
+    """Returns a `result`, or None if there is no such thing.
 
-    All stores that it asks have reached the client's token; the answer's own token is the
-    furthest that any of them had come, so that a client who sends it back never sees an
-    older state of any of them. It does not show all of them at one and the same moment.
+    All stores that it asks have reached the client's token. The answer's own token is the
+    furthest position of any of them, so that a client that sends it back never sees an older
+    state of any of them. The answers are not all of the same moment.
     """
 
     __rayfold__: ClassVar[ComposedQueryDefinition]
@@ -85,4 +85,4 @@ class ComposedQuery(Query):
 
     @abstractmethod
     def handle(self) -> Composing[Any]:
-        """Yield queries, take their answers, return the result; pure."""
+        """Yield queries, receive their answers, return the result. Pure."""

@@ -13,8 +13,8 @@
                 RedemptionNoted(customer_id=command.customer_id, coupon_id=command.coupon_id),
             ]
 
-The field calls it a dynamic consistency boundary. What a decision yields is appended only if every
-stream that it read, written to or not, is still where it was read.
+The field calls it a dynamic consistency boundary. Its events are appended only if no
+stream that it has read, written to or not, has changed since.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from rayfold.messages import Command, Event
 C = TypeVar("C", bound=Command)
 
 MAX_READS = 16
-"""Aggregates that one decision may read: each is a check of the append, and a fold in memory."""
+"""The number of aggregates that one decision may read: each is a check in the append, and is
+folded in memory."""
 
 
 @dataclass(frozen=True)
 class Read:
     """An aggregate that a decision reads, and which instance of it: `Read(Account, by="payer")`.
 
-    `by` is a field of the commands, or a function that makes the id from the command. Without a
-    `Read`, it is the field that holds the aggregate's id everywhere.
+    `by` is a field of the commands, or a function that returns the id for a command. An aggregate
+    that is given without `Read` is found by the field named like its `id_field`.
     """
 
     aggregate: AggregateType
     by: str | Callable[[Any], object]
 
     def id_in(self, command: Command) -> object:
-        """Return the id of the instance that a command means.
+        """Return the id of the instance that a command refers to.
 
         Raises:
             Exception: whatever the author's function raises.
@@ -57,7 +58,7 @@ class Read:
 
 
 class Instance(NamedTuple):
-    """One aggregate of a decision: what the decision calls it, and its stream."""
+    """One aggregate of a decision: the decision's name for it, and its stream."""
 
     name: str
     aggregate: AggregateType
@@ -65,7 +66,7 @@ class Instance(NamedTuple):
 
 
 def read_twice(instances: Iterable[Instance]) -> str | None:
-    """Return a sentence where two of the instances are of one stream: nothing is decided then."""
+    """Return a sentence if two of the instances have the same stream: then nothing is decided."""
     named: dict[str, Instance] = {}
     for each in instances:
         other = named.setdefault(each.stream.lower(), each)
@@ -104,7 +105,7 @@ class DecisionDefinition:
 
     @property
     def mentioned(self) -> list[Any]:
-        """What its author has given as aggregates in `reads`, valid or not."""
+        """The aggregates that the author has given in `reads`, valid or not."""
         if not isinstance(self.declared, Mapping):
             return []
         return [
@@ -113,11 +114,11 @@ class DecisionDefinition:
 
     @cached_property
     def aggregate_of(self) -> dict[type[Event], AggregateType]:
-        """Of each event type that the decision may yield, the aggregate that it belongs to."""
+        """The aggregate of each event type that the decision may return."""
         return {event: each for each in self.aggregates for event in each.events}
 
     def instances(self, command: Command, tenant: str = "") -> tuple[Instance, ...]:
-        """Return the instances that a command means, the leading one first; all of one tenant.
+        """Return the instances that a command refers to, the leading one first; all of one tenant.
 
         Raises:
             Exception: whatever the author's `by` raises.
@@ -130,7 +131,7 @@ class DecisionDefinition:
     def instance_of(
         self, event: Event, instances: tuple[Instance, ...], tenant: str = ""
     ) -> Instance:
-        """Return the one of the instances that an event belongs to; all are of the tenant.
+        """Return the instance that an event belongs to. All instances are of `tenant`.
 
         Raises:
             ValueError: it belongs to none of them.
@@ -152,7 +153,7 @@ class DecisionDefinition:
         )
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         cls, name = self.model, self.model.__qualname__
         found = []
         if not self.commands:
@@ -218,12 +219,13 @@ class DecisionDefinition:
 class Decision(ABC, Generic[C]):
     """Decides over several aggregates: `class Redeem(Decision[RedeemCoupon], reads={…})`.
 
-    The type argument is the union of its commands, which are no aggregate's own. Class keyword:
+    The type argument is the union of its commands, which must not belong to an aggregate. Class
+    keyword:
 
-    - `reads`: the aggregates that it reads, by names of its choice. Which instance: the command's
-      field of the aggregate's `id_field`, or what `Read(Aggregate, by=…)` says. The first one
-      leads: its single writer decides, and its stream is that of the receipt, of `ETag` and of
-      `If-Match`. So name the one first that most decisions contend for.
+    - `reads`: the aggregates that it reads, under names of its choice. The instance is that of the
+      command's field named like the aggregate's `id_field`, or as `Read(Aggregate, by=…)` says.
+      The first aggregate leads: its single writer decides, and the receipt, `ETag` and `If-Match`
+      are about its stream. Put the aggregate first that most decisions contend for.
     """
 
     __rayfold__: ClassVar[DecisionDefinition]
@@ -238,15 +240,15 @@ class Decision(ABC, Generic[C]):
     @staticmethod
     @abstractmethod
     def decide(states: Any, command: C) -> Iterable[Event]:
-        """Return the events that the command leads to, of any of the instances that are read.
+        """Return the events that the command leads to, for any of the instances that are read.
 
-        `states` is a dictionary: the state of each by the name that `reads` gives it, the initial
-        state of one that was never begun. Pure and synchronous, as `Aggregate.decide`, and run
-        again on later states when somebody else was faster.
+        `states` has the state of each instance by its name in `reads`; for an aggregate that does
+        not exist, the initial state. Pure and synchronous like `Aggregate.decide`, and run again on
+        later states if another writer was faster.
 
         Raises:
             Rejected: a rule says no.
-            NotFound: an aggregate that it needs was never begun.
+            NotFound: an aggregate that it needs does not exist.
         """
 
 

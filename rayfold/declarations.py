@@ -1,4 +1,4 @@
-"""How a domain's declarations are checked: sentences are collected, and told all at once.
+"""How a domain's declarations are checked: mistakes are collected and reported together.
 
 A class statement never fails for what Rayfold asks of it. Each definition says what is
 wrong with it, and the registry tells an author everything together.

@@ -1,4 +1,4 @@
-"""The modules of a domain's package, imported: with a sentence for each that cannot be."""
+"""Imports the modules of a domain's package, with a sentence for each that cannot be imported."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ class RayfoldError(Exception):
 
 
 class DomainError(RayfoldError):
-    """A package that is to be run as a domain is not a valid one.
+    """A package is not a valid domain.
 
-    `mistakes` has a sentence for each thing that is wrong; the message is all of them.
+    `mistakes` has a sentence for each mistake; the message has all of them.
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -50,7 +50,7 @@ def _writable(text: str) -> str:
 
 
 class Rejected(Refused):
-    """A business rule says no.
+    """A business rule refuses the command.
 
     `rule` is a stable, kebab-cased code that clients may branch on; `detail` is a
     sentence for people. The same command may be accepted later, in another state.
@@ -58,17 +58,18 @@ class Rejected(Refused):
 
 
 class NotFound(Refused):
-    """The command needs an aggregate that was never begun."""
+    """The command needs an aggregate that does not exist."""
 
 
 class Forbidden(Refused):
-    """Who asks may not: over HTTP 403. For middleware; a rule of the business is `Rejected`."""
+    """The caller is not allowed to do this; over HTTP 403. For middleware: a business rule raises
+    `Rejected`."""
 
 
 class MiddlewareFailed(RayfoldError):
-    """A domain's middleware broke, or did what none may; `reason` says which, without its data.
+    """A domain's middleware failed, or did what it must not; `reason` says which, without data.
 
-    `done`: the command stands in the log all the same. Else nothing was appended, as far as this
+    `done`: the command was recorded nevertheless. Otherwise nothing was appended, as far as this
     process knows.
     """
 
@@ -86,8 +87,8 @@ class MiddlewareFailed(RayfoldError):
 class UnknownEventType(RayfoldError):
     """The log holds an event that no registered event type (or upcaster) can read.
 
-    Raised on folding, with the place: a newer writer, or a type that was removed
-    while its events remain. Bring the type back, or write an upcaster for it.
+    Raised on folding, with the event's place. Either a newer release has written the event, or the
+    type was removed while its events remain: bring the type back, or write an upcaster.
     """
 
     def __init__(self, event_type: str, stream: str, revision: int) -> None:
@@ -121,9 +122,9 @@ class UnreadableEvent(RayfoldError):
 
 
 class EndlessProcess(RayfoldError):
-    """A process sends commands because of its own commands, without end: it is parked.
+    """A process sends commands because of its own commands without end, and is parked.
 
-    `chain` names the last of them, the latest first. Mend the handlers, or raise `max_chain`.
+    `chain` names the last of them, the latest first. Fix the handlers, or raise `max_chain`.
     """
 
     def __init__(self, limit: int, chain: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What happens when a view's or a projection's own code breaks on an event."""
+"""What happens when the code of a view or a projection fails on an event."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ class OnPoison(StrEnum):
     """The policies. Each kind of projection supports some of them, and says which."""
 
     PARK = "park"
-    """The event's row waits, with what comes after it for that row; all others go on."""
+    """The row waits at the event, with later events of that row; other rows are not affected."""
 
     STOP = "stop"
     """The whole view or projection waits at the event."""
 
     SKIP = "skip"
-    """The event counts for nothing in this projection, and is kept for operators."""
+    """The projection ignores the event, which is kept for operators."""

@@ -1,4 +1,4 @@
-"""What `Message.replace` checks: each changed field as the constructor would, and no other.
+"""How `Message.replace` checks changed fields: as the constructor would.
 
 Folds run millions of times, so a value whose exact class is known to fit is not looked at further:
 an `int` for an `int`, a member of the enumeration, a model of the class. All others pass the

@@ -1,4 +1,4 @@
-"""Defaults that are not what their fields take, or are another each time."""
+"""Finds defaults that do not fit their field, or differ each time."""
 
 from __future__ import annotations
 

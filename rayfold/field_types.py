@@ -1,4 +1,4 @@
-"""Types of fields that would not come back as they were written, found before anybody does."""
+"""Finds field types whose values would not be read back as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions mean, as text: changes with their code, and not with its layout.
+"""Fingerprints of functions: they change with the code, and not with its layout.
 
 A table that a fold has filled is stale when the fold changes, whether or not anybody
 thought of raising a version. Comments, docstrings, annotations and line breaks do not

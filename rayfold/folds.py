@@ -1,4 +1,4 @@
-"""Folds: how an author says which function folds which event, and what a class was marked with."""
+"""Folds: the decorators that say which function folds which event, and their checks."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Fold:
 
 
 def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(event) -> row` that begins a row (or begins it again).
+    """Mark a static `(event) -> row` that begins a row, or begins it again.
 
-    `key` takes the row's key from the event; by default the event's field of that name. It
-    may give several keys, in a list: then the event begins a row under each, and the
+    `key` returns the row's key for an event; by default it is the event's field named like the
+    view's key. It may return a list of keys: then the event begins a row under each, and the
     function is `(event, key) -> row`.
     """
     refuse_bare("starts", event_types, "Event")
@@ -49,11 +49,11 @@ def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F],
 
 
 def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(row, event) -> row` that folds an event; `None` deletes the row.
+    """Mark a static `(row, event) -> row` that folds an event; returning None deletes the row.
 
-    It is told events of these very classes: one that derives from them is another event.
+    It gets events of exactly these classes: a subclass is another event.
 
-    `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
+    `key` is as in `starts`: with several keys, the event is folded into each of those rows.
     """
     refuse_bare("on", event_types, "Event")
     return _marked(event_types, key, starts=False)

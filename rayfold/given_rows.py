@@ -13,10 +13,10 @@ from rayfold.view import VersionedRow, View
 
 
 class GivenView:
-    """What a view has seen. Each `then…` raises `AssertionError` if its rows are others."""
+    """What a view has folded. Each `then…` raises `AssertionError` if the rows are others."""
 
     def __init__(self, view: type[View], events: tuple[Event, ...]) -> None:
-        """Raise `DomainError` where the view is declared wrongly."""
+        """Raise `DomainError` if the view is declared wrongly."""
         if mistakes := view.__rayfold__.mistakes():
             raise DomainError(*mistakes)
         self._view = view
@@ -24,22 +24,22 @@ class GivenView:
 
     @property
     def rows(self) -> dict[Any, Any]:
-        """All of the view, by key."""
+        """All rows of the view, by key."""
         return rows_of(self._view, self._events)
 
     def when(self, *events: Event) -> GivenView:
-        """Let more happen."""
+        """Fold more events."""
         return GivenView(self._view, (*self._events, *events))
 
     def then(self, *expected: View) -> None:
-        """Exactly these rows are there, in any order."""
+        """Expect exactly these rows, in any order."""
         rows = list(self.rows.values())
         assert len(rows) == len(expected), f"{rows} are not {list(expected)}"
         for each in expected:
             assert each in rows, f"{each} is none of {rows}"
 
     def then_nothing(self) -> None:
-        """No row is there."""
+        """Expect no row."""
         self.then()
 
 

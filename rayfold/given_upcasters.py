@@ -1,4 +1,4 @@
-"""Upcasters' part in tests: what an old record is read as."""
+"""The test kit for upcasters: what an old record is read as."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rayfold.upcasting import Data, Upcaster, upcast
 
 
 class ReadAs:
-    """What became of a record. Each `then…` raises `AssertionError` if it was otherwise."""
+    """What a record was read as. Each `then…` raises `AssertionError` if that is not so."""
 
     def __init__(self, read: list[tuple[str, Data, int]]) -> None:
-        """`read` has the name, the data and the version of each event that it is now."""
+        """`read` has the name, the data and the version of each event that was read."""
         self.read = read
 
     def then(self, *expected: Event) -> None:
-        """Exactly these events, in this order, each of the version that its class has now."""
+        """Expect exactly these events, in this order, each of its class's current version."""
         assert len(self.read) == len(expected), f"{self.read} are not {list(expected)}"
         pairs = zip(self.read, expected, strict=True)
         found = [self._event(*each, as_one) for each, as_one in pairs]
         assert found == list(expected), f"{found} is not {list(expected)}"
 
     def then_nothing(self) -> None:
-        """Nothing: the record counts for no event any more."""
+        """Expect that the record is read as no event."""
         self.then()
 
     @staticmethod
@@ -38,10 +38,10 @@ class ReadAs:
 
 
 class GivenUpcasters:
-    """Upcasters that follow each other, as the runtime chains them."""
+    """Upcasters, chained as the runtime chains them."""
 
     def __init__(self, *upcasters: Upcaster) -> None:
-        """Take them all; the first one is of the records that are told.
+        """Take all upcasters; the first one reads the records given to `when`.
 
         Raises:
             DomainError: two of them read the same version of one event.
@@ -52,6 +52,6 @@ class GivenUpcasters:
             raise DomainError("two upcasters read the same version of one event")
 
     def when(self, data: Data) -> ReadAs:
-        """Read a record's data, of the version that the first one reads."""
+        """Read a record's data, in the version that the first upcaster reads."""
         copy = json.loads(json.dumps(data))  # as it comes from the log, and the test's own no more
         return ReadAs(upcast(self._steps, self._first.name, copy, self._first.from_version))

@@ -24,7 +24,7 @@ class IntegrationEventDefinition(EventDefinition):
     by_alias = None  # what others are told is a contract: under the names that it has there
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
         found = misnamed(self.model, self.name, _NAME, form)
         found += [
@@ -56,10 +56,11 @@ def _read_by_other_names(model: type[Event]) -> Iterator[str]:
 
 
 class IntegrationEvent(Event):
-    """What others are told: `class OrderDispatched(IntegrationEvent, name="shop.dispatched")`.
+    """For other systems: `class OrderDispatched(IntegrationEvent, name="shop.dispatched")`.
 
     The name is the `type` of the CloudEvent, and `version` its `dataversion`. It is a contract with
-    strangers, and so another class than the event on the log, which can change without it.
+    other systems, and therefore a class separate from the event on the log, which can change
+    independently.
     """
 
     __rayfold__: ClassVar[IntegrationEventDefinition]

@@ -100,12 +100,12 @@ def _of_values(values: list[Any], enum: type[Enum] | None) -> Scalar | None:
 
 
 def key_text(value: Any) -> str:
-    """Return the value's one text: `1.0` and `1.00` are one decimal, a `StrEnum` is its value.
+    """Return the value's canonical text: equal for `1.0` and `1.00`; for a `StrEnum` its value.
 
     Raises:
-        ValueError: no store takes it: half of a pair of surrogates is no character, and an instant
-            beyond the years 1 to 9999 is none in UTC. Or it is None, which is no value: else
-            whatever has none would share the key "None".
+        ValueError: no store can keep it: a text with half of a surrogate pair, or an instant that
+            is outside the years 1 to 9999 in UTC. Or it is None, which is refused so that not
+            everything without a value shares the key "None".
     """
     kind = type(value)
     if kind is str:
@@ -143,7 +143,7 @@ def _text(value: Any) -> str:
 
 
 def printable(key: str) -> str:
-    """Return a key as operators see and type it: control characters are escaped."""
+    """Return a key as operators see and type it, with control characters escaped."""
     return key if key.isprintable() else json.dumps(key, ensure_ascii=False)[1:-1]
 
 

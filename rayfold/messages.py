@@ -53,9 +53,10 @@ def _annotates(cls: type, field: str) -> bool:
 
 
 class Message(SetsInOrder, BaseModel):
-    """What commands, events, queries, states and rows have in common: values, not objects.
+    """The base of commands, events, queries, states and rows: an immutable value.
 
-    NaN and infinity are refused, since JSON has neither. Bytes are base64 in JSON, sets in order.
+    NaN and infinity are refused, since JSON has neither. In JSON, bytes are base64, and sets
+    have a fixed order.
     """
 
     model_config = ConfigDict(
@@ -77,15 +78,15 @@ class Message(SetsInOrder, BaseModel):
             cls.replace = PydanticUndefined  # type: ignore[method-assign, assignment]
 
     def replace(self, /, **changes: Any) -> Self:
-        """Return this value with some fields changed; each change is checked as by the constructor.
+        """Return this value with some fields changed, each checked as by the constructor.
 
-        What has the field's exact class costs next to nothing, as folds run millions of times:
-        see `rayfold.field_checks`. Fields that stay, and the model as a whole, are not validated
-        again. Private attributes and cached properties begin anew, as with the constructor.
-        In a class with a field called `replace` say `Message.replace(value, …)`.
+        A value of the field's exact class is checked at almost no cost, because folds run millions
+        of times: see `rayfold.field_checks`. Unchanged fields, and the model as a whole, are not
+        validated again. Private attributes and cached properties are reset, as by the constructor.
+        In a class with a field called `replace`, call `Message.replace(value, …)`.
 
         Raises:
-            ValueError: a field does not take its value, or there is none of that name.
+            ValueError: a value does not fit its field, or there is no field of that name.
         """
         cls = self.__class__
         checks = known.get(cls) or checks_of(cls)
@@ -226,7 +227,7 @@ class CommandDefinition:
             return None
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
         found += mistaken_permission(self.model, self.needs)
         found += mistakes_of_personal(self.model, self.subject)
@@ -236,12 +237,12 @@ class CommandDefinition:
 class Command(Message):
     """An intention, in the imperative: `class AddLine(Command, name="add-line")`.
 
-    `creates=True` says that the command usually begins an aggregate. It is a hint: the
-    runtime then decides on the initial state first and lets the store's expected
-    revision tell when the aggregate was there already, which saves a read.
+    `creates=True` says that the command usually begins an aggregate. It is a hint: the runtime
+    decides on the initial state first, which saves a read, and the append fails by its expected
+    revision if the aggregate exists already.
 
-    `subject` is the field that says whose its personal data is: see `Personal`. By default that is
-    the aggregate's id.
+    `subject` is the field that names the person whose data the command contains: see `Personal`. By
+    default it is the aggregate's id.
     """
 
     __rayfold__: ClassVar[CommandDefinition]
@@ -314,7 +315,7 @@ class EventDefinition:
         return data
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found = misnamed(self.model, self.name, PASCAL, "PascalCase, like 'LineAdded'")
         return found + self.mistakes_of_schema()
 
@@ -332,9 +333,9 @@ class Event(Message):
 
     The name is the event type on the log. `version` is the schema's, written into each
     event's metadata; raise it together with an upcaster from the one before.
-    Events ignore fields that they do not know, so that an older reader survives a newer
-    writer. `subject` is the field that says whose its personal data is: see `Personal`. By
-    default that is the id of the aggregate whose event it is.
+    Unknown fields are ignored, so that an older release can read what a newer one has written.
+    `subject` is the field that names the person whose data the event contains: see `Personal`. By
+    default it is the aggregate's id.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -1,4 +1,4 @@
-"""Middleware: what is done around each command and each query of a domain.
+"""Middleware: code that runs around each command and each query of a domain.
 
     class Owners(Middleware, name="owners", order=10):
         async def command(
@@ -8,8 +8,8 @@
                 raise Forbidden("not-yours", "only the shop cancels")
             return await proceed(command)
 
-It runs where a command is sent from, in a gateway or in the process of a process manager, and never
-in an aggregate's writer: what is decided stays a function of state and command alone.
+It runs where a command is sent, in a gateway or in the actor of a process manager, and never in an
+aggregate's writer: a decision remains a function of only the state and the command.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from rayfold.query import Query
 from rayfold.receipt import Receipt
 
 ProceedCommand = Callable[[Command], Coroutine[Any, Any, Receipt]]
-"""Goes on with a command: to the next middleware, and at last to its aggregate."""
+"""Passes a command on: to the next middleware, and finally to its aggregate."""
 
 ProceedQuery = Callable[[Query], Coroutine[Any, Any, Answer]]
-"""Goes on with a query: to the next middleware, and at last to a store."""
+"""Passes a query on: to the next middleware, and finally to a store."""
 
 _AROUND = {"command": ("command", "context", "proceed"), "query": ("query", "context", "proceed")}
 _CALLED: dict[str, tuple[str, ...]] = {**_AROUND, "open": (), "close": ()}
@@ -49,7 +49,7 @@ class MiddlewareDefinition:
         return getattr(self.model, method) is not getattr(Middleware, method)
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'audit'")
         if type(self.order) is not int:
@@ -84,20 +84,20 @@ class MiddlewareDefinition:
 
 
 class Middleware:
-    """Is around what comes in. Class keywords:
+    """Runs around commands and queries. Class keywords:
 
     - `name`: in kebab-case.
-    - `order`: the lowest is outermost, first to see a command and last to see its receipt. No two
-      of a domain have the same.
+    - `order`: the lowest is outermost: first to see a command, and last to see its receipt. It is
+      unique within a domain.
 
-    `command` and `query` go on with `await proceed(…)`, and return what that gives. They may
-    refuse, by raising `Rejected`, `NotFound` or `Forbidden`; go on with a changed command or query,
-    of the same type and for the same aggregate, which is validated again; and of a query, return
-    the answer with another body. Whatever else they raise is a mistake: the client gets a 500.
+    `command` and `query` call `await proceed(…)`, and return its result. They may refuse by raising
+    `Rejected`, `NotFound` or `Forbidden`. They may proceed with a changed command or query, of the
+    same type and for the same aggregate; it is validated again. A query's answer may be returned
+    with another body. Any other exception is an error: the client gets a 500.
 
-    Each part that sends commands or answers queries makes one instance, which many requests share:
-    an attribute of `self` is of all of them. `rayfold up` has two such parts in one process, and
-    makes another one first, to see whether it can: what is there once belongs into the module.
+    Each part that sends commands or answers queries makes one instance, which many requests share,
+    together with its attributes. `rayfold up` has two such parts in one process, and makes one more
+    instance at first, as a check: what must exist only once per process belongs to the module.
     """
 
     __rayfold__: ClassVar[MiddlewareDefinition]
@@ -108,22 +108,22 @@ class Middleware:
         cls.__rayfold__ = MiddlewareDefinition(cls, name, order)
 
     async def open(self) -> None:
-        """Make what the others need. Called before the first of them, again if it raised.
+        """Open what `command` and `query` need. Called before the first, and again if it raised.
 
-        Nobody's deadline or going away cuts it short: it goes on for the next request.
+        A request that times out or ends does not cancel it: it continues for the next one.
         """
 
     async def close(self) -> None:
-        """Close it again. It has 5 seconds."""
+        """Close what `open` has opened, within 5 seconds."""
 
     async def command(
         self, command: Command, context: CommandContext, proceed: ProceedCommand
     ) -> Receipt:
-        """Be around one attempt to send a command."""
+        """Handle one attempt to send a command."""
         return await proceed(command)
 
     async def query(self, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
-        """Be around one query."""
+        """Handle one query."""
         return await proceed(query)
 
 

@@ -1,4 +1,4 @@
-"""What middleware is told of who asks, and from where."""
+"""What middleware knows about the caller: who asks, and from where."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ class Origin(StrEnum):
     PROCESS = "process"
     """A process manager of the domain; the principal is `process:NAME`."""
     SCHEDULE = "schedule"
-    """A client, earlier: `Rayfold-Not-Before`. Who asked is told as it was then."""
+    """A command that a client has scheduled, by `Rayfold-Not-Before`. The caller is given as it was
+    then."""
 
 
 class Reading(StrEnum):
-    """What of a row, or of rows, is asked for."""
+    """What a query asks about rows."""
 
     NOW = "now"
-    """As it is: `GET /orders/1`."""
+    """The current state: `GET /orders/1`."""
     LIVE = "live"
-    """As it changes, `…/live`: asked when a client begins, and again for each change."""
+    """The live stream, `…/live`: asked when a client begins, and again for each change."""
     AS_OF = "as-of"
-    """As it was: `?as_of=…`."""
+    """An earlier state: `?as_of=…`."""
     HISTORY = "history"
-    """Its events: `…/history`."""
+    """The events: `…/history`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Who asks. Without any token of a stack that is everybody: `anonymous`, an operator.
+    """The caller. On a stack without tokens, every caller is `anonymous`, an operator.
 
-    - `role`: `reader`, `writer` or `operator`; `stack` for what the domain's processes send.
+    - `role`: `reader`, `writer` or `operator`; `stack` for commands of the domain's processes.
     - `permissions`: those of the token; see `may`.
-    - `tenant`: whose commands and queries these are, on a stack that serves tenants.
-    - `headers`: of the request, their names in lower case; none of what no request asks for.
-      `Authorization` and `Cookie` are left out: they are secrets, and logs are not.
+    - `tenant`: the tenant of the command or query, on a stack that serves tenants.
+    - `headers`: those of the request, with names in lower case; empty if there was no request.
+      `Authorization` and `Cookie` are left out: they are secrets, and might end up in a log.
     """
 
     principal: str = "anonymous"
@@ -51,15 +52,15 @@ class Context:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def may(self, permission: str) -> bool:
-        """Tell whether who asks has a permission. Operators and the stack have all of them."""
+        """Tell whether the caller has a permission. Operators and the stack have all."""
         return self.role in ("operator", "stack") or permission in self.permissions
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandContext(Context):
-    """Of one attempt to send a command; a command that is sent again has the same `command_id`.
+    """The context of one attempt to send a command. A repeated command has the same `command_id`.
 
-    `stream` is that of the aggregate that decides, of the one that leads if there are several.
+    `stream` is that of the aggregate that decides, or of the leading one if there are several.
     """
 
     command_id: UUID = field(default_factory=uuid4)
@@ -71,7 +72,7 @@ class CommandContext(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryContext(Context):
-    """Of one query as a client asked it. `store` is the one that it wants; empty for any."""
+    """The context of one query of a client. `store` is the store that it asks for; empty: any."""
 
     reading: Reading = Reading.NOW
     store: str = ""

@@ -1,4 +1,4 @@
-"""Sets in one order, wherever they are written.
+"""Writes sets in one fixed order.
 
 A set of texts has another order in each process. Then one command is written as two, so that its
 repeat looks like another one, and one row is written as two under the same ETag.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORGOTTEN: Final = "[forgotten]"
-"""What a text of a forgotten subject reads as; a field that may be None reads as None."""
+"""The value of a text of a forgotten subject; a field that may be None is None."""
 
 MARK: Final = "$personal"
 """The key of a value that is marked, or encrypted. No field may hold it otherwise."""
@@ -55,8 +55,8 @@ _MARKED = b'"$personal"'
 class PersonalData:
     """Says that a field is personal data: `Annotated[str, PersonalData(subject="recipient_id")]`.
 
-    `subject` is the field of the same message that says whose it is. Without one it is the
-    class's own: see `Event` and `Command`.
+    `subject` is the field of the same message that names the person. The default is the `subject`
+    of the class: see `Event` and `Command`.
     """
 
     subject: str = ""
@@ -71,8 +71,8 @@ class PersonalData:
 Personal = Annotated[T, PersonalData()]
 """A field of an event or a command that is personal data: `email: Personal[str]`.
 
-The value is of type `T`, everywhere and always: once its subject is forgotten it is None where `T`
-takes that, `FORGOTTEN` where it takes a text. A type that takes neither is refused.
+The value is always of type `T`: once its subject is forgotten it is None if `T` allows None, or
+`FORGOTTEN` if it allows a text. A type that allows neither is refused.
 """
 
 

@@ -1,4 +1,4 @@
-"""Where in an author's code an error comes from: what is told of one says so."""
+"""Where in an author's code an error was raised, for error messages."""
 
 from __future__ import annotations
 

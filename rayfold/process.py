@@ -1,4 +1,4 @@
-"""Process managers: what happens between aggregates, as a fold and handlers, both pure.
+"""Process managers: coordination between aggregates, as a fold and handlers, both pure.
 
     class Delivery(
         ProcessManager[DeliveryState, OrderPaid | ParcelLost],
@@ -19,8 +19,8 @@
         @on_timeout("late")
         def late(state: DeliveryState, timeout: TimedOut) -> Iterator[Step]: ...
 
-An event of a `@starts` handler begins a process; what concerns a key without one is passed over.
-What happened is folded first, so that handlers see the state after it.
+An event with a `@starts` handler begins a process; other events for a key without a process are
+ignored. An event is folded first, so that its handler sees the state after it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ C = TypeVar("C", bound=Command)
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_STEPS = 1000
-"""What one handler may yield: all of it is recorded in one event."""
+"""The number of steps that one handler may yield: all of them are recorded in one event."""
 
 MAX_NAME = 48
 
@@ -76,7 +76,7 @@ _COMMAND_IDS = UUID("5d6f0c3a-6f0e-5c1b-9d57-3c6a4f0b8e21")
 
 @dataclass(frozen=True)
 class TimedOut:
-    """A timeout that the process had scheduled. `due` is when it should have been."""
+    """A timeout that the process had scheduled. `due` is the time that it was scheduled for."""
 
     name: str
     due: datetime
@@ -84,7 +84,7 @@ class TimedOut:
 
 @dataclass(frozen=True)
 class CommandRejected(Generic[C]):
-    """A command that the process had sent, and that was refused: nothing came of it.
+    """A command that the process had sent was refused: it had no effect.
 
     `rule` is that of `Rejected` or `NotFound`, `detail` a sentence for people.
     """
@@ -96,11 +96,11 @@ class CommandRejected(Generic[C]):
 
 @dataclass(frozen=True)
 class Aborted:
-    """An operator aborts the process; told to managers that have a handler marked `@on_abort`."""
+    """An operator aborts the process. Only for managers with a handler marked `@on_abort`."""
 
 
 Happened = Event | TimedOut | CommandRejected[Any] | Aborted
-"""What a process is told."""
+"""What `evolve` of a process gets."""
 
 WITHDRAWN = "withdrawn"
 """The rule of `CommandRejected` for a command that was not sent yet when its process was aborted:
@@ -114,9 +114,9 @@ def on_timeout(*names: str) -> Callable[[F], F]:
 
 
 def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
-    """Mark a static `(state, rejected) -> steps` for refusals of commands that it sent.
+    """Mark a static `(state, rejected) -> steps` for refusals of commands that the process sent.
 
-    Here a saga compensates: it says what is to be undone, in the order in which it yields.
+    This is where a saga compensates: it yields what undoes earlier steps, in that order.
     """
     refuse_bare("on_rejected", commands, "Command")
     return _marked(_REJECTIONS, commands)
@@ -125,8 +125,8 @@ def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
 def on_abort(function: F) -> F:
     """Mark a static `(state, aborted) -> steps` for when an operator aborts the process.
 
-    It yields the compensation, in the order in which it is to be sent; the process goes on as
-    always until something of it completes it. Without such a handler an abort ends it as it is.
+    It yields the compensation, in the order in which it is sent. The process then continues until a
+    handler completes it. Without such a handler, an abort ends the process as it is.
     """
     mark_in(sys._getframe(1).f_locals, function, _ABORT, (Aborted,))
     return function
@@ -193,7 +193,7 @@ class ProcessDefinition:
 
         Raises:
             ValueError: the key is empty.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         if type(event) not in self.events:
             return None
@@ -215,7 +215,7 @@ class ProcessDefinition:
 
         Raises:
             TypeError: `evolve` gave something else than a state.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         after = self.model.evolve(state, happened)
         if not isinstance(after, self.state_type):
@@ -230,7 +230,7 @@ class ProcessDefinition:
         Raises:
             NobodyHandles: a refused command or a timeout has no handler, or one that is scheduled.
             TypeError, ValueError: a handler yields what is no step, or too much.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         if isinstance(happened, TimedOut):
             handler = self.timeouts.get(happened.name)
@@ -269,7 +269,7 @@ class ProcessDefinition:
         return uuid5(_COMMAND_IDS, f"{self.stream(key)} {trigger} {index}")
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         cls, name = self.model, self.model.__qualname__
         # Without a dash: the stream of `a` with the key `b-c` would be that of `a-b` with `c`.
         found = misnamed(cls, self.name, _NAME, "lower case without a dash, like 'fulfilment'")
@@ -355,16 +355,16 @@ class ProcessManager(ABC, Generic[S, E]):
     """Reacts to events of many aggregates: `class Delivery(ProcessManager[State, Events], …)`.
 
     The type arguments are its state (a frozen `Message`) and the union of the events that it
-    sees. Its instances are streams `process-<name>-<key>`, which say what each saw, decided,
-    sent and got back. Class keywords:
+    sees. Its instances are streams `process-<name>-<key>`, which record what each one saw, decided,
+    sent and was answered. Class keywords:
 
     - `name`: lower case, without a dash.
-    - `key`: the field of the events that says which process they concern; a handler may say
-      otherwise by `@on(Event, key=…)`, where None means: none.
+    - `key`: the field of the events that says which process they concern. A handler may override
+      it with `@on(Event, key=…)`, which returns None for an event that concerns no process.
     - `initial`: the state before anything happened.
-    - `fold_version`: as of an aggregate.
-    - `max_chain`: commands that a process may send one because of the other, without anybody
-      else or any time between them: a process that goes round in a circle is parked.
+    - `fold_version`: see `Aggregate`.
+    - `max_chain`: how many commands a process may send of which each is caused by the one before,
+      with no timeout or other cause in between. Beyond that, the process is parked: it loops.
     """
 
     __rayfold__: ClassVar[ProcessDefinition]
@@ -388,9 +388,9 @@ class ProcessManager(ABC, Generic[S, E]):
     @staticmethod
     @abstractmethod
     def evolve(state: S, happened: E | TimedOut | CommandRejected[Any]) -> S:
-        """Return the state after what happened. Pure and total: most of it may change nothing.
+        """Return the state after what happened. Pure and total; many events change nothing.
 
-        Of a manager with a handler marked `@on_abort`, `happened` may be `Aborted` too.
+        In a manager with a handler marked `@on_abort`, `happened` may also be `Aborted`.
         """
 
 

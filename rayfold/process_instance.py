@@ -123,7 +123,7 @@ class ProcessInstance:
 
         Raises:
             EndlessProcess: it goes round in a circle.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         if self.ended or position <= self.position:
             return None

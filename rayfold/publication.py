@@ -1,4 +1,4 @@
-"""Publications: what others are told, derived from events by pure functions.
+"""Publications: integration events for other systems, derived from events by pure functions.
 
     class OrderNews(Publication[Dispatched | CalledOff], name="order-news", key="order_id"):
         @staticmethod
@@ -6,8 +6,8 @@
         def shipped(event: OrderShipped) -> Iterator[Dispatched]:
             yield Dispatched(order_id=event.order_id, at=event.at)
 
-It carries what its handlers derive from the log, and what processes yield as `Publish(…)`. Where it
-goes, to a webhook or to NATS, is no matter of the domain's: see the settings.
+It carries what its handlers derive from the log, and what processes yield as `Publish(…)`. Its
+target, a webhook or NATS, is not part of the domain: see the settings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ I = TypeVar("I", bound=IntegrationEvent)  # noqa: E741
 MAX_NAME = 48
 
 MAX_DERIVED = 1000
-"""Integration events that one event may lead to."""
+"""The number of integration events that one event may lead to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class PublicationDefinition:
 
         Raises:
             TypeError, ValueError: a handler gives what the publication does not carry, or too much.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         handler = self.handlers.get(type(event))
         given = handler(event) if handler else None
@@ -89,7 +89,7 @@ class PublicationDefinition:
         return text
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'order-news'")
         found += too_long(self.model, "name", self.name, MAX_NAME)
@@ -110,15 +110,15 @@ class PublicationDefinition:
 
 
 class Publication(Generic[I]):
-    """Tells others: `class OrderNews(Publication[IntegrationEvents], name=…, key=…)`.
+    """Informs other systems: `class OrderNews(Publication[IntegrationEvents], name=…, key=…)`.
 
-    The type argument is the union of what it carries. Handlers are static, marked by `@on(Event)`,
-    and give one integration event, several, or None. Class keywords:
+    The type argument is the union of the integration events that it carries. Handlers are static,
+    marked by `@on(Event)`, and return one integration event, several, or None. Class keywords:
 
     - `name`: in kebab-case.
-    - `key`: the field of the integration events by which they are kept in order.
-    - `from_beginning`: publish all that the log has, when it runs for the first time; else what
-      happens from then on.
+    - `key`: the field of the integration events within whose values the order is kept.
+    - `from_beginning`: when it first runs, publish everything that is on the log. By default it
+      begins with the events after that.
     """
 
     __rayfold__: ClassVar[PublicationDefinition]

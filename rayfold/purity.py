@@ -1,4 +1,4 @@
-"""What folds and handlers may not ask: the clock and chance. They run again, elsewhere and later.
+"""Finds folds and handlers that read the clock or random numbers.
 
 Two stores of a view would not agree, nor a process with what it had decided. Only what a function
 calls by itself is seen, not what it calls in others.

@@ -1,4 +1,4 @@
-"""Queries: which view to read, and how to find the rows in it."""
+"""Queries: which view to read, and which of its rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class QueryDefinition:
     needs: str
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'get-order'")
         found += mistaken_permission(self.model, self.needs)
         return found + mistakes_of_fields(self.model)
@@ -70,7 +70,7 @@ class ViewQueryDefinition(QueryDefinition):
         return {field: value for field, value in given.items() if value is not None}
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found, name = super().mistakes(), self.model.__qualname__
         if not (isinstance(self.view_type, type) and issubclass(self.view_type, View)):
             got = "" if self.view_type is None else f"; got {self.view_type!r}"
@@ -112,8 +112,8 @@ class ViewQueryDefinition(QueryDefinition):
 class Query(Message):
     """Asks for one row by its key: `class GetOrder(Query, name="get-order", view=OrderDetails)`.
 
-    The query has one field, named as the view's key. `needs` is a permission that whoever asks
-    over HTTP must have; it counts for the history and the live stream of its route too.
+    The query has one field, named like the view's key. `needs` is a permission that a caller over
+    HTTP must have, also for the history and the live stream of the route.
     """
 
     __rayfold__: ClassVar[QueryDefinition]
@@ -128,9 +128,9 @@ class Query(Message):
 class PageQuery(Query):
     """Asks for rows in the order in which they began, a page at a time.
 
-    Every field beside `limit` and `cursor` is an optional filter (equals), and must be
+    Every field except `limit` and `cursor` is an optional filter (equals), and must be
     among the view's indexes. `cursor` is opaque: the `next_cursor` of the page before.
-    A row that begins, changes or goes between two pages neither shifts nor repeats others.
+    A row that begins, changes or is deleted between two pages neither shifts nor repeats others.
     """
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
@@ -141,7 +141,7 @@ def view_query_of(query: Query) -> ViewQueryDefinition:
     """Return the definition of a query that asks a view.
 
     Raises:
-        TypeError: it asks something else.
+        TypeError: the query does not ask a view.
     """
     definition = type(query).__rayfold__
     if not isinstance(definition, ViewQueryDefinition):

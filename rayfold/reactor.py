@@ -1,4 +1,4 @@
-"""Reactors: what is done outside because of an event, without an order.
+"""Reactors: side effects that follow an event, in no particular order.
 
     class Receipts(Reactor, name="receipts"):
         async def open(self) -> None:
@@ -11,9 +11,9 @@
         async def close(self) -> None:
             await self.http.aclose()
 
-It is the one part of a domain that does I/O, and nothing else of the domain sees it: neither a
-decision nor a fold may depend on what it finds. What it needs it makes in `open`, in the process
-in which it runs; a module that declares one is imported by every process of the stack.
+It is the only part of a domain that does I/O, and no decision and no fold may depend on what it
+finds. It opens what it needs in `open`, in the process in which it runs, because its module is
+imported by every process of the stack.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ Handler = Callable[[Any, Event, "Attempt"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at an event. `number` counts from 1; `id` is the same at each: an idempotency key.
+    """One attempt to handle an event. `number` counts from 1; `id` is the same for all, for
+    use as an idempotency key.
 
-    `interrupted`: an earlier one began, and nobody knows how it ended, as its process died. Then
-    what it does outside may be done already. After an attempt that raised it is False.
+    `interrupted`: the process died during an earlier attempt, whose effect may or may not have
+    happened. It is False after an attempt that raised.
     """
 
     id: UUID
@@ -56,7 +57,7 @@ class Attempt:
     position: int
     recorded_at: datetime | None = None
     tenant: str = ""
-    """Whose event it is, on a stack that serves tenants."""
+    """The event's tenant, on a stack that serves tenants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class ReactorDefinition:
         return uuid5(_IDS, f"{self.name}\n{stream}@{revision}\n{index}")
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'receipts'")
         found += too_long(self.model, "name", self.name, MAX_NAME)
@@ -107,16 +108,16 @@ class ReactorDefinition:
 
 
 class Reactor:
-    """Does something outside for events: at least once, in any order. Class keywords:
+    """Has side effects for events: at least once, in any order. Class keywords:
 
     - `name`: in kebab-case.
     - `attempts`: how often an event is tried before it is parked.
     - `timeout`: seconds for one attempt, after which it is cancelled and counts as failed.
-    - `from_beginning`: begin with all that the log has, when it runs for the first time; else with
-      what happens from then on.
+    - `from_beginning`: when it first runs, handle everything that is on the log. By default it
+      begins with the events after that.
 
-    Handlers are `async def handler(self, event, attempt)`, marked by `@on(Event)`. One that
-    returns has done it, which is recorded; one that raises is tried again, later and later.
+    Handlers are `async def handler(self, event, attempt)`, marked by `@on(Event)`. When one
+    returns, the event is recorded as done; when it raises, it is tried again after growing pauses.
     """
 
     __rayfold__: ClassVar[ReactorDefinition]
@@ -135,7 +136,7 @@ class Reactor:
         cls.__rayfold__ = ReactorDefinition(cls, name, attempts, timeout, from_beginning)
 
     async def open(self) -> None:
-        """Make what the handlers need. Called once, in the process and loop that they run in."""
+        """Open what the handlers need. Called once, in the process and loop that they run in."""
 
     async def close(self) -> None:
-        """Close it again."""
+        """Close what `open` has opened."""

@@ -1,4 +1,4 @@
-"""What a command gives back: proof that it was recorded, never data."""
+"""What a command returns: proof that it was recorded, never data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from rayfold.messages import Message
 class Receipt(Message):
     """The command's events are durable.
 
-    `revision` is the zero-based place of its last event in the stream; `position` a
-    place in `$all` at or after that event: a view that has reached it shows the effect.
+    `revision` is the zero-based place of its last event in the stream. `position` is a place in
+    `$all` at or after that event: a view that has reached it shows the effect.
 
-    Of a decision over several aggregates, `revisions` names every stream that it read, and where
-    that was afterwards; `stream` and `revision` are those of the leading one. Empty otherwise.
+    For a decision over several aggregates, `revisions` has the revision of every stream that it
+    read, as it is afterwards, and `stream` and `revision` are those of the leading one. Otherwise
+    `revisions` is empty.
     """
 
     command_id: UUID

@@ -1,4 +1,4 @@
-"""An event as it stands in the log: the fact, its place, and who wrote it why."""
+"""An event as it was recorded: the event, its place in the log, and what caused it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a domain package declares, if it fits together: asked by all that runs it."""
+"""Everything that a domain package declares, checked; all that runs a domain uses it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Registry:
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
     SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`, `middleware`;
-    `routes` is a list; `owner` gives the aggregate of a command type: the leading one, where
-    `decisions` has a decision over several for that type. All but aggregates and projections are
-    there as their definitions.
+    `routes` is a list; `owner` has the aggregate of each command type: the leading one if
+    `decisions` has a decision over several for that type. All except aggregates and projections
+    are there as their definitions.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Registry:
         *,
         tenants: bool = False,
     ) -> None:
-        """Register what the modules declare. `mistakes` are those that importing them met.
+        """Register what the modules declare. `mistakes` are those found on importing them.
 
-        `tenants`: whether all of it is some tenant's; see `rayfold.tenants`.
+        `tenants`: whether the stack serves tenants; see `rayfold.tenants`.
 
         Raises:
-            DomainError: something is wrong; it has a sentence for each thing that is.
+            DomainError: something is wrong; it has a sentence for each mistake.
         """
         collected = Collected(modules, mistakes)
         self.commands = collected.commands

@@ -28,7 +28,7 @@ OUR_PATHS = (
     ),
     "operators",
 )
-"""First segments of the paths that the gateway has for itself."""
+"""First segments of the gateway's own paths."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Route:
 
     Path parameters are fields of the message; a command's other fields come from the
     JSON body, a query's from the query string. `derived_id` names an id field that the
-    client may leave out: it then derives from the command id, so that a retry with the
-    same `Idempotency-Key` means the same aggregate. `minimal` is a query by the same key
-    that answers a client who asks for the minimal representation.
+    client may leave out: the id is then derived from the command id, so that a retry with the
+    same `Idempotency-Key` is for the same aggregate. `minimal` is a query by the same key that
+    answers clients that ask for the minimal representation.
     """
 
     method: Literal["GET", "POST", "DELETE"]

@@ -1,4 +1,4 @@
-"""Custom SQL projections: the way out for what a keyed fold cannot say.
+"""Custom SQL projections: for read models that a keyed fold cannot express.
 
     class Bestsellers(SqlProjection, name="bestsellers"):
         schema = '''
@@ -11,8 +11,8 @@
         def put(event: LinePut) -> Iterable[Statement]:
             yield sql("INSERT INTO put VALUES ($1, $2, $3)", event.basket_id, event.sku, ...)
 
-A handler is pure: it says what to do, and Rayfold does it, once for each event and in the
-log's order, in one transaction with the projection's checkpoint.
+A handler is pure: it returns statements, and Rayfold executes them exactly once for each event, in
+the log's order, in one transaction with the projection's checkpoint.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Statement(NamedTuple):
     parameters: tuple[Any, ...] = ()
 
     def check_tenant(self, tenant: str) -> None:
-        """Check that the statement can tell a tenant's rows from others'.
+        """Check that the tenant is one of the statement's parameters, so that it was not forgotten.
 
-        What it does with it is the author's: this finds one that was forgotten.
+        What the statement does with the tenant is up to the author.
 
         Raises:
-            ValueError: the tenant is none of its parameters.
+            ValueError: it is not.
         """
         if tenant not in self.parameters:
             raise ValueError(f"a statement without its tenant is one for all: {self.text[:200]}")
 
 
 def sql(text: str, *parameters: Any) -> Statement:
-    """Return a statement. Values go into `parameters`, never into the text."""
+    """Return a statement. Pass values as `parameters`, never in the text."""
     return Statement(text, parameters)
 
 
@@ -54,16 +54,16 @@ class SqlProjection:
     """Tables of a domain's own in Postgres. Class keywords:
 
     - `name`: in kebab-case; also, with underscores, the Postgres schema that the tables are in.
-    - `version`: raise it when a handler changes meaning; a changed `schema`, or other events,
-      are noticed without. The tables are then rebuilt beside those that serve.
-    - `on_poison`: what an event does whose handler or statements fail: "stop" the projection
-      there, or "skip" the event with all of its statements, and keep it for operators.
+    - `version`: raise it when the meaning of a handler changes; a changed `schema`, or other event
+      types, are detected. New tables are then built while the old ones serve.
+    - `on_poison`: what happens when the handler or the statements of an event fail: "stop" the
+      projection there, or "skip" the event with all of its statements, and keep it for operators.
 
-    `schema` creates the tables and indexes. It and the statements name them without a
-    schema, and see no other tables: what an event leads to depends on the log alone.
+    `schema` creates the tables and indexes. It and the statements name them without a Postgres
+    schema, and see no other tables, so that the effect of an event depends only on the log.
 
-    On a stack that serves tenants the tables have the rows of all. There each handler takes
-    `tenant: str = ""` beside the event, and gives it to every statement as a parameter.
+    On a stack that serves tenants, the tables have the rows of all tenants. Each handler then takes
+    `tenant: str = ""` besides the event, and passes it to every statement as a parameter.
     """
 
     name: ClassVar[str]
@@ -89,7 +89,7 @@ class SqlProjection:
 
     @classmethod
     def mistakes(cls) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found = misnamed(cls, cls.name, KEBAB, "kebab-case, like 'bestsellers'")
         found += too_long(cls, "name", cls.name, MAX_NAME)
         if cls.name.startswith(OURS) or cls.name in ("public", "information-schema"):
@@ -113,7 +113,7 @@ class SqlProjection:
 
         Raises:
             TypeError, ValueError: a handler gives what is no statement, or one for all tenants.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         handler = cls.handlers.get(type(event))
         if handler is None:

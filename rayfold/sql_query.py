@@ -1,4 +1,4 @@
-"""Queries in SQL, to the tables of a custom SQL projection."""
+"""Queries in SQL on the tables of a custom SQL projection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SqlQueryDefinition(QueryDefinition):
         return self.row_type
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         found, name = super().mistakes(), self.model.__qualname__
         if self.projection_type is None:
             found.append(f"{name} needs projection=…, whose tables it asks")
@@ -54,8 +54,8 @@ class SqlQuery(Query):
                 return sql("SELECT sku, quantity FROM sold WHERE day = $1 …", self.day)
 
     The answer is `{"items": […], "more": …}`: at most `limit` rows, each with the fields of
-    `row`; `more` says that there would have been others. There is no cursor, since only the
-    statement knows its order: one who pages makes the last row's place a field of the query.
+    `row`; `more` says whether there are others. There is no cursor, since only the statement knows
+    its order: for pages, make the place of the last row a field of the query.
     """
 
     __rayfold__: ClassVar[SqlQueryDefinition]
@@ -76,10 +76,10 @@ class SqlQuery(Query):
 
     @abstractmethod
     def statement(self) -> Statement:
-        """Return the SELECT; pure. Its columns are named as the row's fields.
+        """Return the SELECT; pure. Its columns are named like the row's fields.
 
-        On a stack that serves tenants it takes `tenant: str = ""`, which is one of the statement's
-        parameters.
+        On a stack that serves tenants it takes `tenant: str = ""`, which is a parameter of the
+        statement.
         """
 
     def statement_for(self, tenant: str) -> Statement:
@@ -87,7 +87,7 @@ class SqlQuery(Query):
 
         Raises:
             ValueError: it asks for the rows of all tenants.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         if not tenant:
             return self.statement()

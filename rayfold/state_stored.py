@@ -1,4 +1,4 @@
-"""State-stored aggregates: decided as any other, and kept as rows that people can read."""
+"""State-stored aggregates: decided like any other, and stored as rows that people can read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class StateStored(Aggregate[S, C, E]):
     """An aggregate whose state is rows in Postgres: `class Customer(StateStored[…, …, …], …)`.
 
     `decide`, `evolve` and the class keywords are those of `Aggregate`. The state is what `evolve`
-    makes of the events, and is written with them in one transaction; the events go on to the log
-    from there, so that views, history, live queries and processes see no difference. Loading reads
-    the row, however long the history is, or if it was cut.
+    returns for the events, and is written with them in one transaction. From there the events are
+    relayed to the log, so that views, history, live queries and processes see no difference.
+    Loading reads the row, however long the history is, and even if it was truncated.
 
     `rayfold.state_layout` says which tables and columns a state becomes. `storage="events"`
-    makes it event-sourced, `storage="state"` any other aggregate state-stored.
+    makes it event-sourced; `storage="state"` makes any other aggregate state-stored.
     """
 
     default_storage: ClassVar[Storage] = Storage.STATE

@@ -1,4 +1,4 @@
-"""What a process does next: its handlers yield these, and the runtime carries them out."""
+"""What the handlers of a process yield: the steps that the runtime carries out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rayfold.messages import Command
 
 @dataclass(frozen=True)
 class Send:
-    """Send a command to its aggregate; what one handler sends goes out in its order.
+    """Send a command to its aggregate. The commands of one handler are sent in order.
 
-    Sent again after a crash it counts once: its id derives from the process and from what
-    made it send.
+    A command that is sent again after a crash counts once: its id is derived from the process and
+    from the event that caused it.
     """
 
     command: Command
@@ -26,9 +26,9 @@ class Send:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Call the process's `@on_timeout(timeout_name)` later; one of that name is moved.
+    """Call the process's `@on_timeout(timeout_name)` later. A timeout of the same name is replaced.
 
-    `after` counts from when the process decides. An instant that is over is due at once.
+    `after` counts from the time of the decision. A time in the past is due at once.
     """
 
     timeout_name: str
@@ -44,7 +44,7 @@ class Schedule:
             )
 
     def due(self, now: datetime) -> datetime:
-        """Return when it is due, in UTC; what is beyond the calendar is at its end."""
+        """Return when it is due, in UTC; a time after the calendar's end is moved to the end."""
         wanted = self.at if self.at is not None else now
         try:
             return (wanted + (self.after or timedelta())).astimezone(UTC)
@@ -57,8 +57,8 @@ class Schedule:
 class Unschedule:
     """Forget the timeout of that name, if one is scheduled.
 
-    It needs no handler: a release may remove the handler of a timeout, and unschedule that timeout
-    in the processes that still wait for it.
+    It needs no handler: a release may remove a timeout's handler, and unschedule the timeout in the
+    processes that still wait for it.
     """
 
     timeout_name: str
@@ -80,8 +80,8 @@ class Publish:
 
 @dataclass(frozen=True)
 class Complete:
-    """End the process: it is told of nothing more; commands that it sent are still delivered."""
+    """End the process: it gets no more events. Commands that it has sent are still delivered."""
 
 
 Step = Send | Schedule | Unschedule | Publish | Complete
-"""What a handler of a process manager may yield."""
+"""What a process manager's handler may yield."""

@@ -1,4 +1,4 @@
-"""A saga played in memory: aggregates, process managers and a clock of the story's own.
+"""A saga that is run in memory: aggregates, process managers, and a clock of its own.
 
     story = Story(Order, StockItem, Fulfilment)
     story.send(ReceiveStock(sku="tea", quantity=2))
@@ -6,8 +6,8 @@
     story.wait(timedelta(minutes=15))
     assert story.state_of(Order, order).status is Status.CANCELLED
 
-Whatever a process sends is decided by the real aggregates, and what comes of it is seen by
-the processes, until nothing more happens. Time passes only where the test says so.
+The real aggregates decide on the commands that a process sends, and the processes see the events
+that follow, until nothing more happens. Time passes only when the test says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Story:
     """What has happened so far: `events`, `refusals` of processes' commands, `now`."""
 
     def __init__(self, *parts: Part, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        """Raise `DomainError` where a part is declared wrongly."""
+        """Raise `DomainError` if a part is declared wrongly."""
         self.now = now
         self.events: list[Event] = []
         self.published: list[IntegrationEvent] = []
@@ -65,17 +65,17 @@ class Story:
             raise DomainError(*mistakes)
 
     def send(self, command: Command) -> list[Event]:
-        """Send a command from outside, and let happen what comes of it; return its own events.
+        """Send a command from outside, and run all that follows; return the command's own events.
 
         Raises:
-            Refused: its aggregate says no.
+            Refused: its aggregate refuses the command.
         """
         events = self._decide(command, None)
         self._go_on()
         return events
 
     def wait(self, time: timedelta) -> None:
-        """Let time pass; timeouts happen at their instants, one after the other."""
+        """Let time pass; each timeout that is due runs at its own time, in order."""
         end = self.now + time
         while (found := self._next_timer()) and found[1].due <= end:
             instance, timer = found
@@ -87,10 +87,10 @@ class Story:
         self.now = end
 
     def abort(self, process: type[ProcessManager[Any, Any]], key: object) -> None:
-        """Abort a process, as an operator does, and let happen what comes of it.
+        """Abort a process, as an operator does, and run everything that follows.
 
         Raises:
-            LookupError: there is none that has not ended.
+            LookupError: there is no such process, or it has ended.
         """
         instance = self.process(process, key)
         if not instance.begun or instance.ended:
@@ -99,7 +99,7 @@ class Story:
         self._go_on()
 
     def state_of(self, aggregate: type[Aggregate[S, Any, Any]], aggregate_id: object) -> S:
-        """Return an aggregate's state; the initial one if nothing has happened to it."""
+        """Return an aggregate's state; the initial state if it has no events."""
         state: S = self._state(aggregate, aggregate.stream(aggregate_id))
         return state
 
@@ -110,7 +110,7 @@ class Story:
         return self._instances.get(stream) or ProcessInstance(definition, key_text(key))
 
     def steps_of(self, process: type[ProcessManager[Any, Any]], key: object) -> list[ProcessStep]:
-        """Return what a process was told and decided, step by step."""
+        """Return what a process saw and decided, step by step."""
         return list(self._steps.get(process.__rayfold__.stream(key), ()))
 
     def _go_on(self) -> None:

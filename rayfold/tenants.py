@@ -1,4 +1,4 @@
-"""Tenants: whose an aggregate, a row or a process is, at the beginning of its id as text.
+"""Tenants: the owner of an aggregate, a row or a process, as a prefix of its id.
 
 Where a stack serves tenants, the text of an id is `<tenant>:<id>`: in the names of streams
 (`order-acme:<uuid>`), in the keys of rows and in those of processes. So two tenants that use one id

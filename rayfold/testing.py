@@ -1,4 +1,4 @@
-"""Given, when, then: a domain's rules as tests, without any infrastructure.
+"""Given, when, then: tests of a domain's rules, without infrastructure.
 
 given(Order, OrderCreated(...)).when(PlaceOrder(...)).then_rejected("empty-order")
 given(Fulfilment, FulfilmentRequested(...)).when(OrderPaid(...)).then(Send(ShipOrder(...)))
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Decided:
-    """What a command led to. Each `then…` raises `AssertionError` if it was otherwise."""
+    """What a command led to. Each `then…` raises `AssertionError` if that was something else."""
 
     def __init__(self, events: list[Event], refusal: Refused | None, state: Any) -> None:
         self.events = events
@@ -56,20 +56,20 @@ class Decided:
         self.state = state
 
     def then(self, *expected: Event) -> Any:
-        """Exactly these events, in this order; gives the state after them.
+        """Expect exactly these events, in this order; return the state after them.
 
-        Of a decision over several aggregates: the states, by its own names for them.
+        For a decision over several aggregates, return the states by the names in its `reads`.
         """
         assert self.refusal is None, f"refused: {self.refusal.rule}: {self.refusal}"
         assert self.events == list(expected), f"{self.events} is not {list(expected)}"
         return self.state
 
     def then_rejected(self, rule: str) -> None:
-        """Refused by that rule."""
+        """Expect that this rule refuses the command."""
         self._then_refused(Rejected, rule)
 
     def then_not_found(self) -> None:
-        """Refused, because the aggregate was never begun."""
+        """Expect that the command is refused, because the aggregate does not exist."""
         self._then_refused(NotFound, None)
 
     def _then_refused(self, kind: type[Refused], rule: str | None) -> None:
@@ -80,7 +80,7 @@ class Decided:
 
 
 class Given:
-    """An aggregate's past."""
+    """The past events of an aggregate."""
 
     def __init__(self, aggregate: type[Aggregate[Any, Any, Any]], events: tuple[Event, ...]):
         if mistakes := aggregate.mistakes():
@@ -94,11 +94,11 @@ class Given:
             self._state = aggregate.fold(events, self._state)
 
     def when(self, command: Command) -> Decided:
-        """Decide on the command; fold what it led to.
+        """Decide on the command, and fold the events that it leads to.
 
         Raises:
-            LookupError: it is for another aggregate than what has happened.
-            InvalidEvent, ValueError: what it led to would not be written: see `event_checks`.
+            LookupError: the command is for another aggregate than the events.
+            InvalidEvent, ValueError: an event could not be written: see `event_checks`.
         """
         name, field = type(command).__qualname__, self._aggregate.id_field
         if type(command) not in self._aggregate.commands:
@@ -121,7 +121,7 @@ class Given:
 
 
 class GivenDecision:
-    """The past of all aggregates that a decision over several may read."""
+    """The past events of all aggregates that a decision over several may read."""
 
     def __init__(self, decision: type[Decision[Any]], events: tuple[Event, ...]) -> None:
         self._definition = decision.__rayfold__
@@ -139,13 +139,13 @@ class GivenDecision:
                 self._states[stream] = aggregate.fold([event], state)
 
     def when(self, command: Command) -> Decided:
-        """Decide on the command; fold what it led to, each event into its own aggregate.
+        """Decide on the command, and fold each event that it leads to into its own aggregate.
 
         Raises:
-            LookupError: it is another decision's.
-            InvalidEvent: it gives no events, or too many.
-            ValueError: two of what it reads are the same aggregate; it yields an event of one that
-                it did not read, or one that would not be written.
+            LookupError: the command belongs to another decision.
+            InvalidEvent: the decision returns no events, or too many.
+            ValueError: it reads the same aggregate twice, or returns an event of an aggregate that
+                it did not read, or an event that could not be written.
         """
         if type(command) not in self._definition.commands:
             name = type(command).__qualname__
@@ -174,28 +174,28 @@ class GivenDecision:
 
 
 class Reaction:
-    """What a process does next. Each `then…` raises `AssertionError` if it was otherwise."""
+    """What a process does next. Each `then…` raises `AssertionError` if that is something else."""
 
     def __init__(self, steps: list[Step], state: Any) -> None:
         self.steps = steps
         self.state = state
 
     def then(self, *expected: Step) -> Any:
-        """Exactly these steps, in this order; gives the state after what happened.
+        """Expect exactly these steps, in this order; return the state after what happened.
 
-        Fields of commands that the server supplies, `Now`, do not count.
+        Fields that the server supplies, such as `Now`, are not compared.
         """
         found, wanted = [*map(_timeless, self.steps)], [*map(_timeless, expected)]
         assert found == wanted, f"{self.steps} is not {list(expected)}"
         return self.state
 
     def then_nothing(self) -> Any:
-        """No step at all; gives the state after what happened."""
+        """Expect no step; return the state after what happened."""
         return self.then()
 
 
 class GivenProcess:
-    """A process's past: events, timeouts and refusals that it was told."""
+    """The past of a process: the events, timeouts and refusals that it got."""
 
     def __init__(self, definition: ProcessDefinition, past: tuple[Happened, ...]) -> None:
         if mistakes := definition.mistakes():
@@ -208,11 +208,11 @@ class GivenProcess:
             self._tell(happened)
 
     def when(self, happened: Happened) -> Reaction:
-        """Tell the process, and see what it does; nothing if it has not begun, or has ended.
+        """Return the process's reaction to this: none if it has not begun, or has ended.
 
         Raises:
-            LookupError: the event is told to the process of another key.
-            ValueError: what it does would not be written.
+            LookupError: the event concerns the process of another key.
+            ValueError: a step could not be written.
         """
         before = self._state, self._begun, self._ended, self._key
         try:
@@ -269,13 +269,13 @@ def given(what: Upcaster, *past: Upcaster) -> GivenUpcasters: ...
 def given(
     what: Any, *past: Any
 ) -> Given | GivenDecision | GivenProcess | GivenView | GivenUpcasters:
-    """Return an aggregate, a process, a view, or what a decision reads, after this has happened.
+    """Return an aggregate, a process, a view, or what a decision reads, after these events.
 
-    Or what old records are read by: upcasters, each of which reads on what another one gives.
+    Or upcasters that read old records, each one what the one before has returned.
 
     Raises:
-        DomainError: it is declared wrongly.
-        TypeError: nothing of it is tested so, or an event is given by its class.
+        DomainError: the declaration is wrong.
+        TypeError: it cannot be tested like this, or a class is given instead of an event.
     """
     _refuse_classes(past)
     if isinstance(what, Upcaster):
@@ -310,10 +310,10 @@ def _refuse_classes(past: tuple[Any, ...]) -> None:
 
 
 def published(publication: type[Publication[Any]], *events: Event) -> list[IntegrationEvent]:
-    """Return what others are told by the publication if these events happen.
+    """Return the integration events that the publication derives from these events.
 
     Raises:
-        ValueError: one of them would not be told: it has no key, or would come back as another.
+        ValueError: one of them could not be published: it has no key, or JSON would change it.
     """
     definition = publication.__rayfold__
     if mistakes := definition.mistakes():

@@ -1,4 +1,4 @@
-"""What an author's function is given stays as it is, though a list in it could be appended to.
+"""Protects what an author's function is given from being changed in place.
 
 Messages are frozen, and what is in them need not be: `state.items.append(…)` changes a state that
 others hold too. Then a refused command would have changed it, an event would count twice, and

@@ -1,17 +1,17 @@
-"""Upcasters: old shapes of an event's data, read as the present one.
+"""Upcasters: how old versions of an event are read as the current one.
 
     @upcaster("LineAdded", from_version=1)
     def with_currency(data: dict[str, Any]) -> dict[str, Any]:
         return data | {"currency": "EUR"}
 
-An upcaster goes from one schema version to the next; they are chained. It may give back
+An upcaster turns one schema version into the next; upcasters are chained. It may return
 
-- `(name, data)`: the event now has another name,
-- `None`: nobody wants the event any more; it counts for nothing,
-- a list of `(name, data)`: one event became several, or none.
+- `(name, data)`: the event has another name now,
+- `None`: the event is not needed any more, and is ignored,
+- a list of `(name, data)`: one event has become several, or none.
 
-`(name, data, version)` says which version of that event the data is, so that later upcasters of
-that event read it on. Without it that is one more than the version which the upcaster reads.
+`(name, data, version)` also says which version of that event the data has, so that the upcasters
+of later versions follow. Without it, the version is one more than the one that the upcaster reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Upcaster:
 
 
 def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
-    """Register the decorated function, when its module belongs to the domain."""
+    """Register the decorated function as an upcaster, if its module belongs to the domain."""
 
     def register(function: Upcast) -> Upcaster:
         return Upcaster(name, from_version, function)

@@ -9,8 +9,8 @@
         def received(row: StockLevel, event: StockReceived) -> StockLevel:
             return row.replace(on_hand=row.on_hand + event.quantity)
 
-A row begins with an event of a `@starts` fold, or, when every field but the key has a
-default, with any event. Events for a row that never began are ignored.
+A row begins with an event of a `@starts` fold or, if every field except the key has a default,
+with any event. Events for a row that does not exist are ignored.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _RESERVED = {
 class VersionedRow(NamedTuple):
     """A row with its place in the log.
 
-    `revision` is that of the last event folded in, in its own stream: it identifies the
-    row's version where the row follows a single stream. `position` is the same event's
-    place in `$all`, and guards against applying an event twice. `started` is the
-    position at which the row began: it never changes, so pages are cut by it.
+    `revision` is that of the last folded event, in its own stream: it identifies the row's version
+    if the row follows a single stream. `position` is the same event's place in `$all`, and guards
+    against applying an event twice. `started` is the position at which the row began: it never
+    changes, so pages are ordered by it.
     """
 
     row: View
@@ -71,9 +71,10 @@ class VersionedRow(NamedTuple):
 
 
 class RowChange(NamedTuple):
-    """An event that is folded onto a row. `value` is the key as the event has it.
+    """An event that is folded into a row. `value` is the key as the event has it.
 
-    `also` is what else the record is today, for the same row: all of it is folded, or nothing.
+    `also` are further events that upcasters have made of the same record, for the same row: all of
+    them are folded, or none.
     """
 
     key: str
@@ -202,7 +203,7 @@ class ViewDefinition:
 
         Raises:
             ValueError: a key is empty, or of no tenant where all are of one.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         rows: dict[str, RowChange] = {}
         for event in events:
@@ -236,7 +237,7 @@ class ViewDefinition:
         Raises:
             TypeError: a fold gave something else than a row of this view, or None.
             ValueError: the row lacks a field, has another key than its own, or NaN or infinity.
-            Exception: whatever the author's code raises.
+            Exception: the author's code raised it.
         """
         event, _, revision, position, _ = recorded
         if before is None:
@@ -307,7 +308,7 @@ class ViewDefinition:
         return has_functions(self.model) and not has_serializers(self.model)
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return what is wrong with the declaration, one sentence per mistake."""
         cls, name = self.model, self.model.__qualname__
         found = misnamed(cls, self.name, KEBAB, "kebab-case, like 'order-details'")
         found += too_long(cls, "name", self.name, MAX_NAME)
@@ -369,22 +370,22 @@ class ViewDefinition:
 
 
 class View(Message):
-    """A read model. A fold gives the row after an event, `row.replace(…)` or a new one, or None
-    where the row goes. The row that it is given is its own: a list in it may be appended to in
-    place, and what breaks half-way has changed nothing. Class keywords:
+    """A read model. A fold returns the row after an event: `row.replace(…)`, a new row, or None to
+    delete it. The row that it gets is a copy: the fold may append to a list in it, and a fold that
+    raises has changed nothing. Class keywords:
 
     - `key`: the field that identifies a row.
-    - `stores`: where it is kept: `memory`, `postgres`, `redis`, or what a package brings (see
+    - `stores`: where it is stored: `memory`, `postgres`, `redis`, or the store of a package (see
       `rayfold.stores`). A query is answered by the first of them that this stack has.
     - `indexes`: fields that queries may filter by.
-    - `version`: raise it when a fold changes meaning in code that Rayfold does not see, in a
-      library for instance; what changes in the domain's own package is noticed without.
-    - `on_poison`: what an event does that cannot be folded: "park" its own row, while all
-      others go on, or "stop" the view.
-    - `delivery`: "ordered" folds events in the log's order. "competing" has many consumers
-      share them, for a view in Postgres alone whose rows need no order across streams: each
-      row follows one stream, or its folds give the same in whatever order streams interleave.
-      Every stream's own order is kept, and every event counts once, in both.
+    - `version`: raise it when the meaning of a fold changes in code that Rayfold does not see, for
+      instance in a library; changes in the domain's own package are detected.
+    - `on_poison`: what happens when an event cannot be folded: "park" its row, while all others
+      continue, or "stop" the view.
+    - `delivery`: "ordered" folds events in the log's order. With "competing", many consumers share
+      the events. That is for a view that is only in Postgres and whose rows need no order across
+      streams: each row follows one stream, or its folds give the same result in whatever order
+      streams interleave. Both keep the order of every stream, and count every event once.
     """
 
     __rayfold__: ClassVar[ViewDefinition]
@@ -423,7 +424,7 @@ def policy(given: OnPoison | str) -> OnPoison:
 
 
 def document(versioned: VersionedRow) -> bytes:
-    """Return the row as JSON, with its `revision`."""
+    """Return the row as JSON, including its `revision`."""
     return b'%b,"revision":%d}' % (
         versioned.row.__pydantic_serializer__.to_json(versioned.row)[:-1],
         versioned.revision,

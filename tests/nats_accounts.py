@@ -1,4 +1,4 @@
-"""An operator of NATS, an account with JetStream and a user of it, as `nsc` would make them."""
+"""A NATS operator, an account with JetStream and one of its users, as `nsc` would create them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An embedded event store on a small disk of its own, which can be filled, and stopped."""
+"""An embedded event store on a small disk of its own, which can be filled up, and stopped."""
 
 from __future__ import annotations
 

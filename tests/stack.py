@@ -1,4 +1,4 @@
-"""A whole `rayfold up` as a child of the tests, driven as a user would."""
+"""A whole `rayfold up` as a child process of the tests, used as a user would."""
 
 from __future__ import annotations
 

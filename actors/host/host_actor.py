@@ -71,7 +71,6 @@ class HostActor:
 
         `postgres` is a DSN, needed where states are stored, or personal data is.
         """
-        self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._registry = load_domain(domain, identity.tenants)
         self._log = open_log(eventstore, self._registry, postgres)

@@ -131,11 +131,6 @@ class Writers:
         """Tell whether a command is queued or on its way."""
         return any(host.busy for host in self._hosts)
 
-    @property
-    def conflicts(self) -> int:
-        """Return how often another writer was faster."""
-        return sum(host.conflicts for host in self._hosts)
-
     def status(self) -> dict[str, Any]:
         """Return counts of both, for operators."""
         counts = [host.status() for host in self._hosts]

@@ -1,1 +1,1 @@
-"""Which actor is the writer of a stream, and the way there."""
+"""Which actor is the writer of a stream, and how commands reach it."""

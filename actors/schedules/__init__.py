@@ -1,1 +1,1 @@
-"""Commands that are sent later: taken by gateways, on the log, sent by one process of the stack."""
+"""Scheduled commands: accepted by gateways, stored on the log, sent by one process of the stack."""

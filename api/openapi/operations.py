@@ -124,11 +124,9 @@ def query_parameter(name: str, schema: Given, description: str | None = None) ->
     return Parameter(name, "query", schema, description)
 
 
-def answer(
-    description: str, schema: str, headers: Mapping[str, str] | None = None
-) -> OpenAPIResponse:
+def answer(description: str, schema: str) -> OpenAPIResponse:
     """Return an answer in JSON, by the name of its schema."""
-    return content(description, {JSON: schema}, headers)
+    return content(description, {JSON: schema})
 
 
 def content(

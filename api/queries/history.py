@@ -83,7 +83,6 @@ class HistoryOf:
         histories: Histories,
         around: QueryMiddleware | None,
     ) -> None:
-        self.declared = declared
         self.aggregate = aggregate
         message: Any = declared.message
         self._query: ViewQueryDefinition = message.__rayfold__

@@ -21,15 +21,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-import typer.main
 import yaml
 
-from deploy.cli.command_line import app
 from deploy.container.without_an_engine import Config, enter, first_process
 
 COMPOSE = Path(__file__).resolve().parents[1] / "compose.yaml"
@@ -42,6 +41,8 @@ AWAY = 12.0
 """Seconds that the head is away, while commands are sent."""
 
 SUBNET = "10.99.0"
+
+GATEWAYS = ["gateway", "gateway-2"]
 
 STORE = ["tini", "--", "rayfold", "eventstore", "--host", "0.0.0.0"]
 POSTGRES = """
@@ -164,13 +165,13 @@ class Containers:
         os.kill(first_process(process.pid), signal.SIGTERM)
         return process.wait(READY)
 
-    def processes(self, name: str, program: str) -> list[psutil.Process]:
-        """Return a service's processes by their program's name."""
+    def raylets(self, name: str) -> list[psutil.Process]:
+        """Return a service's raylets."""
         inside = psutil.Process(self._running[name].pid).children(recursive=True)
         found = []
         for each in inside:
             with contextlib.suppress(psutil.NoSuchProcess):
-                if each.name() == program:
+                if each.name() == "raylet":
                     found.append(each)
         return found
 
@@ -211,14 +212,11 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def waited(what: str, is_so: Iterator[bool], containers: Containers | None = None) -> None:
-    """Wait until something is so, and tell how long it took."""
+def waited(what: str, is_so: Callable[[], bool], containers: Containers) -> None:
+    """Wait until something is so, and tell how long it took; restart services that have ended."""
     since = time.monotonic()
-    for so in is_so:
-        if so:
-            break
-        if containers is not None:
-            containers.restart_ended()
+    while not is_so():
+        containers.restart_ended()
         if time.monotonic() - since > READY:
             raise SystemExit(f"not within {READY:.0f} s: {what}")
         time.sleep(0.5)
@@ -227,17 +225,17 @@ def waited(what: str, is_so: Iterator[bool], containers: Containers | None = Non
 
 def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str]) -> None:
     """Start all services, write and read through the gateways, and lose the head meanwhile."""
-    services, token = compose["services"], env["WRITER_TOKEN"]
+    token = env["WRITER_TOKEN"]
 
-    def start(service: str, name: str | None = None, command: list[str] | None = None) -> None:
-        found = services[service]
+    def start(service: str, name: str | None = None) -> None:
+        found = compose["services"][service]
         # Compose interpolates what YAML has read: a variable of nothing is an empty one there.
         variables = {
             name: "" if value is None else value
             for name, value in found.get("environment", {}).items()
         }
         containers.start(
-            *(name or service, [*found["entrypoint"], *(command or found["command"])], variables),
+            *(name or service, [*found["entrypoint"], *found["command"]], variables),
             restart=found["restart"] == "unless-stopped",
         )
 
@@ -248,44 +246,58 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
     containers.start_here("valkey", [valkey, "--bind", "0.0.0.0", *password])
     containers.start("eventstore", STORE, {})
     containers.start("postgres", ["tini", "--", "bash", "-ec", POSTGRES], {})
-    start("ray-head")
-    start("ray-worker")
-    several = "gateway" in typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    gateways = ["gateway", "gateway-2"] if several else ["gateway"]
-
-    def start_gateway(name: str) -> None:
-        # Without the command, one `up` does the work of all.
-        start("gateway", name, None if several else ["up", "--host", "0.0.0.0", "--port", "8000"])
-
-    if several:
-        start("controller")
-    for name in gateways:
-        start_gateway(name)
+    for service in ("ray-head", "ray-worker", "controller"):
+        start(service)
+    for name in GATEWAYS:
+        start("gateway", name)
 
     def ready() -> bool:
-        return all(containers.ask(at, "/health/parts", token)[0] == 200 for at in gateways)
+        return all(containers.ask(at, "/health/parts", token)[0] == 200 for at in GATEWAYS)
 
-    waited("all parts are ready", (ready() for _ in iter(int, 1)), containers)
-    status, receipt, _ = containers.ask(gateways[0], "/orders", token, {"customer_id": "ada"})
+    waited("all parts are ready", ready, containers)
+    _, receipt, _ = containers.ask(GATEWAYS[0], "/orders", token, {"customer_id": "ada"})
     order = f"/orders/{json.loads(receipt)['stream'].removeprefix('order-')}"
 
     def seen() -> bool:
-        return containers.ask(gateways[-1], order, token)[0] == 200
+        return containers.ask(GATEWAYS[-1], order, token)[0] == 200
 
-    waited("an order is seen", (seen() for _ in iter(int, 1)), containers)
+    waited("an order is seen", seen, containers)
 
     # As Prometheus asks, by an address and with the operator's token.
-    status, text, _ = containers.ask(gateways[0], "/metrics", env["OPERATOR_TOKEN"])
+    status, text, _ = containers.ask(GATEWAYS[0], "/metrics", env["OPERATOR_TOKEN"])
     if status != 200 or "rayfold_ready" not in text:
         raise SystemExit(f"no metrics: {status} {text[:200]}")
 
     containers.kill("ray-head")
+    send_while_the_head_is_away(containers, token, partial(start, "ray-head"))
+    waited("all parts are ready again", ready, containers)
+    before = containers.raylets(GATEWAYS[0])
+    for each in before:
+        each.kill()
+
+    def has_another() -> bool:
+        now = containers.raylets(GATEWAYS[0])
+        return bool(now) and not set(now) & set(before)
+
+    waited("a gateway has another Ray node", has_another, containers)
+    waited("it is ready again", ready, containers)
+
+    codes = {name: containers.stop(name) for name in GATEWAYS}
+    print(f"==> gateways stopped: {codes}", flush=True)
+    if any(codes.values()):
+        raise SystemExit(1)
+
+
+def send_while_the_head_is_away(
+    containers: Containers, token: str, start_head: Callable[[], None]
+) -> None:
+    """Send commands until some time after the head's return, and tell how many failed."""
     answered = since = time.monotonic()
     gap, count, failed = 0.0, 0, 0
     while time.monotonic() - since < 2 * AWAY:
         if containers.is_gone("ray-head") and time.monotonic() - since > AWAY:
-            start("ray-head")
-        at = gateways[count % len(gateways)]
+            start_head()
+        at = GATEWAYS[count % len(GATEWAYS)]
         status, _, _ = containers.ask(at, "/orders", token, {"customer_id": "ada"})
         count, failed = count + 1, failed + (status != 202)
         if status == 202:
@@ -295,22 +307,6 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
     gap = max(gap, time.monotonic() - answered)
     told = f"{failed} of {count} commands failed, {gap:.1f} s without an answer at the longest"
     print(f"==> the head was away for {AWAY:.0f} s: {told}", flush=True)
-    waited("all parts are ready again", (ready() for _ in iter(int, 1)), containers)
-    before = containers.processes(gateways[0], "raylet")
-    for each in before:
-        each.kill()
-
-    def has_another() -> bool:
-        now = containers.processes(gateways[0], "raylet")
-        return bool(now) and not set(now) & set(before)
-
-    waited("a gateway has another Ray node", (has_another() for _ in iter(int, 1)), containers)
-    waited("it is ready again", (ready() for _ in iter(int, 1)), containers)
-
-    codes = {name: containers.stop(name) for name in gateways}
-    print(f"==> gateways stopped: {codes}", flush=True)
-    if any(codes.values()):
-        raise SystemExit(1)
 
 
 def main() -> None:
@@ -325,7 +321,7 @@ def main() -> None:
     folder.chmod(0o755)
     print(f"==> logs are in {folder}", flush=True)
     root = image / "root"
-    with Containers(root, config, folder, [*names, "gateway", "gateway-2"]) as containers:
+    with Containers(root, config, folder, [*names, *GATEWAYS]) as containers:
         run(containers, loaded(env), env)
 
 

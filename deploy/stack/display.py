@@ -19,7 +19,6 @@ class Display:
         self._console = Console(stderr=True, highlight=False)
         self._since: dict[str, float] = {}
         self._took: dict[str, float] = {}
-        self._live: Live | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:

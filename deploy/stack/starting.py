@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import cancel
-
-log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 15.0
 """Seconds for a server that was given to answer at the start."""

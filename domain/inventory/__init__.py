@@ -1,1 +1,1 @@
-"""Inventory: what is in stock, and what of it is spoken for."""
+"""Inventory: what is in stock, and how much of it is reserved."""

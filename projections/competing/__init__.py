@@ -1,1 +1,1 @@
-"""Views whose events competing consumers share: each event counts once, in its stream's order."""
+"""Views whose events competing consumers share: each counts once, in its stream's order."""

@@ -8,7 +8,6 @@ that share a view, or fight over it, cannot fold an event twice or lose one anot
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -37,8 +36,6 @@ from rayfold import (
 )
 from rayfold.runtime.postgres_text import indexable, storable
 from rayfold.runtime.turns import Turn
-
-log = logging.getLogger(__name__)
 
 _Pool = asyncpg.Pool
 

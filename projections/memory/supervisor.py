@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Sequence
 from itertools import count
@@ -20,8 +19,6 @@ from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
 from rayfold.runtime.together import all_done, cancel
-
-log = logging.getLogger(__name__)
 
 
 class MemorySupervisor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,8 +12,6 @@ import asyncpg
 
 from projections.errors import PostgresUnavailable
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, create_pool, left_as_it_is, why
-
-log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
 """Seconds for a statement, or a connection."""

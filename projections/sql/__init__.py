@@ -1,1 +1,1 @@
-"""Custom SQL projections: run exactly once, rebuilt beside themselves, and asked in SQL."""
+"""Custom SQL projections: applied exactly once, rebuilt while they serve, and queried in SQL."""

@@ -7,7 +7,6 @@ moves the checkpoint first, from where it left it: a second one cannot commit.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -36,8 +35,6 @@ from rayfold.runtime.turns import Turn
 
 if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
-
-log = logging.getLogger(__name__)
 
 PATIENCE = 30.0
 """Seconds that an operator waits for a projection that stopped to go on."""

@@ -7,15 +7,12 @@ raised here; the two trust each other, by the key of the controller's address.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from rayfold import RayfoldError
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
-
-log = logging.getLogger(__name__)
 
 TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""

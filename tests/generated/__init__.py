@@ -1,1 +1,1 @@
-"""Domains that hypothesis makes up: field types with values of theirs, messages, whole domains."""
+"""Domains that hypothesis generates: field types with values, messages, whole domains."""

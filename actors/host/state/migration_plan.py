@@ -46,11 +46,6 @@ class Migration:
     left: dict[str, list[str]] = field(default_factory=dict)
     """By table, columns that only the old code needs; of a whole table, none."""
 
-    @property
-    def changes(self) -> bool:
-        """Tell whether the tables become others."""
-        return bool(self.statements or self.copies or self.moves or self.defaults)
-
 
 def compare(aggregate: AggregateType, found: Found | None) -> Migration:
     """Return what takes the tables that were found to the code's. Pure."""

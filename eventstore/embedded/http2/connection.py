@@ -1,7 +1,6 @@
 """One HTTP/2 connection: frames in, frames out, windows, and the life of its calls."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import cast
 
@@ -10,8 +9,6 @@ from eventstore.embedded.http2.call import RECEIVE_WINDOW, Http2Call
 from eventstore.embedded.http2.connections import Connections
 from eventstore.embedded.http2.frames import ProtocolError
 from eventstore.embedded.http2.hpack import Decoder, HpackError
-
-log = logging.getLogger(__name__)
 
 _CONNECTION_WINDOW = 256 << 20
 _MAX_FRAME = 1 << 20

@@ -41,7 +41,6 @@ class Group:
         self.total_items = 0
         self.measured_items = 0
         self.rate = 0
-        self._log = log
         self._submit = submit
         start = settings.origin if checkpoint is None else checkpoint + 1
         self.source = make_source(log, settings, start)

@@ -31,7 +31,6 @@ class ReadRequest:
     count: int | None
     """None subscribes."""
     match: EventFilter
-    filtered: bool
     checkpoint_interval: int
     resolve_links: bool
     structured: bool
@@ -76,7 +75,6 @@ def read_request(options: Options) -> ReadRequest:
         backwards=backwards,
         count=None if subscribes else min(options.count, MAX),
         match=filter_of(options.filter) if filtered else EVERYTHING,
-        filtered=filtered,
         checkpoint_interval=interval,
         resolve_links=options.resolve_links,
         structured=uuid_option == "structured",

@@ -79,16 +79,10 @@ class Store:
             raise RuntimeError("the store has not been started")
         return self._writer.submit(operation, size)
 
-    async def write(
-        self,
-        operation: Operation,
-        kind: type[T],
-        size: int = 0,
-        timeout: float = WRITE_TIMEOUT,
-    ) -> T:
+    async def write(self, operation: Operation, kind: type[T], size: int = 0) -> T:
         """Queue a write and wait for its result. The wait can be cancelled, the write cannot."""
         future = self.submit(operation, size)
-        done, _ = await asyncio.wait((future,), timeout=timeout)
+        done, _ = await asyncio.wait((future,), timeout=WRITE_TIMEOUT)
         if not done:
             raise timed_out("the write is still queued")
         result = future.result()

@@ -18,7 +18,6 @@ from domain.orders.commands import CreateOrder, PayOrder
 from eventstore.identity import store_id
 from eventstore.kurrentdb.whole_log import WholeLog
 from eventstore.one_record import last_record
-from eventstore.personal.keys import MemoryKeys
 from eventstore.personal.log import PersonalLog
 from eventstore.personal.witness import note_destroyed, witness
 from eventstore.records import recorded
@@ -39,6 +38,7 @@ from tests.contract.copying.copies import (
     written,
 )
 from tests.contract.processes.stages import Clock, Stage, ended, is_so, named, until, waits_for
+from tests.memory_keys import MemoryKeys
 from tests.personal.people import Register, Registered
 
 

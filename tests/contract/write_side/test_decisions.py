@@ -64,7 +64,7 @@ async def test_neither_rule_is_broken_by_all_at_once(
     assert told.pop("Receipt") == 90
     assert set(told) == {"customer-used-up", "coupon-used-up"}
     assert len(await events(log, f"coupon-{coupon}")) == 91
-    assert runtime.host.conflicts == 0
+    assert runtime.host.status()["conflicts"] == 0
 
 
 async def test_a_repeat_gives_the_first_receipt_also_after_a_crash(

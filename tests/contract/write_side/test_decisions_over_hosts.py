@@ -73,7 +73,7 @@ class Hosts:
 
     @property
     def conflicts(self) -> list[int]:
-        return [actor._running().conflicts for actor in self.actors]
+        return [actor._running().status()["conflicts"] for actor in self.actors]
 
     def _new(self, number: int) -> HostActor:
         name = f"host-{number}"

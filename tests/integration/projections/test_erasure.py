@@ -25,7 +25,7 @@ from projections.postgres.reader import PostgresReader
 from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Registry
-from tests.integration.projections import small, things
+from tests.integration.projections import competing, small, things
 from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import BALANCES, TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, broken, dsn
@@ -252,8 +252,6 @@ async def test_rows_under_another_key_than_the_streams_id_stay(dsn: str) -> None
 async def test_competing_consumers_take_them_away_too(
     log: Log, dsn: str, tombstone: bool, broken: set[int]
 ) -> None:
-    from tests.integration.projections import test_competing as competing
-
     gone, stays = counters()
     sums = competing.Sums.__rayfold__
     registry = Registry([small, competing])

@@ -25,11 +25,11 @@ from projections.supervision.placements import Placements
 from rayfold.runtime import postgres as connecting
 from rayfold.runtime.postgres import create_pool
 from tests.contract.stores.subjects import Here
+from tests.integration.projections.competing import DEMAND, SHOP, rows_in
+from tests.integration.projections.competing import plainly as plainly_competing
 from tests.integration.projections.pooler import Pooler, pooled
 from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.small import BALANCES, TOTALS, add
-from tests.integration.projections.test_competing import DEMAND, SHOP, rows_in
-from tests.integration.projections.test_competing import plainly as plainly_competing
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
 from tests.integration.projections.test_sql_projection import (
     SMALL,

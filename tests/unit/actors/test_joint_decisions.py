@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,56 +13,33 @@ import pytest
 from actors.envelope import Done, enclose
 from actors.errors import (
     AggregateDeleted,
-    DecisionFailed,
-    InvalidCommand,
     KeyReused,
     RevisionMismatch,
     StreamUnreadable,
     Unavailable,
 )
-from actors.host.host import Host
-from actors.host.limits import HostLimits
 from actors.local import LocalRuntime
-from actors.processes.delivery import Delivery
 from eventstore.memory import MemoryLog
-from eventstore.port import ANY, AppendResult, JointAppend, StreamAppend
+from eventstore.port import ANY, AppendResult, StreamAppend
 from eventstore.records import NewRecord
-from examples.coupons import coupons as coupons_module
-from examples.coupons import customers as customers_module
 from examples.coupons.coupons import (
-    Coupon,
-    CouponRedeemed,
-    CouponState,
     IssueCoupon,
     WithdrawCoupon,
 )
-from examples.coupons.customers import BarCustomer, Customer, RedemptionNoted
-from examples.coupons.redeeming import Redeem, RedeemCoupon
-from rayfold import Command, Decision, Event, NotFound, Read, Registry, Rejected
+from examples.coupons.customers import BarCustomer
+from examples.coupons.redeeming import Redeem
+from rayfold import NotFound, Registry, Rejected
+from tests.unit.actors.coupons import (
+    CountingLog,
+    Coupons,
+    Inspect,
+    InspectCoupon,
+    always,
+    domain_of,
+    redeem,
+)
 
 pytestmark = pytest.mark.usefixtures("one_turn")
-
-
-class CountingLog(MemoryLog):
-    """Counts appends and conflicts, and can hold appends back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.appends: list[int] = []
-        self.open = asyncio.Event()
-        self.open.set()
-        self.arrived = asyncio.Event()
-        self.loses_answers = False
-
-    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
-        self.appends.append(len(appends))
-        self.arrived.set()
-        await self.open.wait()
-        answers = await super().append(appends)
-        if self.loses_answers:
-            self.loses_answers = False
-            raise TimeoutError("lost")
-        return answers
 
 
 @pytest.fixture(scope="module")
@@ -77,34 +52,9 @@ def log() -> CountingLog:
     return CountingLog()
 
 
-class Coupons:
-    """A host, and the domain that it speaks."""
-
-    def __init__(self, registry: Registry, log: MemoryLog, **limits: Any) -> None:
-        self.registry = registry
-        self.log = log
-        self.host = Host(registry, log, f"host-{uuid4().hex[:4]}", HostLimits(**limits))
-
-    async def all(self, *commands: Command, **options: Any) -> list[Any]:
-        return await self.host.handle(
-            [enclose(self.registry, command, **options) for command in commands]
-        )
-
-    async def send(self, command: Command, **options: Any) -> Any:
-        [outcome] = await self.all(command, **options)
-        return outcome
-
-    async def types(self, stream: str) -> list[str]:
-        return [raw.event_type async for raw in self.log.read_stream(stream)]
-
-
 @pytest.fixture
 def coupons(registry: Registry, log: CountingLog) -> Coupons:
     return Coupons(registry, log)
-
-
-def redeem(customer: str = "ada", coupon: str = "c") -> RedeemCoupon:
-    return RedeemCoupon(coupon_id=coupon, customer_id=customer)
 
 
 async def test_events_of_both_are_appended_together_and_the_receipt_names_both(
@@ -207,7 +157,7 @@ async def test_copies_that_race_are_one(coupons: Coupons) -> None:
 
 
 async def test_what_was_read_alone_is_checked_and_named_too(log: CountingLog) -> None:
-    inspections = Coupons(_domain(Inspect), log)
+    inspections = Coupons(domain_of(Inspect), log)
     await inspections.send(IssueCoupon(coupon_id="c"))
     await inspections.send(BarCustomer(customer_id="ada"))
     key = uuid4()
@@ -320,7 +270,7 @@ async def test_who_is_slower_each_time_is_told_so(
         return await append(appends)
 
     monkeypatch.setattr(log, "append", overtaken)
-    monkeypatch.setattr(Redeem, "decide", staticmethod(_always))
+    monkeypatch.setattr(Redeem, "decide", staticmethod(always))
     outcome = await coupons.send(redeem())
     assert isinstance(outcome, Unavailable)
     assert "customer-ada" in str(outcome)
@@ -436,161 +386,6 @@ async def test_a_snapshot_and_eviction_change_nothing(registry: Registry, log: M
     assert done.revisions == {"coupon-c": 1201, "customer-ada": 0}
 
 
-# Authors' and clients' bad input
-
-
-class InspectCoupon(Command, name="inspect-coupon"):
-    """Bars a customer of a coupon that is not withdrawn; writes to the customer alone."""
-
-    coupon_id: str
-    customer_id: str
-
-
-class Inspect(Decision[InspectCoupon], reads={"coupon": Coupon, "customer": Customer}):
-    """Leads with what it does not write to."""
-
-    @staticmethod
-    def decide(states: Any, command: InspectCoupon) -> Iterable[Event]:
-        coupon: CouponState = states["coupon"]
-        if coupon.withdrawn:
-            raise Rejected("withdrawn", "it is withdrawn")
-        yield RedemptionNoted(customer_id=command.customer_id, coupon_id=command.coupon_id)
-
-
-class Move(Command, name="move"):
-    """From one coupon to another, whatever that would mean."""
-
-    source: str
-    target: str
-    amount: int = 1
-
-
-class Moving(
-    Decision[Move],
-    reads={
-        "source": Read(Coupon, by="source"),
-        "target": Read(Coupon, by=lambda command: command.target.removeprefix("->")),
-    },
-):
-    """Two of one kind."""
-
-    @staticmethod
-    def decide(states: Any, command: Move) -> Iterable[Event]:
-        for each in (command.source, command.target):
-            yield CouponRedeemed(coupon_id=each, customer_id=str(command.amount))
-
-
-def _always(states: Any, command: RedeemCoupon) -> Iterable[Event]:
-    return [CouponRedeemed(coupon_id=command.coupon_id, customer_id=command.customer_id)]
-
-
-class TooMany:
-    """Events without end, as often as it is decided: again, where it was on what was not read."""
-
-    def __iter__(self) -> Iterator[Event]:
-        return (CouponRedeemed(coupon_id="c", customer_id="a") for _ in range(30_000))
-
-
-def _domain(*members: Any) -> Registry:
-    made = ModuleType(__name__)
-    for each in members:
-        setattr(made, each.__name__, each)
-    return Registry([coupons_module, customers_module, made])
-
-
-@pytest.mark.parametrize(
-    ("yielded", "why"),
-    [
-        ([CouponRedeemed(coupon_id="other", customer_id="ada")], "'coupon-other'"),
-        ([Move(source="a", target="b")], "is not among the events of Coupon, Customer"),
-        ([7], "int"),
-        (7, "not iterable"),
-        (None, "gives None"),
-        (TooMany(), "more than"),
-        (
-            [CouponRedeemed.model_construct(coupon_id="c", customer_id=b"\xff")],
-            "customer_id",
-        ),
-    ],
-)
-async def test_what_decide_may_not_yield_fails_that_command_alone(
-    coupons: Coupons, monkeypatch: pytest.MonkeyPatch, yielded: Any, why: str
-) -> None:
-    await coupons.send(IssueCoupon(coupon_id="c"))
-
-    def decide(states: Any, command: RedeemCoupon) -> Any:
-        return yielded if command.customer_id == "eve" else _always(states, command)
-
-    monkeypatch.setattr(Redeem, "decide", staticmethod(decide))
-    one, failed, two = await coupons.all(redeem(), redeem("eve"), redeem())
-    assert isinstance(failed, DecisionFailed)
-    assert why in str(failed)
-    assert (one.revision, two.revision) == (1, 2)
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(1), RecursionError()])
-async def test_a_decision_that_breaks_fails_its_command_alone(
-    coupons: Coupons, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    await coupons.send(IssueCoupon(coupon_id="c"))
-
-    def decide(states: Any, command: RedeemCoupon) -> Iterable[Event]:
-        if command.customer_id == "eve":
-            raise error
-        return _always(states, command)
-
-    monkeypatch.setattr(Redeem, "decide", staticmethod(decide))
-    outcomes = await coupons.all(redeem(), redeem("eve"), redeem())
-    assert [type(each) for each in outcomes] == [Done, DecisionFailed, Done]
-
-
-async def test_an_evolve_that_breaks_fails_the_decision(
-    coupons: Coupons, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await coupons.send(IssueCoupon(coupon_id="c"))
-    evolve = Customer.evolve
-
-    def broken(state: Any, event: Any) -> Any:
-        if event.customer_id == "eve":
-            raise KeyError("eve")
-        return evolve(state, event)
-
-    monkeypatch.setattr(Customer, "evolve", staticmethod(broken))
-    outcomes = await coupons.all(redeem(), redeem("eve"), redeem())
-    assert [type(each) for each in outcomes] == [Done, DecisionFailed, Done]
-    assert await coupons.types("customer-eve") == []
-
-
-async def test_two_instances_of_one_kind_are_two_and_never_the_same(log: CountingLog) -> None:
-    moves = Coupons(_domain(Moving), log)
-    big = 2**70
-    done = await moves.send(Move(source="ä b/-", target="-", amount=big))
-    assert done.revisions == {"coupon-ä b/-": 0, "coupon--": 0}
-    again = await moves.send(Move(source="-", target="ä b/-", amount=big))
-    assert again.revisions == {"coupon--": 1, "coupon-ä b/-": 1}
-    for source, target, why in (
-        ("x", "x", "source and target are the same: 'coupon-x'"),
-        ("x", "->x", "source and target are the same: 'coupon-x'"),
-        ("x", "X", "the same but for their case: 'coupon-X'"),
-        ("", "x", "source is empty"),
-        ("x", "", "target is empty"),
-        ("x", "a\x00b", "control characters"),
-        ("x" * 2000, "y", "at most 1024"),
-    ):
-        with pytest.raises(InvalidCommand, match=why):
-            enclose(moves.registry, Move(source=source, target=target))
-
-
-@pytest.mark.filterwarnings("ignore:Pydantic serializer")
-async def test_an_id_that_cannot_be_made_of_a_command_fails_it(
-    log: CountingLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moves = Coupons(_domain(Moving), log)
-    command = Move.model_construct(source="x", target=7, amount=1)
-    with pytest.raises(DecisionFailed, match="move failed: AttributeError"):
-        enclose(moves.registry, command)
-
-
 async def test_a_bus_gives_the_receipt_of_all_streams(registry: Registry) -> None:
     runtime = LocalRuntime(registry)
     await runtime.send(IssueCoupon(coupon_id="c"))
@@ -601,21 +396,3 @@ async def test_a_bus_gives_the_receipt_of_all_streams(registry: Registry) -> Non
     assert len({receipt, await runtime.send(redeem(), command_id=key)}) == 1
     with pytest.raises(NotFound):
         await runtime.send(redeem(coupon="unheard-of"))
-
-
-async def test_a_process_finds_its_decision_in_whichever_stream_it_stands(
-    log: CountingLog,
-) -> None:
-    registry = _domain(Inspect)
-    runtime = LocalRuntime(registry, log)
-    await runtime.send(IssueCoupon(coupon_id="c"))
-    delivery = Delivery(registry, log, runtime.bus)
-    key = uuid4()
-    envelope = enclose(registry, InspectCoupon(coupon_id="c", customer_id="ada"), command_id=key)
-    first = await delivery.answer(envelope, -1)
-    assert isinstance(first, Done)
-    # Sent before, and nobody remembers: the log is asked, of the customer too.
-    nobody = Delivery(registry, log, None)  # type: ignore[arg-type]
-    again = await nobody.answer(envelope, 0, sent=True)
-    assert isinstance(again, Done)
-    assert (again.revision, again.revisions) == (0, {"coupon-c": 0, "customer-ada": 0})

@@ -205,4 +205,4 @@ def test_a_model_that_becomes_optional_is_there_in_the_rows_that_are() -> None:
 def test_the_same_state_needs_nothing() -> None:
     both = state(name=str, bank=(Bank, Bank()), tags=(list[str], []))
     plan = planned(both, both)
-    assert (plan.said, plan.refused, plan.changes, plan.number) == ([], [], False, 1)
+    assert (plan.said, plan.refused, plan.statements, plan.number) == ([], [], [], 1)

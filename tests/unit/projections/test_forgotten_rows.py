@@ -16,7 +16,6 @@ import pytest
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.personal.forgotten import Forgotten
-from eventstore.personal.keys import MemoryKeys
 from eventstore.personal.log import PersonalLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
@@ -24,6 +23,7 @@ from projections.memory import replica_actor
 from projections.memory.replica_actor import ReplicaActor
 from rayfold import FORGOTTEN
 from rayfold.runtime.identity import Identity
+from tests.memory_keys import MemoryKeys
 from tests.personal.people import Registered
 
 VIEWS = ["contacts", "letters"]

@@ -178,7 +178,8 @@ async def test_whoever_shows_no_key_is_ended(
     address = await server.find()
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(address.key[:-1])
-    assert await reader.read() == b""
+    with contextlib.suppress(ConnectionResetError):  # it may be ended before it has written
+        assert await reader.read() == b""
     writer.close()
     assert await client.call(2) == [2]
     assert server.found == 2  # the client's own connection has stayed

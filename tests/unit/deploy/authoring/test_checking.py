@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
 from itertools import product
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import AliasChoices, ConfigDict, Field, create_model
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic import AliasChoices, Field
 
 from deploy.authoring.catalogue.checking import Report, check, taken_up
 from deploy.authoring.catalogue.lock import (
     Catalogue,
-    Locked,
     catalogue_of,
     read,
-    schema_of,
     text_of,
 )
 from deploy.authoring.catalogue.samples import samples
@@ -31,10 +27,6 @@ from deploy.authoring.catalogue.skeleton import skeleton
 from deploy.errors import StartError
 from rayfold import (
     FORGOTTEN,
-    Aggregate,
-    Command,
-    Event,
-    IntegrationEvent,
     Message,
     Personal,
     Registry,
@@ -43,8 +35,7 @@ from rayfold import (
 )
 from rayfold.errors import UnknownEventType, UnreadableEvent
 from tests.documents import ROOT
-
-Upcast = Callable[[dict[str, Any]], Any]
+from tests.unit.deploy.authoring.domains import Upcast, domain, happened, told
 
 
 class Line(Message):
@@ -61,54 +52,6 @@ class LineOfMore(Message):
 class Priced(Message):
     amount: int
     currency: str
-
-
-class Nothing(Message):
-    """No state."""
-
-
-def domain(
-    *events: type[Event], upcasters: dict[tuple[str, int], Upcast] | None = None
-) -> Registry:
-    """Return a domain of one aggregate with these events."""
-    module = ModuleType("made_up")
-    namespace = {"__module__": "made_up"}
-    command: Any = type("Do", (Command,), {**namespace, "__annotations__": {"id": str}}, name="do")
-
-    class Kept(Event, name="Kept"):
-        id: str
-
-    union: Any = Kept
-    for each in events:
-        union = union | each
-    base: Any = Aggregate[Nothing, command, union]
-
-    class Thing(base, category="thing", id_field="id", initial=Nothing()):  # type: ignore[misc]
-        __module__ = "made_up"
-
-        @staticmethod
-        def decide(state: Any, command: Any) -> list[Event]:
-            return []
-
-        @staticmethod
-        def evolve(state: Any, event: Any) -> Any:
-            return state
-
-    vars(module)["Thing"] = Thing
-    for number, ((name, version), function) in enumerate((upcasters or {}).items()):
-        vars(module)[f"upcaster_{number}"] = upcaster(name, from_version=version)(function)
-    return Registry([module])
-
-
-def happened(version: int = 1, name: str = "Happened", **fields: Any) -> type[Event]:
-    """Return an event class with an id and these fields."""
-    return create_model(
-        name,
-        __base__=Event,
-        __cls_kwargs__={"name": name, "version": version},
-        id=(str, ...),
-        **{each: kind if isinstance(kind, tuple) else (kind, ...) for each, kind in fields.items()},
-    )
 
 
 class Size(Enum):
@@ -150,10 +93,6 @@ def places(found: Any) -> Iterator[tuple[Any, Any]]:
 def compared(before: Registry, after: Registry) -> Report:
     """Return what is found when the domain of a lock becomes another."""
     return check(after, catalogue_of(before), catalogue_of(after))
-
-
-def told(report: Report) -> list[str]:
-    return [line for each in report.broken for line in each.lines()]
 
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], str]] = {
@@ -505,97 +444,3 @@ def test_samples_are_events_of_the_reference_domain() -> None:
         assert len(found) == 2, name
         for sample in found:
             registry.decode(name, json.dumps(sample).encode(), version, "a", 0)
-
-
-def told_to_others(version: int, **fields: Any) -> type[IntegrationEvent]:
-    """Return an integration event class with an id and these fields."""
-    return create_model(
-        "Told",
-        __base__=IntegrationEvent,
-        __cls_kwargs__={"name": "told", "version": version},
-        id=(str, ...),
-        **{each: (kind, ...) for each, kind in fields.items()},
-    )
-
-
-def of_others(version: int, **fields: Any) -> Catalogue:
-    """Return a catalogue with that integration event."""
-    model = told_to_others(version, **fields)
-    return Catalogue({}, {"told": Locked(version, {version: schema_of(model)})})
-
-
-@pytest.mark.parametrize(
-    ("present", "by_processes", "by_handlers"),
-    [
-        (of_others(1, amount=int | None), 0, 0),
-        (of_others(1, total=int), 2, 2),
-        (of_others(2, total=int), 1, 0),  # a process's are read from the log, without an upcaster
-        (of_others(2), 0, 0),
-        (Catalogue(), 0, 0),  # nothing is published any more
-    ],
-)
-def test_integration_events_of_processes_are_on_the_log(
-    present: Catalogue, by_processes: int, by_handlers: int
-) -> None:
-    lock, with_processes, without = of_others(1, amount=int), Registry.load("domain"), domain()
-    assert with_processes.processes
-    assert len(told(check(with_processes, lock, present))) == by_processes
-    assert len(told(check(without, lock, present))) == by_handlers
-
-
-class ByAlias(IntegrationEvent, name="by-alias", serialize_by_alias=True):
-    """The base of integration events that others get under their fields' aliases."""
-
-
-def by_alias(**fields: Any) -> Catalogue:
-    """Return a catalogue with an integration event of these fields."""
-    named: Any = {"name": "told"}
-    kept: Any = {name: (kind, ...) for name, kind in fields.items()}
-    model = create_model("Told", __base__=ByAlias, __cls_kwargs__=named, **kept)
-    return Catalogue({}, {"told": Locked(1, {1: schema_of(model)})})
-
-
-Sum = Annotated[int, Field(alias="sumInCents")]
-
-
-@pydantic_dataclass(frozen=True, config=ConfigDict(serialize_by_alias=True))
-class Price:
-    """A part of an integration event that says by itself how it is told."""
-
-    in_cents: Sum
-
-
-class Priced(IntegrationEvent, name="priced"):
-    price: Price
-
-
-def test_a_dataclass_is_known_by_the_names_under_which_it_is_told() -> None:
-    definition = Priced.__rayfold__
-    assert definition.mistakes() == []
-    assert definition.encode(Priced(price=Price(sumInCents=1))) == b'{"price":{"sumInCents":1}}'
-    told_as = schema_of(Priced)["$defs"]["Price"]
-    assert (list(told_as["properties"]), told_as["required"]) == (["sumInCents"], ["sumInCents"])
-
-
-@pytest.mark.parametrize(
-    ("present", "faults"),
-    [
-        (by_alias(sum_in_cents=Sum), 0),
-        (by_alias(cents=Sum), 0),  # others are told the same
-        (by_alias(sum_in_cents=Annotated[int, Field(alias="sum")]), 2),
-        (by_alias(sum_in_cents=int), 2),
-    ],
-)
-def test_an_integration_event_is_known_by_the_names_under_which_it_is_told(
-    present: Catalogue, faults: int
-) -> None:
-    lock = by_alias(sum_in_cents=Sum)
-    assert len(told(check(Registry.load("domain"), lock, present))) == faults
-
-
-def test_a_lock_that_has_them_by_their_own_names_is_behind() -> None:
-    lock, code = of_others(1, sum_in_cents=Sum), by_alias(sum_in_cents=Sum)
-    del lock.integration_events["told"].versions[1]["properties"]["id"]
-    lock.integration_events["told"].versions[1]["required"].remove("id")
-    report = check(Registry.load("domain"), lock, code)
-    assert (report.broken, report.behind) == ([], ["told 1 reads more"])

@@ -15,7 +15,6 @@ import pytest
 
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
-from eventstore.personal.keys import MemoryKeys
 from eventstore.personal.log import PersonalLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord
@@ -27,6 +26,7 @@ from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.publisher import Publisher
 from projections.publications.settings import Patience
 from rayfold import FORGOTTEN, IntegrationEvent, Personal, Publication, Registry, on
+from tests.memory_keys import MemoryKeys
 from tests.personal import people
 from tests.personal.people import AccountClosed, Registered
 from tests.unit.projections.publications.papers import Recording, Slow, until
