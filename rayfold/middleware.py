@@ -8,8 +8,8 @@
                 raise Forbidden("not-yours", "only the shop cancels")
             return await proceed(command)
 
-It runs where a command is sent from, in a gateway or in the process of a process manager, and never
-in an aggregate's writer: what is decided stays a function of state and command alone.
+Middleware runs where a command is sent from, in a gateway or in the process of a process manager,
+and never in an aggregate's writer: a decision depends on nothing but state and command.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from rayfold.query import Query
 from rayfold.receipt import Receipt
 
 ProceedCommand = Callable[[Command], Coroutine[Any, Any, Receipt]]
-"""Goes on with a command: to the next middleware, and at last to its aggregate."""
+"""Passes a command on to the next middleware, and finally to its aggregate."""
 
 ProceedQuery = Callable[[Query], Coroutine[Any, Any, Answer]]
-"""Goes on with a query: to the next middleware, and at last to a store."""
+"""Passes a query on to the next middleware, and finally to a store."""
 
 _AROUND = {"command": ("command", "context", "proceed"), "query": ("query", "context", "proceed")}
 _CALLED: dict[str, tuple[str, ...]] = {**_AROUND, "open": (), "close": ()}
@@ -49,7 +49,7 @@ class MiddlewareDefinition:
         return getattr(self.model, method) is not getattr(Middleware, method)
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return the mistakes in the declaration, one sentence each."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'audit'")
         if type(self.order) is not int:
@@ -84,20 +84,20 @@ class MiddlewareDefinition:
 
 
 class Middleware:
-    """Is around what comes in. Class keywords:
+    """Runs around incoming commands and queries. Class keywords:
 
     - `name`: in kebab-case.
     - `order`: the lowest is outermost, first to see a command and last to see its receipt. No two
-      of a domain have the same.
+      middlewares of a domain have the same order.
 
-    `command` and `query` go on with `await proceed(…)`, and return what that gives. They may
-    refuse, by raising `Rejected`, `NotFound` or `Forbidden`; go on with a changed command or query,
-    of the same type and for the same aggregate, which is validated again; and of a query, return
-    the answer with another body. Whatever else they raise is a mistake: the client gets a 500.
+    `command` and `query` call `await proceed(…)` and return its result. They may refuse, by
+    raising `Rejected`, `NotFound` or `Forbidden`. They may proceed with a changed command or
+    query, of the same type and for the same aggregate, which is validated again. A `query` may
+    return the answer with another body. Any other exception is a mistake: the client gets a 500.
 
-    Each part that sends commands or answers queries makes one instance, which many requests share:
-    an attribute of `self` is of all of them. `rayfold up` has two such parts in one process, and
-    makes another one first, to see whether it can: what is there once belongs into the module.
+    Each part that sends commands or answers queries makes one instance, which many requests share,
+    so all of them see the attributes of `self`. `rayfold up` has two such parts in one process, and
+    first makes another instance to check that it can: what must exist once belongs in the module.
     """
 
     __rayfold__: ClassVar[MiddlewareDefinition]
@@ -108,22 +108,23 @@ class Middleware:
         cls.__rayfold__ = MiddlewareDefinition(cls, name, order)
 
     async def open(self) -> None:
-        """Make what the others need. Called before the first of them, again if it raised.
+        """Create what the other methods need. Called before their first call, again if it raised.
 
-        Nobody's deadline or going away cuts it short: it goes on for the next request.
+        It is not cancelled when the request that waits has reached its deadline or its client has
+        gone: it goes on for the next request.
         """
 
     async def close(self) -> None:
-        """Close it again. It has 5 seconds."""
+        """Close what `open` created, within 5 seconds."""
 
     async def command(
         self, command: Command, context: CommandContext, proceed: ProceedCommand
     ) -> Receipt:
-        """Be around one attempt to send a command."""
+        """Run around one attempt to send a command."""
         return await proceed(command)
 
     async def query(self, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
-        """Be around one query."""
+        """Run around one query."""
         return await proceed(query)
 
 

@@ -16,31 +16,31 @@ class Origin(StrEnum):
     PROCESS = "process"
     """A process manager of the domain; the principal is `process:NAME`."""
     SCHEDULE = "schedule"
-    """A client, earlier: `Rayfold-Not-Before`. Who asked is told as it was then."""
+    """A client's earlier request with `Rayfold-Not-Before`; the client's data is as it was then."""
 
 
 class Reading(StrEnum):
-    """What of a row, or of rows, is asked for."""
+    """What a query asks of a row or of rows."""
 
     NOW = "now"
-    """As it is: `GET /orders/1`."""
+    """The present state: `GET /orders/1`."""
     LIVE = "live"
-    """As it changes, `…/live`: asked when a client begins, and again for each change."""
+    """The live stream, `…/live`: queried when a client begins, and again for each change."""
     AS_OF = "as-of"
-    """As it was: `?as_of=…`."""
+    """A past state: `?as_of=…`."""
     HISTORY = "history"
     """Its events: `…/history`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Who asks. Without any token of a stack that is everybody: `anonymous`, an operator.
+    """Who asks. On a stack without tokens, everybody is `anonymous` and an operator.
 
     - `role`: `reader`, `writer` or `operator`; `stack` for what the domain's processes send.
     - `permissions`: those of the token; see `may`.
-    - `tenant`: whose commands and queries these are, on a stack that serves tenants.
-    - `headers`: of the request, their names in lower case; none of what no request asks for.
-      `Authorization` and `Cookie` are left out: they are secrets, and logs are not.
+    - `tenant`: the tenant of the command or query, on a stack that serves tenants.
+    - `headers`: those of the HTTP request, with names in lower case; empty if there is none.
+      `Authorization` and `Cookie` are left out: they are secrets, and must not get into logs.
     """
 
     principal: str = "anonymous"
@@ -51,15 +51,15 @@ class Context:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def may(self, permission: str) -> bool:
-        """Tell whether who asks has a permission. Operators and the stack have all of them."""
+        """Return whether the client has a permission. Operators and the stack have all of them."""
         return self.role in ("operator", "stack") or permission in self.permissions
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandContext(Context):
-    """Of one attempt to send a command; a command that is sent again has the same `command_id`.
+    """The context of one attempt to send a command; a repeated attempt has the same `command_id`.
 
-    `stream` is that of the aggregate that decides, of the one that leads if there are several.
+    `stream` is the stream of the aggregate that decides; of the leading one if there are several.
     """
 
     command_id: UUID = field(default_factory=uuid4)
@@ -71,7 +71,7 @@ class CommandContext(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryContext(Context):
-    """Of one query as a client asked it. `store` is the one that it wants; empty for any."""
+    """The context of one query of a client. `store` is the requested store; empty for any."""
 
     reading: Reading = Reading.NOW
     store: str = ""

@@ -1,4 +1,4 @@
-"""Reactors: what is done outside because of an event, without an order.
+"""Reactors: side effects outside the system because of events, in no particular order.
 
     class Receipts(Reactor, name="receipts"):
         async def open(self) -> None:
@@ -11,9 +11,9 @@
         async def close(self) -> None:
             await self.http.aclose()
 
-It is the one part of a domain that does I/O, and nothing else of the domain sees it: neither a
-decision nor a fold may depend on what it finds. What it needs it makes in `open`, in the process
-in which it runs; a module that declares one is imported by every process of the stack.
+A reactor is the one part of a domain that does I/O. Nothing else in the domain sees it: neither
+a decision nor a fold may depend on what it finds. It creates what it needs in `open`, in the
+process in which it runs, because every process of the stack imports the module that declares it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ Handler = Callable[[Any, Event, "Attempt"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at an event. `number` counts from 1; `id` is the same at each: an idempotency key.
+    """One attempt to handle an event. `number` counts from 1. `id` is the same in every attempt
+    at the event, so that it can be an idempotency key.
 
-    `interrupted`: an earlier one began, and nobody knows how it ended, as its process died. Then
-    what it does outside may be done already. After an attempt that raised it is False.
+    `interrupted`: the process died during an earlier attempt, so its outcome is unknown and its
+    side effect may have happened. After an attempt that raised, `interrupted` is False.
     """
 
     id: UUID
@@ -56,7 +57,7 @@ class Attempt:
     position: int
     recorded_at: datetime | None = None
     tenant: str = ""
-    """Whose event it is, on a stack that serves tenants."""
+    """The tenant whose event it is, on a stack that serves tenants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +77,15 @@ class ReactorDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when something else may be done."""
+        """Text that changes when the handlers may do something else."""
         return f"{self.attempts} {self.timeout} {fingerprint_of(self.model)}"
 
     def attempt_id(self, stream: str, revision: int, index: int) -> UUID:
-        """Return what is the same at every attempt at an event; `index` counts a record's."""
+        """Return the `Attempt.id` of an event; `index` is the event's place within its record."""
         return uuid5(_IDS, f"{self.name}\n{stream}@{revision}\n{index}")
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, a sentence each."""
+        """Return the mistakes in the declaration, one sentence each."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'receipts'")
         found += too_long(self.model, "name", self.name, MAX_NAME)
@@ -107,16 +108,16 @@ class ReactorDefinition:
 
 
 class Reactor:
-    """Does something outside for events: at least once, in any order. Class keywords:
+    """Has side effects for events: at least once for each, in any order. Class keywords:
 
     - `name`: in kebab-case.
     - `attempts`: how often an event is tried before it is parked.
     - `timeout`: seconds for one attempt, after which it is cancelled and counts as failed.
-    - `from_beginning`: begin with all that the log has, when it runs for the first time; else with
-      what happens from then on.
+    - `from_beginning`: on its first run, begin with the whole log; otherwise only with what is
+      appended from then on.
 
-    Handlers are `async def handler(self, event, attempt)`, marked by `@on(Event)`. One that
-    returns has done it, which is recorded; one that raises is tried again, later and later.
+    Handlers are `async def handler(self, event, attempt)`, marked by `@on(Event)`. When one
+    returns, the event is recorded as done; when one raises, it is tried again after growing delays.
     """
 
     __rayfold__: ClassVar[ReactorDefinition]
@@ -135,7 +136,7 @@ class Reactor:
         cls.__rayfold__ = ReactorDefinition(cls, name, attempts, timeout, from_beginning)
 
     async def open(self) -> None:
-        """Make what the handlers need. Called once, in the process and loop that they run in."""
+        """Create what the handlers need. Called once, in the process and loop that they run in."""
 
     async def close(self) -> None:
-        """Close it again."""
+        """Close what `open` created."""

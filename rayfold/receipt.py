@@ -13,11 +13,11 @@ from rayfold.messages import Message
 class Receipt(Message):
     """The command's events are durable.
 
-    `revision` is the zero-based place of its last event in the stream; `position` a
-    place in `$all` at or after that event: a view that has reached it shows the effect.
+    `revision` is the zero-based place of the last event in the stream; `position` is a place in
+    `$all` at or after that event: a view that has reached it shows the effect.
 
-    Of a decision over several aggregates, `revisions` names every stream that it read, and where
-    that was afterwards; `stream` and `revision` are those of the leading one. Empty otherwise.
+    For a decision over several aggregates, `stream` and `revision` are those of the leading one,
+    and `revisions` has the revision afterwards of every stream that it read. Otherwise it is empty.
     """
 
     command_id: UUID
