@@ -1,7 +1,8 @@
 """The vocabulary that a domain is written in: pure, without infrastructure.
 
-It is imported when one of its names is first asked for (PEP 562). Each import of `rayfold.runtime`
-passes here, and the event store's process and most commands of the CLI need no vocabulary.
+The vocabulary is imported when one of its names is first used (PEP 562). Every import of
+`rayfold.runtime` runs this module, and the event store's process and most CLI commands do not
+need the vocabulary.
 """
 
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rayfold.vocabulary import *  # noqa: F403  # one list, there
     from rayfold.vocabulary import __all__ as __all__
-else:  # a checker that saw it would take any name for one of ours
+else:  # hidden from type checkers, which would accept any name because of `__getattr__`
 
     def __getattr__(name: str) -> Any:
         vocabulary = import_module(f"{__name__}.vocabulary")

@@ -27,15 +27,15 @@ E = TypeVar("E", bound=Event)
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 OUR_CATEGORIES = ("snapshot", "discarded", "process", "rayfold")
-"""Categories of the streams that Rayfold itself keeps."""
+"""Categories of the streams that Rayfold itself writes; no aggregate may use them."""
 
 
 class Placement(StrEnum):
     """Where the single writer of an aggregate lives."""
 
     SHARDED = "sharded"
-    """A mailbox in a host actor that serves many aggregates. For aggregates that are many
-    and short-lived."""
+    """An entity with its own mailbox, in a host actor that serves many aggregates. For many
+    short-lived aggregates."""
 
     DEDICATED = "dedicated"
     """A Ray actor for each instance, created on first use. For aggregates that are few, busy
@@ -46,10 +46,10 @@ class Storage(StrEnum):
     """Where the state of an aggregate is stored. Its events are on the log in either case."""
 
     EVENTS = "events"
-    """Only in its events: the state is their fold."""
+    """Only in its events: the state is the fold of them."""
 
     STATE = "state"
-    """In tables of Postgres made from the state's model; see `StateStored`."""
+    """In Postgres tables that are derived from the state's model; see `StateStored`."""
 
 
 class Aggregate(ABC, Generic[S, C, E]):
@@ -59,19 +59,19 @@ class Aggregate(ABC, Generic[S, C, E]):
     if only decisions over several aggregates change it) and the union of its events. The
     runtime reads them from there. Class keywords:
 
-    - `category`: stream names are `<category>-<id>`; lower case, without a dash, because
-      everything before a stream name's first dash is its category for the server too.
+    - `category`: stream names are `<category>-<id>`. It is lower case and has no dash, because
+      the server too takes everything before a stream name's first dash as the category.
     - `id_field`: the field of every command, and of every event, that holds the id.
     - `initial`: the state before the first event.
     - `placement`: see `Placement`.
     - `fold_version`: raise it when the meaning of `evolve` changes in code that Rayfold does not
-      see, for instance in a library; other changes are detected. Snapshots from before the
-      change are then ignored and taken again.
+      see, in a library for instance; Rayfold notices other changes itself. Snapshots that another
+      fold made are ignored, and new ones are taken.
     - `snapshot_every`: events between two snapshots.
-    - `storage`: see `Storage`. It can be changed at any time, as the log always has all events.
-    - `keep_commands`: whether each command is stored on the log with its first event, so that
-      `rayfold counterfactual` can decide it again. Off by default, because what is on the log
-      stays there for ever, and a command may contain data that no event does.
+    - `storage`: see `Storage`. It can be changed at any time: the log has all events either way.
+    - `keep_commands`: whether each command is written to the log with its first event, so that
+      `rayfold counterfactual` can decide it again. Off by default: what is on the log stays
+      there, and a command may hold data that no event has.
     """
 
     category: ClassVar[str]
@@ -87,7 +87,7 @@ class Aggregate(ABC, Generic[S, C, E]):
     default_storage: ClassVar[Storage] = Storage.EVENTS
     keep_commands: ClassVar[bool]
     upcasters: ClassVar[str] = ""
-    """A fingerprint of the upcasters that read its events' old versions; see `Registry`."""
+    """Fingerprint of the upcasters of the aggregate's events; see `Registry`."""
 
     def __init_subclass__(
         cls,
@@ -114,32 +114,32 @@ class Aggregate(ABC, Generic[S, C, E]):
         cls.keep_commands = keep_commands
         cls.state_type, cls.commands, cls.events = _type_arguments(cls)
 
-    @staticmethod  # not abstract: what takes no commands has none, and is a class like any other
+    @staticmethod  # not abstract: an aggregate that takes no commands does not define it
     def decide(state: S, command: C) -> Iterable[E]:
         """Return the events that the command leads to in this state.
 
-        Pure and synchronous: no clock, no randomness, no I/O. It may run more than
-        once for a command, on a later state, if another writer was faster.
+        Pure and synchronous: no clock, no randomness, no I/O. It may run more than once for
+        a command, again on a later state, when another writer appended first.
 
         Raises:
-            Rejected: a business rule refuses the command.
-            NotFound: the aggregate does not exist.
+            Rejected: a business rule forbids the command.
+            NotFound: the aggregate has no events yet.
         """
         raise NotImplementedError
 
     @staticmethod
     @abstractmethod
     def evolve(state: S, event: E) -> S:
-        """Return the state after the event. Pure and total: an event is a fact, not a request."""
+        """Return the state after the event. Pure; it must accept every event, which is a fact."""
 
     @classmethod
     def has_personal_data(cls) -> bool:
-        """Tell whether its events have personal data."""
+        """Return whether the aggregate's events have personal data."""
         return any(event.__rayfold__.personal for event in cls.events)
 
     @classmethod
     def has_data_of_others(cls) -> bool:
-        """Tell whether its events may have personal data of persons that its id does not name."""
+        """Return whether its events may have personal data of subjects other than itself."""
         return any(
             each.subject not in ("", cls.id_field)
             for event in cls.events
@@ -148,7 +148,7 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def stream(cls, aggregate_id: object, tenant: str = "") -> str:
-        """Return the name of an instance's stream: `order-<uuid>`, of a tenant `order-acme:<uuid>`.
+        """Return the name of an instance's stream: `order-<uuid>`; a tenant's `order-acme:<uuid>`.
 
         See `rayfold.tenants`.
         """
@@ -158,7 +158,7 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def begun(cls) -> S:
-        """Return a copy of the initial state, which nobody else holds."""
+        """Return the state before the first event, as an object of the caller's own."""
         state: S = fresh(cls.initial)
         return state
 
@@ -180,19 +180,19 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @classmethod
     def fold_fingerprint(cls) -> str:
-        """Return a text that changes when folding the same events may give another state."""
+        """Return a text that changes whenever the same events may fold to another state."""
         code = fingerprint_of(cls.evolve, cls.initial)
         model = fingerprint_of_model(cls.state_type)
         return f"{cls.fold_version} {code} {model}{cls.upcasters}"
 
     @classmethod
     def layout(cls) -> Layout:
-        """Return how the state is stored in tables, or would be if it were state-stored."""
+        """Return the table layout of the state, even if the aggregate is not state-stored."""
         return layout_of(cls.category, cls.state_type)
 
     @classmethod
     def mistakes(cls) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         name, found = cls.__qualname__, []
         if not isinstance(cls.category, str) or not _CATEGORY.match(cls.category):
             told = f"{name}: a category is a to z, digits and _, without a dash"
@@ -241,7 +241,7 @@ class Aggregate(ABC, Generic[S, C, E]):
 
 
 AggregateType = type[Aggregate[Any, Any, Any]]
-"""Any class of aggregates."""
+"""Any aggregate class."""
 
 
 def _mistakes_of_id(message: type[Command] | type[Event], id_field: str) -> list[str]:
@@ -271,7 +271,7 @@ def _commands(declared: Any) -> tuple[Any, ...]:
 
 
 def union_members(union: Any) -> tuple[Any, ...]:
-    """Return the members of a union; a type that is no union is its own only member."""
+    """Return the members of a union; anything else is returned as the only member."""
     if get_origin(union) in (Union, types.UnionType):
         return get_args(union)
     return (union,)

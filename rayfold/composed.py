@@ -49,7 +49,7 @@ class ComposedQueryDefinition(QueryDefinition):
         return self.result_type
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found = super().mistakes()
         found += mistakes_of_answer(self.model, "result", "its answer", self.result_type)
         if self.model.handle is ComposedQuery.handle:

@@ -1,6 +1,6 @@
-"""What pydantic has made of a model's annotations: its core schema, looked through at any depth.
+"""Searches in the core schema that pydantic makes of a model's annotations.
 
-So it does not matter how deep in a union, a list or another model something stands.
+They look at any depth: within unions, lists and other models.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rayfold.values import to_utc
 _FIELDS = ("model-fields", "dataclass-args", "typed-dict")
 
 OPAQUE = "lax-or-strict"
-"""The schema that pydantic makes for addresses and paths, with a text for each value."""
+"""The kind of schema that pydantic makes for IP addresses and paths, which are text in JSON."""
 
 
 def holds(model: type[BaseModel], *kinds: str) -> bool:
-    """Return whether a value of one of these kinds of pydantic's schema may be in the model."""
+    """Return whether the model may hold a value whose pydantic schema is one of these kinds."""
     schema = model.__pydantic_core_schema__
     definitions = definitions_of(schema)
     return any(
@@ -31,27 +31,27 @@ def holds(model: type[BaseModel], *kinds: str) -> bool:
 
 
 def has_functions(model: type[BaseModel]) -> bool:
-    """Return whether functions of an author's make values of what is read: validators, say."""
+    """Return whether functions of the author's, validators for instance, make values on reading."""
     return any("post_init" in each or is_validator(each) for each in all_nodes(model))
 
 
 def has_serializers(model: type[BaseModel]) -> bool:
-    """Return whether functions of an author's write values."""
+    """Return whether functions of the author's write values."""
     return any(is_called(each.get("serialization", {})) for each in all_nodes(model))
 
 
 def kinds_of(model: type[BaseModel]) -> frozenset[str]:
-    """Return what pydantic calls the types of all that stands anywhere in the model."""
+    """Return the kinds of all pydantic schemas in the model."""
     return frozenset(each["type"] for each in all_nodes(model))
 
 
 def models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """Return the model, and those that it holds."""
+    """Return the model and all models nested in it."""
     return list(dict.fromkeys([model, *(each["cls"] for each in all_nodes(model, "model"))]))
 
 
 def all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any]]:
-    """Return all schemas in a model; those of a kind, if one is given."""
+    """Yield all schemas in a model, or only those of one kind."""
     schema = model.__pydantic_core_schema__
     found = nodes_within(schema, definitions_of(schema))
     return (each for each in found if kind in ("", each["type"]))
@@ -60,7 +60,7 @@ def all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any]
 def nodes_within(
     node: Any, definitions: dict[str, Any], seen: frozenset[str] = frozenset()
 ) -> Iterator[dict[str, Any]]:
-    """Yield a schema and all within it, those of a model's own kind once."""
+    """Yield a schema and all schemas within it; a recursive model only once."""
     if isinstance(node, list | tuple):
         for each in node:
             yield from nodes_within(each, definitions, seen)
@@ -85,17 +85,17 @@ def nodes_within(
 
 
 def is_authors(node: dict[str, Any]) -> bool:
-    """Whether a function of an author's reads or writes there."""
+    """Return whether a function of the author's reads or writes this schema's values."""
     return is_validator(node) or is_called(node.get("serialization", {}))
 
 
 def is_validator(node: dict[str, Any]) -> bool:
-    """Whether a function of an author's reads there."""
+    """Return whether a function of the author's reads this schema's values."""
     return node["type"].startswith("function") and is_called(node)
 
 
 def is_called(node: dict[str, Any]) -> bool:
-    """Whether a function is called, and not a class that values are made of."""
+    """Return whether a function is called, as opposed to a class that makes the value."""
     function = node.get("function")
     if isinstance(function, dict):
         function = function.get("function")
@@ -103,14 +103,14 @@ def is_called(node: dict[str, Any]) -> bool:
 
 
 def fields_of(schema: Any) -> list[tuple[str, Any]]:
-    """Return the fields of a model, by its schema, each with its own."""
+    """Return the names and schemas of a model's fields, from its schema."""
     return fields_within(schema, definitions_of(schema))
 
 
 def fields_within(node: Any, definitions: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the fields of a model, a dataclass or a TypedDict, each with its schema."""
     while node.get("type") not in _FIELDS:
-        if node.get("type") == "definition-ref":  # a model that holds some of its own
+        if node.get("type") == "definition-ref":  # a recursive model
             node = definitions[node["schema_ref"]]
         elif "schema" in node:
             node = node["schema"]
@@ -123,7 +123,7 @@ def fields_within(node: Any, definitions: Mapping[str, Any]) -> list[tuple[str, 
 
 
 def around_fields(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield the schemas between a model's own and those of its fields."""
+    """Yield the schemas between the model's own schema and those of its fields."""
     definitions = definitions_of(schema)
     while schema.get("type") not in _FIELDS:
         yield schema
@@ -132,7 +132,7 @@ def around_fields(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def config_of(node: Any) -> Any:
-    """Return how the model of a schema is configured."""
+    """Return the configuration of a schema's model."""
     definitions = definitions_of(node)
     while node.get("type") != "model":
         node = definitions[node["schema_ref"]] if "schema_ref" in node else node["schema"]
@@ -140,5 +140,5 @@ def config_of(node: Any) -> Any:
 
 
 def definitions_of(schema: Any) -> dict[str, Any]:
-    """Return the schemas to which others within refer, by their names."""
+    """Return by name the definitions that schemas within refer to."""
     return {each["ref"]: each for each in schema.get("definitions", ())}

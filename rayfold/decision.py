@@ -153,7 +153,7 @@ class DecisionDefinition:
         )
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         cls, name = self.model, self.model.__qualname__
         found = []
         if not self.commands:

@@ -10,7 +10,7 @@ class RayfoldError(Exception):
 class DomainError(RayfoldError):
     """A package is not a valid domain.
 
-    `mistakes` has a sentence for each mistake; the message has all of them.
+    `mistakes` has one sentence for each mistake; the error's message is all of them.
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -22,13 +22,13 @@ class DomainError(RayfoldError):
 
 
 class Refused(RayfoldError):
-    """The root of what a decision can raise: nothing was appended, nothing has changed.
+    """The root of the errors that a decision can raise: nothing was appended or changed.
 
-    Both are text, which goes to clients and onto the log: half of a pair of surrogates, which is no
-    character, becomes a question mark.
+    `rule` and `detail` are text, which goes to clients and onto the log. An unpaired surrogate,
+    which is not a character, becomes a question mark.
 
     Raises:
-        TypeError: one of them is no text.
+        TypeError: `rule` or `detail` is not text.
     """
 
     def __init__(self, rule: str, detail: str) -> None:
@@ -50,7 +50,7 @@ def _writable(text: str) -> str:
 
 
 class Rejected(Refused):
-    """A business rule refuses the command.
+    """A business rule forbids the command.
 
     `rule` is a stable, kebab-cased code that clients may branch on; `detail` is a
     sentence for people. The same command may be accepted later, in another state.
@@ -58,19 +58,20 @@ class Rejected(Refused):
 
 
 class NotFound(Refused):
-    """The command needs an aggregate that does not exist."""
+    """The command needs an aggregate that has no events yet."""
 
 
 class Forbidden(Refused):
-    """The caller is not allowed to do this; over HTTP 403. For middleware: a business rule raises
+    """The client lacks permission; status 403 over HTTP. For middleware: a business rule raises
     `Rejected`."""
 
 
 class MiddlewareFailed(RayfoldError):
-    """A domain's middleware failed, or did what it must not; `reason` says which, without data.
+    """A domain's middleware raised, or did something that is not allowed. `reason` says which of
+    the two, without the message's data.
 
-    `done`: the command was recorded nevertheless. Otherwise nothing was appended, as far as this
-    process knows.
+    `done`: the command's events are on the log nevertheless. Otherwise nothing was appended, as far
+    as this process knows.
     """
 
     def __init__(self, middleware: str, reason: str, done: bool = False) -> None:
@@ -87,8 +88,8 @@ class MiddlewareFailed(RayfoldError):
 class UnknownEventType(RayfoldError):
     """The log holds an event that no registered event type (or upcaster) can read.
 
-    Raised on folding, with the event's place. Either a newer release has written the event, or the
-    type was removed while its events remain: bring the type back, or write an upcaster.
+    Raised on folding, with the place of the event. Either a newer release wrote it, or its type
+    was removed while its events remain: bring the type back, or write an upcaster for it.
     """
 
     def __init__(self, event_type: str, stream: str, revision: int) -> None:
@@ -105,7 +106,7 @@ class UnknownEventType(RayfoldError):
 
 
 class UnreadableEvent(RayfoldError):
-    """An event's data does not fit its type; names the type, the stream, and the revision."""
+    """An event's data does not fit its type; the error names type, stream and revision."""
 
     def __init__(self, event_type: str, stream: str, revision: int, reason: str) -> None:
         super().__init__(event_type, stream, revision, reason)
@@ -122,9 +123,9 @@ class UnreadableEvent(RayfoldError):
 
 
 class EndlessProcess(RayfoldError):
-    """A process sends commands because of its own commands without end, and is parked.
+    """A process sends commands because of its own commands, in an endless loop; it is parked.
 
-    `chain` names the last of them, the latest first. Fix the handlers, or raise `max_chain`.
+    `chain` names the last commands, the latest first. Fix the handlers, or raise `max_chain`.
     """
 
     def __init__(self, limit: int, chain: tuple[str, ...]) -> None:

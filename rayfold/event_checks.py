@@ -1,7 +1,7 @@
-"""What an author's `decide` may not yield: events that belong elsewhere, or too many.
+"""Checks of what an author's `decide` yields: events of another aggregate, or too many.
 
-They are refused before the append, as what is on the log is there for good. That each reads back
-as it was written, `EventDefinition.encode` sees to.
+Such events are refused before the append, because the log is permanent.
+`EventDefinition.encode` checks that each event reads back as it was written.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from rayfold.aggregate import AggregateType
 from rayfold.messages import Command, Event
 
 MAX_EVENTS = 20_000
-"""Of one command. More is a loop without end, which would take the host with it."""
+"""The most events of one command. More is taken for an endless loop, which would kill the host."""
 
 
 class InvalidEvent(Exception):
-    """An event that may not be appended; the message says which, and why."""
+    """An event may not be appended; the message says which, and why."""
 
 
 def listed(given: Iterable[Event] | Event | None) -> list[Event]:
-    """Return what `decide` gave as a list.
+    """Return the result of `decide` as a list.
 
     Raises:
-        InvalidEvent: it is a single event, whose fields Python would go through; or nothing; or
-            more than `MAX_EVENTS`.
+        InvalidEvent: it is a single event (Python would iterate over its fields), or None, or
+            has more than `MAX_EVENTS` events.
     """
     if isinstance(given, Event):
         raise InvalidEvent(f"decide gives a {type(given).__qualname__} by itself: put it in a list")
@@ -39,7 +39,7 @@ def listed(given: Iterable[Event] | Event | None) -> list[Event]:
 
 
 def check_events(events: Sequence[Event], aggregate: AggregateType, command: Command) -> None:
-    """Check that the events are the aggregate's own, and of the instance that was commanded.
+    """Check that the events are the aggregate's own, and have the id of the command's instance.
 
     Raises:
         InvalidEvent: one of them is not.
@@ -61,11 +61,11 @@ def check_events(events: Sequence[Event], aggregate: AggregateType, command: Com
 
 
 def decided(events: Iterable[Event], aggregate: AggregateType, command: Command) -> list[Event]:
-    """Return what a decision gives, as the runtime would take it: for tests, which find it first.
+    """Return a decision's events after the checks that the runtime makes, for tests.
 
     Raises:
-        InvalidEvent: it would not.
-        ValueError: one of them does not come back from the log as it is.
+        InvalidEvent: the runtime would refuse an event.
+        ValueError: an event would not be read back from the log as it is.
     """
     found = listed(events)
     check_events(found, aggregate, command)
@@ -73,10 +73,10 @@ def decided(events: Iterable[Event], aggregate: AggregateType, command: Command)
 
 
 def written(events: list[Event]) -> list[Event]:
-    """Return events that can be written.
+    """Return the events, having checked that each can be written.
 
     Raises:
-        ValueError: one of them does not come back from the log as it is.
+        ValueError: an event would not be read back from the log as it is.
     """
     for each in events:
         type(each).__rayfold__.encode(each)

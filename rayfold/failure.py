@@ -1,4 +1,4 @@
-"""What happens when the code of a view or a projection fails on an event."""
+"""What happens when a view's or a projection's own code fails on an event."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 
 class OnPoison(StrEnum):
-    """The policies. Each kind of projection supports some of them, and says which."""
+    """The policies. Each kind of projection documents which of them it supports."""
 
     PARK = "park"
-    """The row waits at the event, with later events of that row; other rows are not affected."""
+    """The event's row is parked with later events for that row; all other rows go on."""
 
     STOP = "stop"
-    """The whole view or projection waits at the event."""
+    """The whole view or projection stops at the event."""
 
     SKIP = "skip"
-    """The projection ignores the event, which is kept for operators."""
+    """The event has no effect in this projection, and is kept for operators."""

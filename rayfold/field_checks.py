@@ -1,8 +1,8 @@
 """How `Message.replace` checks changed fields: as the constructor would.
 
-Folds run millions of times, so a value whose exact class is known to fit is not looked at further:
-an `int` for an `int`, a member of the enumeration, a model of the class. All others pass the
-field's own validator, for a list that is as long as the list is.
+Folds run millions of times, so a value whose exact class is known to fit is not checked further:
+an `int` for an `int`, a member of the enumeration, a model of the class. All other values pass
+through the field's own validator, whose cost for a list grows with its length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 _EXACT: dict[str, type] = {"int": int, "str": str, "bool": bool, "bytes": bytes, "none": type(None)}
-"""Kinds of pydantic's schemas that take every value of that class, as long as nothing bounds it."""
+"""Kinds of pydantic schemas that accept every value of that class, unless they have bounds."""
 
 _UNBOUND = {"type", "ref", "metadata", "serialization"}
 
@@ -24,7 +24,7 @@ _BY_CLASS = ("enum", "model", "dataclass", "is-instance")
 
 
 class FieldChecks:
-    """Of one model."""
+    """The checks of one model's fields."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         model.model_rebuild()
@@ -42,13 +42,13 @@ class FieldChecks:
         self.exact = {
             name: frozenset(self._classes_of(field)) for name, field in fields["fields"].items()
         }
-        """Classes whose values fit the field as they are."""
+        """By field, the classes whose values fit without a check."""
 
     def validated(self, values: dict[str, Any], field: str, value: Any) -> Any:
-        """Return the value as the field has it; `values` are those of the model.
+        """Return the value as the field's validator returns it; `values` are all of the model's.
 
         Raises:
-            ValueError: there is no such field, or it takes no such value.
+            ValueError: there is no such field, or it does not accept the value.
         """
         if field not in self.exact:
             raise ValueError(f"{self._name} has no field {field!r}")
@@ -57,7 +57,7 @@ class FieldChecks:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(each) for each in (self._name, *first["loc"]))
-            # Not the value: it may be somebody's, and errors are logged, parked, and told.
+            # Without the value: it may be personal data, and errors are logged, parked and sent.
             message = f"{where} cannot be this {type(first['input']).__name__}: {first['msg']}"
             raise ValueError(message) from error
         return changed[field]  # type: ignore[index]
@@ -96,7 +96,7 @@ known: dict[type, FieldChecks] = {}
 
 
 def checks_of(model: type[BaseModel]) -> FieldChecks:
-    """Return the checks of a model, made once."""
+    """Return the checks of a model; they are made once and cached."""
     found = known.get(model)
     if found is None:
         found = known[model] = FieldChecks(model)

@@ -1,10 +1,10 @@
 """Fingerprints of functions: they change with the code, and not with its layout.
 
-A table that a fold has filled is stale when the fold changes, whether or not anybody
-thought of raising a version. Comments, docstrings, annotations and line breaks do not
-count. What a function names of its own package is followed: functions, constants, modules, and
-classes with all their methods. Other packages are not, nor what only a value knows: for those
-there is `version=…` (a view's) and `fold_version=…` (an aggregate's).
+A table that a fold has filled is stale when the fold changes, even if the author did not raise
+a version. Comments, docstrings, annotations and line breaks do not count. Whatever a function
+names in its own package is followed: functions, constants, modules, and classes with all their
+methods. Other packages are not followed, nor is what depends on a run-time value: for those there
+is `version=…` of a view and `fold_version=…` of an aggregate.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from uuid import UUID
 from pydantic import BaseModel
 
 _PLAIN = (str, bytes, int, float, complex, Decimal, UUID, date, time, timedelta, range, re.Pattern)
-"""Types whose `repr` says what the value is, in every process alike."""
+"""Types whose `repr` identifies the value and is the same in every process."""
 
 
 def fingerprint_of(*values: Any) -> str:
     """Return a short text that changes when the code of one of these functions or classes does.
 
-    None among them is passed over.
+    A value of None is skipped.
     """
     seen: set[int] = set()
     parts = [part for value in values for part in _meaning(value, seen)]
@@ -43,7 +43,7 @@ def fingerprint_of(*values: Any) -> str:
 def fingerprint_of_model(model: type[BaseModel]) -> str:
     """Return a short text that changes when the fields or defaults of the model do.
 
-    So it does when the code of its classes in the same package changes, as a fold may call that.
+    It also changes with the code of the model's classes in the same package: a fold may call it.
     """
     schema = json.dumps(_settled(model.model_json_schema(mode="serialization")), sort_keys=True)
     fields = model.model_fields.values()
@@ -56,9 +56,10 @@ def fingerprint_of_model(model: type[BaseModel]) -> str:
 
 
 def declared(value: Any) -> str:
-    """Return what a class or a route was declared with: what its definition, or a keyword, says.
+    """Return as text what a class or a route was declared with: a definition or a keyword's value.
 
-    Classes by their names, functions by what they mean; what nobody can say by its type alone.
+    Classes are given by name and functions by their fingerprint. Other values that have no fixed
+    text are given by their type alone.
     """
     if is_dataclass(value) and not isinstance(value, type):
         pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
@@ -75,7 +76,7 @@ def declared(value: Any) -> str:
 
 
 def _settled(node: Any) -> Any:
-    """Return the schema with defaults in one order: sets have another in each process."""
+    """Return the schema with default sets sorted: their order differs in each process."""
     if isinstance(node, dict):
         return {
             name: sorted(each, key=repr)
@@ -87,7 +88,7 @@ def _settled(node: Any) -> Any:
 
 
 def _classes_in(annotation: Any, module: str) -> Iterator[type]:
-    """Return the classes that an annotation names, of the same package as the module."""
+    """Yield the classes in an annotation that belong to the same package as the module."""
     if isinstance(annotation, type) and _package_of(annotation.__module__) == _package_of(module):
         yield annotation
     for each in get_args(annotation):
@@ -119,7 +120,7 @@ def _meaning_of_function(function: FunctionType, seen: set[int]) -> Iterator[str
     for cell in function.__closure__ or ():
         try:
             held = cell.cell_contents
-        except ValueError:  # not set yet: a class that names itself
+        except ValueError:  # not set yet: the class refers to itself
             continue
         if isinstance(held, FunctionType):
             yield from _meaning(held, seen)
@@ -164,7 +165,7 @@ def _package_of(module: str) -> str:
 
 
 def _source(function: FunctionType) -> str | None:
-    """Return the function's statements in one form; None for a lambda or without a file."""
+    """Return the function's statements in a normal form; None for a lambda or without a file."""
     if function.__name__ == "<lambda>":
         return None
     try:
@@ -189,7 +190,7 @@ def _constant(value: Any) -> str:
         return _bytecode(value)
     if isinstance(value, tuple):
         return repr([_constant(each) for each in value])
-    # In which order a set is gone through is another in each process.
+    # Sorted: the iteration order of a set differs in each process.
     return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
@@ -202,7 +203,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _said(value: Any) -> str | None:
-    """Return what a constant is, in every process alike; None if nobody can say."""
+    """Return a text for a constant, the same in every process; None if it has none."""
     if isinstance(value, dict):
         pairs = [(_said(key), _said(each)) for key, each in value.items()]
         return None if any(None in pair for pair in pairs) else repr(pairs)

@@ -26,8 +26,8 @@ _INSTEAD = "__rayfold_instead__"
 class Fold:
     """How one event type changes a row.
 
-    `apply` is `(event) -> row` or `(event, key) -> row` where it starts one, and
-    `(row, event) -> row or None` elsewhere.
+    `apply` is `(event) -> row` or `(event, key) -> row` if it starts a row, else
+    `(row, event) -> row or None`.
     """
 
     event_type: type[Event]
@@ -38,32 +38,32 @@ class Fold:
 
 
 def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(event) -> row` that begins a row, or begins it again.
+    """Mark a static method `(event) -> row` that begins a row (or begins it again).
 
-    `key` returns the row's key for an event; by default it is the event's field named like the
-    view's key. It may return a list of keys: then the event begins a row under each, and the
-    function is `(event, key) -> row`.
+    `key` is a function that returns the row's key from the event; by default the key is the
+    event's field of that name. It may return a list of keys: then the event begins a row
+    under each, and the method is `(event, key) -> row`.
     """
     refuse_bare("starts", event_types, "Event")
     return _marked(event_types, key, starts=True)
 
 
 def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(row, event) -> row` that folds an event; returning None deletes the row.
+    """Mark a static method `(row, event) -> row` that folds an event; `None` deletes the row.
 
-    It gets events of exactly these classes: a subclass is another event.
+    It gets events of exactly these classes: a derived class is another event.
 
-    `key` is as in `starts`: with several keys, the event is folded into each of those rows.
+    `key` is as in `starts`: if it returns several keys, the event is folded onto each row.
     """
     refuse_bare("on", event_types, "Event")
     return _marked(event_types, key, starts=False)
 
 
 def refuse_bare(decorator: str, given: Sequence[Any], wanted: str) -> None:
-    """Refuse a decorator that is not told what it is for: it would mark nothing.
+    """Refuse a decorator without arguments, which would mark nothing.
 
     Raises:
-        TypeError: nothing was given, or the function itself, as `@on` alone does.
+        TypeError: no argument was given, or only the function itself, as by a bare `@on`.
     """
     if not given or any(isinstance(each, FunctionType | staticmethod) for each in given):
         raise TypeError(f"@{decorator} is for nothing: say @{decorator}({wanted})")
@@ -85,10 +85,10 @@ def _marked(
 def mark_in(
     body: Mapping[str, Any], function: Callable[..., Any], attribute: str, what: Sequence[Any]
 ) -> None:
-    """Mark a function, beside what other decorators have said of it; `body` is where it stands.
+    """Add a mark to a function; `body` is the namespace of the class that defines it.
 
-    In a class's body a second function of one name takes the place of the first, with its mark:
-    Python says nothing, and an event would be folded no more. See `said_twice`.
+    In a class's body, a second function of the same name silently replaces the first one and its
+    mark, so that an event would no longer be folded. `said_twice` finds that.
     """
     plain = getattr(function, "__func__", function)
     setattr(plain, attribute, (*getattr(plain, attribute, ()), *what))
@@ -99,7 +99,7 @@ def mark_in(
 
 
 def members_of(cls: type) -> dict[str, Any]:
-    """Return the members of a class and its bases by name; of a static method its function."""
+    """Return the members of a class and its bases by name; a static method as its function."""
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         members |= vars(base)
@@ -107,7 +107,7 @@ def members_of(cls: type) -> dict[str, Any]:
 
 
 def said_twice(cls: type) -> list[str]:
-    """Return a sentence for each marked member that has taken another's place in its class."""
+    """Return a sentence for each marked member that replaced another one in its class's body."""
     return [
         f"{cls.__qualname__}.{name} is there twice, and the second takes the place of the first: "
         "give each its own name"
@@ -117,12 +117,12 @@ def said_twice(cls: type) -> list[str]:
 
 
 def yielding(where: str, function: Callable[..., Any], gives: str) -> list[str]:
-    """Return a sentence if a function that has to return what it gives is a generator."""
+    """Return a sentence if a function that must use `return` is a generator."""
     return [f"{where} yields: let it return {gives}"] * inspect.isgeneratorfunction(function)
 
 
 def folds_of(cls: type) -> list[tuple[str, Fold]]:
-    """Return what the members of a class and its bases were marked with, with their names."""
+    """Return the names and folds of the marked members of a class and its bases."""
     return [
         (name, fold)
         for name, member in members_of(cls).items()
@@ -135,10 +135,10 @@ def mistakes_of_folds(
     nothing: str | None = "write `return None` where it deletes the row",
     takes: Sequence[str] | None = ("row", "event"),
 ) -> list[str]:
-    """Return what is wrong with the members that `on` and `starts` have marked.
+    """Return the mistakes in the members that `on` and `starts` have marked.
 
-    `nothing` is what to do where a function returns nothing; None: that is no mistake. `takes` are
-    the parameters of a function that starts no row; None: it is for the caller to say.
+    `nothing` is the advice for a function that returns nothing; None: that is no mistake. `takes`
+    are the parameters of a function that starts no row; None: the caller checks them.
     """
     found = said_twice(cls)
     first: dict[type[Event], str] = {}
@@ -164,7 +164,7 @@ def mistakes_of_folds(
 
 
 def mistaken_key(where: str, fold: Fold) -> list[str]:
-    """Return what is wrong with the function that gives a fold's key, if one does."""
+    """Return the mistakes in the function that returns a fold's key, if there is one."""
     if fold.key_of is None or callable(fold.key_of):
         return drawing(f"the key of {where}", fold.key_of)
     told = f"key={fold.key_of!r} of {where} is no function of the event"
@@ -174,10 +174,10 @@ def mistaken_key(where: str, fold: Fold) -> list[str]:
 def taking_another(
     where: str, function: Callable[..., Any], message: type[Message], at: int
 ) -> list[str]:
-    """Return a sentence if the parameter `at` which a function is given a message is of others.
+    """Return a sentence if the annotation of a function's parameter `at` excludes `message`.
 
-    No type checker compares the two. Nothing is said where an annotation cannot be read, or is not
-    the function's own: what wraps another may give that one something else.
+    No type checker compares the two. There is no sentence if the annotation cannot be read or is
+    not the function's own: a wrapper may pass something else to the function that it wraps.
     """
     kind = Event if issubclass(message, Event) else Command
     if hasattr(function, "__wrapped__"):
@@ -185,7 +185,7 @@ def taking_another(
     try:
         given = list(inspect.signature(function).parameters.values())[at]
         hint = get_type_hints(function).get(given.name)
-    except Exception:  # a name of TYPE_CHECKING, of a function's own, of whatever else
+    except Exception:  # a name that exists only under TYPE_CHECKING or within a function, say
         return []
     if given.kind not in (given.POSITIONAL_ONLY, given.POSITIONAL_OR_KEYWORD):
         return []
@@ -210,7 +210,7 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
         return False
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError, TypeError):  # there is no source
+    except (OSError, SyntaxError, TypeError):  # its source is not available
         return False
     ends = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
     return not any(isinstance(node, ends) for node in ast.walk(tree))

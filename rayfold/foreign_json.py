@@ -1,4 +1,4 @@
-"""JSON that others may have written: it may be none, or nested deeper than anybody reads."""
+"""JSON from other systems, which may be invalid or very deeply nested."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 UNREADABLE = (ValueError, RecursionError)
-"""What decoding it may raise: msgspec's errors, and those of text that is no UTF-8, are values'."""
+"""What decoding may raise: msgspec's errors and those of invalid UTF-8 are ValueErrors."""
 
 DEEPEST = 100
-"""Levels of what is shown: whoever lays it out goes as deep, by more calls for each."""
+"""The most levels that are shown: code that formats the value makes several calls for each."""
 
 
 def readable(data: bytes | str) -> Any:
-    """Return JSON as plain data; as text where it is none, or too deep to be shown."""
+    """Return JSON as plain data; as text if it is invalid or too deep to be shown."""
     try:
         found = msgspec.json.decode(data)
     except UNREADABLE:

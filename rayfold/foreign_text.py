@@ -1,12 +1,12 @@
-"""Text that others may have written, for people to look at."""
+"""Text from other systems, made safe to show to people."""
 
 from __future__ import annotations
 
 
 def shown(value: object) -> str:
-    """Return a text whose every character is seen: none moves, hides or reorders others.
+    """Return the text with invisible characters escaped: none moves, hides or reorders others.
 
-    Nor does any tell a terminal to do something. Lines stay lines.
+    Terminal control sequences are escaped too. Line breaks stay.
     """
     text = str(value)
     if text.isprintable():

@@ -1,4 +1,4 @@
-"""A view's past, for tests: the rows that events lead to."""
+"""Given/when/then tests of views: the rows that events lead to."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rayfold.view import VersionedRow, View
 
 
 class GivenView:
-    """What a view has folded. Each `then…` raises `AssertionError` if the rows are others."""
+    """A view and its past events. Each `then…` raises `AssertionError` if the rows differ."""
 
     def __init__(self, view: type[View], events: tuple[Event, ...]) -> None:
-        """Raise `DomainError` if the view is declared wrongly."""
+        """Raise `DomainError` if the view's declaration has mistakes."""
         if mistakes := view.__rayfold__.mistakes():
             raise DomainError(*mistakes)
         self._view = view
@@ -28,18 +28,18 @@ class GivenView:
         return rows_of(self._view, self._events)
 
     def when(self, *events: Event) -> GivenView:
-        """Fold more events."""
+        """Append further events."""
         return GivenView(self._view, (*self._events, *events))
 
     def then(self, *expected: View) -> None:
-        """Expect exactly these rows, in any order."""
+        """Assert that exactly these rows exist, in any order."""
         rows = list(self.rows.values())
         assert len(rows) == len(expected), f"{rows} are not {list(expected)}"
         for each in expected:
             assert each in rows, f"{each} is none of {rows}"
 
     def then_nothing(self) -> None:
-        """Expect no row."""
+        """Assert that there are no rows."""
         self.then()
 
 
@@ -52,7 +52,7 @@ def rows_of(view: type[View], events: Iterable[Event]) -> dict[Any, Any]:
         recorded = RecordedEvent(event, "", position, position, {})
         for change in definition.changes_of([recorded]):
             keys.setdefault(change.key, change.value)
-            with Unchanged(view, event):  # a row is the fold's own, an event is not
+            with Unchanged(view, event):  # a fold may change its row in place, but not the event
                 row = definition.fold(rows.get(change.key), recorded, change.value)
             if row is None:
                 rows.pop(change.key, None)

@@ -10,21 +10,21 @@ from rayfold.upcasting import Data, Upcaster, upcast
 
 
 class ReadAs:
-    """What a record was read as. Each `then…` raises `AssertionError` if that is not so."""
+    """The events that a record is read as. Each `then…` raises `AssertionError` if they differ."""
 
     def __init__(self, read: list[tuple[str, Data, int]]) -> None:
-        """`read` has the name, the data and the version of each event that was read."""
+        """`read` has name, data and version of each event that the record became."""
         self.read = read
 
     def then(self, *expected: Event) -> None:
-        """Expect exactly these events, in this order, each of its class's current version."""
+        """Assert exactly these events, in this order, each with its class's present version."""
         assert len(self.read) == len(expected), f"{self.read} are not {list(expected)}"
         pairs = zip(self.read, expected, strict=True)
         found = [self._event(*each, as_one) for each, as_one in pairs]
         assert found == list(expected), f"{found} is not {list(expected)}"
 
     def then_nothing(self) -> None:
-        """Expect that the record is read as no event."""
+        """Assert that the record became no event."""
         self.then()
 
     @staticmethod
@@ -38,13 +38,13 @@ class ReadAs:
 
 
 class GivenUpcasters:
-    """Upcasters, chained as the runtime chains them."""
+    """Upcasters that are chained as the runtime chains them."""
 
     def __init__(self, *upcasters: Upcaster) -> None:
-        """Take all upcasters; the first one reads the records given to `when`.
+        """Take the upcasters; `when` takes records of the version that the first one reads.
 
         Raises:
-            DomainError: two of them read the same version of one event.
+            DomainError: two of them read the same version of the same event.
         """
         self._first = upcasters[0]
         self._steps = {(each.name, each.from_version): each for each in upcasters}
@@ -52,6 +52,6 @@ class GivenUpcasters:
             raise DomainError("two upcasters read the same version of one event")
 
     def when(self, data: Data) -> ReadAs:
-        """Read a record's data, in the version that the first upcaster reads."""
-        copy = json.loads(json.dumps(data))  # as it comes from the log, and the test's own no more
+        """Read a record's data, which has the version that the first upcaster reads."""
+        copy = json.loads(json.dumps(data))  # as it comes from the log, and not the test's object
         return ReadAs(upcast(self._steps, self._first.name, copy, self._first.from_version))

@@ -1,4 +1,4 @@
-"""Integration events: what others are told, apart from the facts that our own log is made of."""
+"""Integration events: messages for other systems, separate from the events on our own log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NAME = re.compile(rf"{_WORD}(\.{_WORD})*\Z")
 class IntegrationEventDefinition(EventDefinition):
     """What an integration event's class declares."""
 
-    by_alias = None  # what others are told is a contract: under the names that it has there
+    by_alias = None  # aliases are part of the contract with other systems
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
         found = misnamed(self.model, self.name, _NAME, form)
         found += [
@@ -56,11 +56,10 @@ def _read_by_other_names(model: type[Event]) -> Iterator[str]:
 
 
 class IntegrationEvent(Event):
-    """For other systems: `class OrderDispatched(IntegrationEvent, name="shop.dispatched")`.
+    """A message to others: `class OrderDispatched(IntegrationEvent, name="shop.dispatched")`.
 
     The name is the `type` of the CloudEvent, and `version` its `dataversion`. It is a contract with
-    other systems, and therefore a class separate from the event on the log, which can change
-    independently.
+    other systems, so it is a separate class: events on the log can change without it.
     """
 
     __rayfold__: ClassVar[IntegrationEventDefinition]

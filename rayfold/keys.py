@@ -1,6 +1,6 @@
 """Keys of rows and values of indexes as text: equal values have the same text.
 
-It is what all stores find rows by, and what stream names are made of.
+All stores find rows by this text, and stream names contain it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _PYDANTIC: dict[Any, type] = {
     PastDate: date,
     FutureDate: date,
 }
-"""Types of pydantic's that stand for others, and do not derive from them."""
+"""Pydantic's types that stand for a scalar type without deriving from it."""
 
 _SCALARS = (str, bool, int, float, Decimal, UUID, datetime, date, timedelta)
 
 
 class Scalar(NamedTuple):
-    """A field's one scalar type, None left aside. Of an enum it is the type of its values."""
+    """The only scalar type of a field, apart from None. For an enum, the type of its values."""
 
     kind: type
     enum: type[Enum] | None
     least: int | None
     most: int | None
-    """Bounds of an integer, where it is declared with such."""
+    """The bounds of an integer, if it is declared with any."""
 
 
 def scalar_of(info: FieldInfo) -> Scalar | None:
-    """Return what a field holds if it can be a key or an index; None if it has no such type."""
+    """Return the scalar type of a field, or None if the field cannot be a key or an index."""
     return _scalar(info.annotation, [*info.metadata])
 
 
 def may_be_none(info: FieldInfo) -> bool:
-    """Return whether a field may hold None: that is the text of no key."""
+    """Return whether a field may hold None, which has no key text."""
     annotation: Any = info.annotation
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
@@ -100,12 +100,13 @@ def _of_values(values: list[Any], enum: type[Enum] | None) -> Scalar | None:
 
 
 def key_text(value: Any) -> str:
-    """Return the value's canonical text: equal for `1.0` and `1.00`; for a `StrEnum` its value.
+    """Return the canonical text of a value: `1.0` and `1.00` give the same text, and a `StrEnum`
+    gives its value.
 
     Raises:
-        ValueError: no store can keep it: a text with half of a surrogate pair, or an instant that
-            is outside the years 1 to 9999 in UTC. Or it is None, which is refused so that not
-            everything without a value shares the key "None".
+        ValueError: no store accepts the value: it has an unpaired surrogate, or is an instant that
+            in UTC is outside the years 1 to 9999. Or it is None: else all rows without a value
+            would share the key "None".
     """
     kind = type(value)
     if kind is str:
@@ -148,11 +149,11 @@ def printable(key: str) -> str:
 
 
 _LONGEST = 64
-"""Digits of a decimal that are written out; a longer one has an exponent."""
+"""Digits up to which a decimal is written out; a longer one gets an exponent."""
 
 
 def _decimal_text(value: Decimal) -> str:
-    # `normalize` would round to the context's 28 digits, and make one key of two.
+    # `normalize` would round to the context's 28 digits, and give two values the same key.
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         return str(value)

@@ -1,10 +1,10 @@
 """Commands and events: frozen pydantic models with a stored name.
 
-The name is given explicitly, and never derived from the class path: it is what the
-log, the HTTP routes and other systems know, so that classes can be moved and renamed.
+The name is given explicitly and never derived from the class path. The log, the HTTP routes
+and other systems know a message by it, so classes can be moved and renamed.
 
-What a class declares by keywords is kept in its *definition*, where no field can be in
-its way: an event may have a field called `name`. The runtime works with definitions.
+What a class declares by keywords is kept in its *definition*, where it cannot clash with a
+field: an event may have a field called `name`. The runtime works with definitions.
 """
 
 from __future__ import annotations
@@ -53,40 +53,40 @@ def _annotates(cls: type, field: str) -> bool:
 
 
 class Message(SetsInOrder, BaseModel):
-    """The base of commands, events, queries, states and rows: an immutable value.
+    """The base of commands, events, queries, states and rows: immutable values.
 
-    NaN and infinity are refused, since JSON has neither. In JSON, bytes are base64, and sets
-    have a fixed order.
+    NaN and infinity are refused, since JSON has neither. In JSON, bytes are base64 and sets are
+    sorted.
     """
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        validate_by_name=True,  # what is stored is stored under the fields' own names
+        validate_by_name=True,  # stored data has the fields' own names, not aliases
         ser_json_bytes="base64",
         val_json_bytes="base64",
         allow_inf_nan=False,
-        ser_json_inf_nan="constants",  # so that what got around validation is seen, not lost
-        hide_input_in_errors=True,  # it may be somebody's, and errors are logged, parked, and told
+        ser_json_inf_nan="constants",  # an unvalidated NaN is then seen, and not lost
+        hide_input_in_errors=True,  # it may be personal; errors are logged, parked and sent
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         with keywords_of(cls, kwargs):
             super().__init_subclass__(**kwargs)
         if _annotates(cls, "replace") and "replace" not in vars(cls):
-            # pydantic takes what a class inherits under a field's name for the field's default.
+            # pydantic takes an inherited attribute with a field's name as the field's default.
             cls.replace = PydanticUndefined  # type: ignore[method-assign, assignment]
 
     def replace(self, /, **changes: Any) -> Self:
-        """Return this value with some fields changed, each checked as by the constructor.
+        """Return a copy with some fields changed; each change is checked as by the constructor.
 
         A value of the field's exact class is checked at almost no cost, because folds run millions
-        of times: see `rayfold.field_checks`. Unchanged fields, and the model as a whole, are not
-        validated again. Private attributes and cached properties are reset, as by the constructor.
-        In a class with a field called `replace`, call `Message.replace(value, …)`.
+        of times: see `rayfold.field_checks`. Unchanged fields and the model as a whole are not
+        validated again. Private attributes and cached properties begin anew, as with the
+        constructor. In a class with a field called `replace`, call `Message.replace(value, …)`.
 
         Raises:
-            ValueError: a value does not fit its field, or there is no field of that name.
+            ValueError: a field does not accept its value, or there is no field of that name.
         """
         cls = self.__class__
         checks = known.get(cls) or checks_of(cls)
@@ -95,7 +95,7 @@ class Message(SetsInOrder, BaseModel):
             if value.__class__ not in exact.get(field, _NOTHING):
                 changes[field] = checks.validated({**self.__dict__, **changes}, field, value)
         values = {**self.__dict__, **changes}
-        if len(values) != len(exact):  # a `cached_property` is in there, of how it was before
+        if len(values) != len(exact):  # it includes a `cached_property` of the old value
             values = {field: value for field, value in values.items() if field in exact}
         fresh = _new(cls)
         _set(fresh, "__dict__", values)
@@ -118,7 +118,7 @@ class CommandDefinition:
     subject: str = ""
 
     owner_id: str = ""
-    """The field that says whose its personal data is where it does not say so itself."""
+    """The field that names the subject of personal data whose own declaration names none."""
 
     @cached_property
     def personal(self) -> PersonalFields:
@@ -126,12 +126,12 @@ class CommandDefinition:
         return personal_fields(self.model, self.subject or self.owner_id)
 
     def belongs_to(self, id_field: str) -> None:
-        """Say which field has the id of its aggregate."""
+        """Set the field that has the id of the command's aggregate."""
         object.__setattr__(self, "owner_id", id_field)
 
     @cached_property
     def server_supplied(self) -> frozenset[str]:
-        """The fields that the runtime fills."""
+        """The fields that the runtime fills in."""
         return frozenset(
             field
             for field, info in self.model.model_fields.items()
@@ -147,20 +147,20 @@ class CommandDefinition:
         return has_untried_defaults(self.model)
 
     def encode(self, command: Command) -> bytes:
-        """Return the command as JSON that its writer reads as the same; personal data is marked.
+        """Return the command as JSON, with personal data marked, which its writer reads back equal.
 
         Fields have their own names, as in events: an alias is for clients, and may change.
 
         Raises:
-            ValueError: it would not: a validator changes again what it has changed, say, or a
-                default does not fit.
+            ValueError: it would not be read back equal: a validator changes an already changed
+                value again, for instance, or a default does not fit its field.
         """
         data: bytes = command.__pydantic_serializer__.to_json(command, by_alias=False)
         if not self._is_plain:
             if (back := self.decode(data)) != command:
                 raise ValueError(_told_apart(command, back))
         elif self._has_untried_defaults:
-            self.decode(data)  # its writer could not tell that from another release's shape
+            self.decode(data)  # its writer would take an error for another release's shape
         if self.personal:
             return mark(data, self.personal, command)
         if is_marked(data):
@@ -168,10 +168,10 @@ class CommandDefinition:
         return data
 
     def encode_exactly(self, command: Command) -> bytes:
-        """Return the command of a process as JSON: its fields were given by code, and not by JSON.
+        """Return as JSON a process's command, whose fields were set by code and not read from JSON.
 
         Raises:
-            ValueError: another command would come back.
+            ValueError: the JSON would be read as another command.
         """
         data = self.encode(command)
         back = self.decode(data)
@@ -180,10 +180,10 @@ class CommandDefinition:
         return data
 
     def decode(self, data: bytes) -> Command:
-        """Return the command that was valid JSON before: computed fields in it are passed over.
+        """Return the command in JSON that `encode` made; computed fields in it are ignored.
 
         Raises:
-            ValidationError: it does not fit.
+            ValidationError: the data does not fit the command.
         """
         if self.personal:
             data = plain(data)
@@ -191,30 +191,30 @@ class CommandDefinition:
         return command
 
     def decode_all(self, data: bytes) -> tuple[Command, Sequence[Path]]:
-        """Return the command as `decode` does, and where the JSON has fields that it has not.
+        """Return the command, as `decode` does, and the paths of fields that it does not have.
 
         Raises:
-            ValidationError: it does not fit.
+            ValidationError: the data does not fit the command.
         """
         if self.personal:
             data = plain(data)
         command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
-        # Written again it has what it computes. To forbid what it has not would have a union, or an
-        # author's validator, read another command.
+        # Unknown fields are found by writing the command again, with what it computes. Forbidding
+        # extra fields could make a union, or an author's validator, read another command.
         read: bytes = command.__pydantic_serializer__.to_json(command, by_alias=False)
         if read == data:
             return command, ()
         return command, shortened([*passed_over(from_json(data), from_json(read))])
 
     def without(self, data: bytes, fields: Sequence[Path]) -> bytes | None:
-        """Return the JSON of a command without some fields; None if it is another command then.
+        """Return the JSON of a command without some fields; None if that changes the command.
 
-        So it is where one has no default, or cannot be taken out.
+        It does if a field is not at its default, or cannot be taken out.
         """
         try:
             command, unread = self.decode_all(data)
             if {*map(tuple, fields)} <= {*unread}:
-                # Another release kept it, most often one before, and nobody has them now.
+                # Another release wrote it, usually an older one, and these fields exist no more.
                 return self.encode(command)
             whole, less = (from_json(plain(data)) for _ in range(2))
             take_out(less, fields)
@@ -223,11 +223,11 @@ class CommandDefinition:
                 return None
             left = {name: each for name, each in self.personal.items() if name in less}
             return mark(fresh, left, back) if left else fresh
-        except (Exception, SystemExit):  # an author's validator misses one
+        except (Exception, SystemExit):  # an author's validator needs one of the fields
             return None
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
         found += mistaken_permission(self.model, self.needs)
         found += mistakes_of_personal(self.model, self.subject)
@@ -237,12 +237,12 @@ class CommandDefinition:
 class Command(Message):
     """An intention, in the imperative: `class AddLine(Command, name="add-line")`.
 
-    `creates=True` says that the command usually begins an aggregate. It is a hint: the runtime
-    decides on the initial state first, which saves a read, and the append fails by its expected
-    revision if the aggregate exists already.
+    `creates=True` says that the command usually begins an aggregate. It is a hint that saves
+    a read: the runtime first decides on the initial state, and the expected revision of the
+    append fails if the aggregate exists already.
 
-    `subject` is the field that names the person whose data the command contains: see `Personal`. By
-    default it is the aggregate's id.
+    `subject` is the field that names the subject of its personal data: see `Personal`. By default
+    it is the aggregate's id.
     """
 
     __rayfold__: ClassVar[CommandDefinition]
@@ -262,10 +262,10 @@ class Command(Message):
 
 @dataclass(frozen=True, eq=False)
 class EventDefinition:
-    """What an event class declares, and how its events stand in the log."""
+    """What an event class declares, and how its events are written to the log."""
 
     by_alias: ClassVar[bool | None] = False
-    """Whether fields are written under their aliases; None: as the class says."""
+    """Whether fields are written under their aliases; None: as the class is configured."""
 
     model: type[Event]
     name: str
@@ -278,27 +278,27 @@ class EventDefinition:
         return personal_fields(self.model, self.subject)
 
     def encode(self, event: Event) -> bytes:
-        """Return the event as JSON that comes back as the same event; personal data is marked.
+        """Return the event as JSON, with personal data marked, which is read back equal.
 
-        Fields have their own names, also where the class says `serialize_by_alias`: what is
-        personal, and what old events have, is known by these.
+        Fields have their own names, even if the class says `serialize_by_alias`: personal data
+        and the fields of old events are found by these names.
 
-        The log is for ever, so what could not be read again is not written: a value that got
-        around validation (`model_construct`, `replace`), NaN, a type that JSON makes another
-        of. That costs some microseconds an event.
+        The log is permanent, so what could not be read back is not written: a value that bypassed
+        validation (`model_construct`, `replace`), NaN, or a type that becomes another in JSON.
+        The check costs a few microseconds for each event.
 
         Raises:
-            ValueError: it would not come back.
+            ValueError: the event would not be read back equal.
         """
         serialize = partial(event.__pydantic_serializer__.to_json, by_alias=self.by_alias)
         data = serialize(event, warnings=False)
         try:
             back = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
         except ValidationError:
-            _refuse_constants(data)  # says better why
+            _refuse_constants(data)  # its message says more
             raise
-        # The same bytes again, from equal fields: that settles nearly all of them. What remains may
-        # still be right (a set has no order), and is looked at closely.
+        # Equal fields and the same bytes settle nearly all events. The others may still be right
+        # (a set has no order), and are compared closely.
         if (
             back.__dict__ != event.__dict__
             or b"Infinity" in data
@@ -315,12 +315,12 @@ class EventDefinition:
         return data
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found = misnamed(self.model, self.name, PASCAL, "PascalCase, like 'LineAdded'")
         return found + self.mistakes_of_schema()
 
     def mistakes_of_schema(self) -> list[str]:
-        """Return what is wrong with the version and the fields."""
+        """Return the mistakes in the version and the fields, one sentence each."""
         name, found = self.model.__qualname__, []
         if self.version < 1:
             found.append(f"{name}: a schema version starts at 1, not {self.version}")
@@ -331,11 +331,11 @@ class EventDefinition:
 class Event(Message):
     """A fact, in the past tense: `class LineAdded(Event, name="LineAdded", version=2)`.
 
-    The name is the event type on the log. `version` is the schema's, written into each
-    event's metadata; raise it together with an upcaster from the one before.
-    Unknown fields are ignored, so that an older release can read what a newer one has written.
-    `subject` is the field that names the person whose data the event contains: see `Personal`. By
-    default it is the aggregate's id.
+    The name is the event type on the log. `version` is the version of the schema, written into
+    each event's metadata; when you raise it, add an upcaster from the version before.
+    Events ignore unknown fields, so that an older reader can read what a newer writer wrote.
+    `subject` is the field that names the subject of its personal data: see `Personal`. By
+    default it is the id of the event's aggregate.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -350,7 +350,7 @@ class Event(Message):
 
 
 def _told_apart(message: Message, back: Message) -> str:
-    """Return a sentence that names the first field which JSON makes another of."""
+    """Return a sentence that names the first field whose value JSON changes."""
     name = type(message).__qualname__
     for field, value in message.__dict__.items():
         other = back.__dict__.get(field)

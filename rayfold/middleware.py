@@ -8,8 +8,8 @@
                 raise Forbidden("not-yours", "only the shop cancels")
             return await proceed(command)
 
-It runs where a command is sent, in a gateway or in the actor of a process manager, and never in an
-aggregate's writer: a decision remains a function of only the state and the command.
+Middleware runs where a command is sent from, in a gateway or in the process of a process manager,
+and never in an aggregate's writer: a decision depends on nothing but state and command.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from rayfold.query import Query
 from rayfold.receipt import Receipt
 
 ProceedCommand = Callable[[Command], Coroutine[Any, Any, Receipt]]
-"""Passes a command on: to the next middleware, and finally to its aggregate."""
+"""Passes a command on to the next middleware, and finally to its aggregate."""
 
 ProceedQuery = Callable[[Query], Coroutine[Any, Any, Answer]]
-"""Passes a query on: to the next middleware, and finally to a store."""
+"""Passes a query on to the next middleware, and finally to a store."""
 
 _AROUND = {"command": ("command", "context", "proceed"), "query": ("query", "context", "proceed")}
 _CALLED: dict[str, tuple[str, ...]] = {**_AROUND, "open": (), "close": ()}
@@ -49,7 +49,7 @@ class MiddlewareDefinition:
         return getattr(self.model, method) is not getattr(Middleware, method)
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'audit'")
         if type(self.order) is not int:
@@ -84,20 +84,20 @@ class MiddlewareDefinition:
 
 
 class Middleware:
-    """Runs around commands and queries. Class keywords:
+    """Runs around incoming commands and queries. Class keywords:
 
     - `name`: in kebab-case.
-    - `order`: the lowest is outermost: first to see a command, and last to see its receipt. It is
-      unique within a domain.
+    - `order`: the lowest is outermost, first to see a command and last to see its receipt. No two
+      middlewares of a domain have the same order.
 
-    `command` and `query` call `await proceed(…)`, and return its result. They may refuse by raising
-    `Rejected`, `NotFound` or `Forbidden`. They may proceed with a changed command or query, of the
-    same type and for the same aggregate; it is validated again. A query's answer may be returned
-    with another body. Any other exception is an error: the client gets a 500.
+    `command` and `query` call `await proceed(…)` and return its result. They may refuse, by
+    raising `Rejected`, `NotFound` or `Forbidden`. They may proceed with a changed command or
+    query, of the same type and for the same aggregate, which is validated again. A `query` may
+    return the answer with another body. Any other exception is a mistake: the client gets a 500.
 
     Each part that sends commands or answers queries makes one instance, which many requests share,
-    together with its attributes. `rayfold up` has two such parts in one process, and makes one more
-    instance at first, as a check: what must exist only once per process belongs to the module.
+    so all of them see the attributes of `self`. `rayfold up` has two such parts in one process, and
+    first makes another instance to check that it can: what must exist once belongs in the module.
     """
 
     __rayfold__: ClassVar[MiddlewareDefinition]
@@ -108,22 +108,23 @@ class Middleware:
         cls.__rayfold__ = MiddlewareDefinition(cls, name, order)
 
     async def open(self) -> None:
-        """Open what `command` and `query` need. Called before the first, and again if it raised.
+        """Create what the other methods need. Called before their first call, again if it raised.
 
-        A request that times out or ends does not cancel it: it continues for the next one.
+        It is not cancelled when the request that waits has reached its deadline or its client has
+        gone: it goes on for the next request.
         """
 
     async def close(self) -> None:
-        """Close what `open` has opened, within 5 seconds."""
+        """Close what `open` created, within 5 seconds."""
 
     async def command(
         self, command: Command, context: CommandContext, proceed: ProceedCommand
     ) -> Receipt:
-        """Handle one attempt to send a command."""
+        """Run around one attempt to send a command."""
         return await proceed(command)
 
     async def query(self, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
-        """Handle one query."""
+        """Run around one query."""
         return await proceed(query)
 
 

@@ -16,32 +16,31 @@ class Origin(StrEnum):
     PROCESS = "process"
     """A process manager of the domain; the principal is `process:NAME`."""
     SCHEDULE = "schedule"
-    """A command that a client has scheduled, by `Rayfold-Not-Before`. The caller is given as it was
-    then."""
+    """A client's earlier request with `Rayfold-Not-Before`; the client's data is as it was then."""
 
 
 class Reading(StrEnum):
-    """What a query asks about rows."""
+    """What a query asks of a row or of rows."""
 
     NOW = "now"
-    """The current state: `GET /orders/1`."""
+    """The present state: `GET /orders/1`."""
     LIVE = "live"
-    """The live stream, `…/live`: asked when a client begins, and again for each change."""
+    """The live stream, `…/live`: queried when a client begins, and again for each change."""
     AS_OF = "as-of"
-    """An earlier state: `?as_of=…`."""
+    """A past state: `?as_of=…`."""
     HISTORY = "history"
     """The events: `…/history`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The caller. On a stack without tokens, every caller is `anonymous`, an operator.
+    """Who asks. On a stack without tokens, everybody is `anonymous` and an operator.
 
     - `role`: `reader`, `writer` or `operator`; `stack` for commands of the domain's processes.
     - `permissions`: those of the token; see `may`.
     - `tenant`: the tenant of the command or query, on a stack that serves tenants.
-    - `headers`: those of the request, with names in lower case; empty if there was no request.
-      `Authorization` and `Cookie` are left out: they are secrets, and might end up in a log.
+    - `headers`: those of the HTTP request, with names in lower case; empty if there is none.
+      `Authorization` and `Cookie` are left out: they are secrets, and must not get into logs.
     """
 
     principal: str = "anonymous"
@@ -52,15 +51,15 @@ class Context:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def may(self, permission: str) -> bool:
-        """Tell whether the caller has a permission. Operators and the stack have all."""
+        """Return whether the client has a permission. Operators and the stack have all of them."""
         return self.role in ("operator", "stack") or permission in self.permissions
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandContext(Context):
-    """The context of one attempt to send a command. A repeated command has the same `command_id`.
+    """The context of one attempt to send a command; a repeated attempt has the same `command_id`.
 
-    `stream` is that of the aggregate that decides, or of the leading one if there are several.
+    `stream` is the stream of the aggregate that decides; of the leading one if there are several.
     """
 
     command_id: UUID = field(default_factory=uuid4)
@@ -72,7 +71,7 @@ class CommandContext(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryContext(Context):
-    """The context of one query of a client. `store` is the store that it asks for; empty: any."""
+    """The context of one query of a client. `store` is the requested store; empty for any."""
 
     reading: Reading = Reading.NOW
     store: str = ""

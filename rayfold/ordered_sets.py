@@ -1,7 +1,8 @@
 """Writes sets in one fixed order.
 
-A set of texts has another order in each process. Then one command is written as two, so that its
-repeat looks like another one, and one row is written as two under the same ETag.
+The order of a set of texts differs in each process. Without sorting, the same command could be
+written in two ways, so that its repeat looks like another command, and the same row in two ways
+under one ETag.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ _COMPARABLE = (str, bytes, int, float, Decimal, date, timedelta, UUID)
 
 
 def ordered(value: Any) -> Any:
-    """Return a set as a list in order: by value where values have an order, else by their JSON."""
+    """Return a set as a sorted list: by value if values have an order, else by their JSON."""
     if not isinstance(value, set | frozenset):
-        return value  # got around validation
+        return value  # it bypassed validation
     kinds = {type(each) for each in value}
     if len(kinds) == 1 and issubclass(kinds.pop(), _COMPARABLE):
-        with suppress(TypeError):  # of two moments one may have a zone alone
+        with suppress(TypeError):  # datetimes with and without a zone cannot be compared
             return sorted(value)
     return sorted(value, key=lambda each: to_json(ordered(each), fallback=repr))
 
 
 class SetsInOrder:
-    """A base of pydantic's models whose JSON has sets in one order.
+    """A base for pydantic models whose JSON has sorted sets.
 
-    A serializer of the author's own stays. A model in it that has not this base writes itself.
+    A serializer of the author's own is kept. A nested model without this base is not sorted.
     """
 
     @classmethod
@@ -46,9 +47,9 @@ class SetsInOrder:
 
 
 def writes_in_any_order(node: dict[str, Any]) -> bool:
-    """Return whether a model of this schema writes a set of its own as it happens to lie there.
+    """Return whether a model of this schema writes its own sets unsorted.
 
-    pydantic takes the serializer that a model's class has already, whatever is said around it.
+    pydantic uses the serializer that the model's class already has, whatever schema surrounds it.
     """
     cls = node["cls"]
     is_written_by_itself = hasattr(cls, "__pydantic_serializer__")
@@ -73,7 +74,7 @@ def _write_sets_in_order(schema: Any, resolve: Callable[[Any], Any]) -> None:
             node["serialization"] = core_schema.plain_serializer_function_ser_schema(
                 ordered, return_schema=items, when_used="json"
             )
-            # Else its JSON schema would be any list's.
+            # Else its JSON schema would be that of a list, without uniqueness.
             node.setdefault("metadata", {})["pydantic_js_updates"] = {"uniqueItems": True}
 
 

@@ -1,7 +1,7 @@
-"""Fields of a command that whoever reads it does not have: another release has sent it.
+"""Fields of a command that its reader does not know, because another release sent the command.
 
-An event says less to code that lacks a field of it, and is the same fact. A command that says less
-is another command: done without a word, its sender would take for done what was not.
+An event with an unknown field is still the same fact. A command without one of its fields is
+another command: if it were executed silently, its sender would believe that all of it was done.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Path = tuple[str | int, ...]
-"""Where a field stands in JSON: names, and places in lists."""
+"""The path of a field in JSON: names, and indexes in lists."""
 
 MOST_PATHS = 1_000
-"""In one answer to who has sent the command."""
+"""The most paths in one answer to the sender of the command."""
 
 
 def passed_over(sent: Any, read: Any) -> Iterator[Path]:
-    """Return where decoded JSON has fields that what was read of it has not."""
+    """Yield the paths of fields that `sent`, which is decoded JSON, has and `read` has not."""
     if isinstance(sent, dict) and isinstance(read, dict):
         for name, value in sent.items():
             if name not in read:
@@ -25,7 +25,7 @@ def passed_over(sent: Any, read: Any) -> Iterator[Path]:
             else:
                 yield from ((name, *path) for path in passed_over(value, read[name]))
     elif isinstance(sent, list) and isinstance(read, list):
-        if len(sent) != len(read):  # of a set: what they differ in is passed over
+        if len(sent) != len(read):  # a set, from which duplicates were removed
             yield ()
             return
         for at, pair in enumerate(zip(sent, read, strict=True)):
@@ -33,14 +33,14 @@ def passed_over(sent: Any, read: Any) -> Iterator[Path]:
 
 
 def shortened(paths: Sequence[Path]) -> Sequence[Path]:
-    """Return the paths, or those of the whole fields of a command where there are too many."""
+    """Return the paths; if there are too many, those of the command's top-level fields instead."""
     if len(paths) <= MOST_PATHS:
         return paths
     return [*dict.fromkeys(path[:1] for path in paths)]
 
 
 def take_out(sent: Any, fields: Iterable[Path]) -> None:
-    """Take fields out of decoded JSON, as far as they are there."""
+    """Remove fields from decoded JSON, if they are there."""
     for *above, name in fields:
         held = sent
         try:

@@ -1,13 +1,14 @@
-"""Personal data: fields that say something of a person, who may want to be forgotten.
+"""Personal data: fields about a person, who may ask to be forgotten.
 
-On the log such a field's value is encrypted under a key of its *subject*; `rayfold forget SUBJECT`
-destroys the key, and with it every value of that subject, wherever the log was copied to. Here is
-what a domain sees of it, which is nearly nothing: values are plain, until their key is gone.
+On the log such a field's value is encrypted with a key of its *subject*. `rayfold forget SUBJECT`
+destroys the key, and with it every value of that subject in every copy of the log. This module is
+the part that a domain sees, which is little: values are plain until their key is destroyed.
 
-Between a message and the log a value is *marked*: `{"$personal": {"value": …, "of": "ada"}}` stands
-in its place in the JSON, so that whatever copies the JSON (a process that was told the event, a
-command that is sent later) copies the mark too, and who encrypts finds it wherever it is. `of` is
-as the message has it; `subject` is there instead once it is known of which tenant the message is.
+Between a message and the log a value is *marked*: in the JSON, its place holds
+`{"$personal": {"value": …, "of": "ada"}}`. Whatever copies the JSON (a process that received the
+event, a command that is sent later) copies the mark too, and the code that encrypts finds the mark
+wherever it is. `of` is the subject as the message has it; once the message's tenant is known,
+`subject` replaces it.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORGOTTEN: Final = "[forgotten]"
-"""The value of a text of a forgotten subject; a field that may be None is None."""
+"""The value of a forgotten subject's text field; a field that may be None becomes None."""
 
 MARK: Final = "$personal"
-"""The key of a value that is marked, or encrypted. No field may hold it otherwise."""
+"""The JSON key of a marked or encrypted value. No field may hold it otherwise."""
 
 MOST_SUBJECT = 1024
-"""Bytes of what says whose something is: as of an aggregate's id."""
+"""The most bytes of a subject's text: the same limit as for an aggregate's id."""
 
 _MARKED = b'"$personal"'
 
@@ -55,8 +56,8 @@ _MARKED = b'"$personal"'
 class PersonalData:
     """Says that a field is personal data: `Annotated[str, PersonalData(subject="recipient_id")]`.
 
-    `subject` is the field of the same message that names the person. The default is the `subject`
-    of the class: see `Event` and `Command`.
+    `subject` is the field of the same message that names the subject. By default it is the
+    subject of the class: see `Event` and `Command`.
     """
 
     subject: str = ""
@@ -64,21 +65,22 @@ class PersonalData:
     def __get_pydantic_json_schema__(
         self, core_schema: Any, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Let readers of a schema know: the event catalogue, who makes clients of OpenAPI."""
+        """Mark the field in the JSON schema, for the event catalogue and for OpenAPI clients."""
         return {**handler(core_schema), "x-personal": True}
 
 
 Personal = Annotated[T, PersonalData()]
 """A field of an event or a command that is personal data: `email: Personal[str]`.
 
-The value is always of type `T`: once its subject is forgotten it is None if `T` allows None, or
-`FORGOTTEN` if it allows a text. A type that allows neither is refused.
+The value always has the type `T`. Once its subject is forgotten, it is None if `T` accepts None,
+else `FORGOTTEN` if `T` accepts a text. A type that accepts neither is refused.
 """
 
 
 @dataclass(frozen=True)
 class PersonalField:
-    """Of a message. `subject` is the field that says whose it is; empty: the aggregate's id."""
+    """A message's field with personal data. `subject` is the field that names the subject; empty
+    means the aggregate's id."""
 
     subject: str
     stand_in: str | None
@@ -88,7 +90,7 @@ PersonalFields = dict[str, PersonalField]
 
 
 def personal_fields(model: type[BaseModel], subject: str) -> PersonalFields:
-    """Return the model's fields that are personal data; `subject` is the class's own."""
+    """Return the model's fields that are personal data; `subject` is the class's default."""
     return {
         name: PersonalField(said.subject or subject, stand_in_of(model, name, None))
         for name, info in model.model_fields.items()
@@ -97,12 +99,12 @@ def personal_fields(model: type[BaseModel], subject: str) -> PersonalFields:
 
 
 def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
-    """Yield what is wrong with the declarations of personal data, a sentence each."""
+    """Yield the mistakes in the declarations of personal data, one sentence each."""
     name, fields = model.__qualname__, model.model_fields
     try:
         model.model_rebuild()
     except (PydanticUserError, NameError):
-        return  # told elsewhere
+        return  # reported elsewhere
     found = {field: said for field, info in fields.items() if (said := _said(info)) is not None}
     for field, said in found.items():
         whose = said.subject or subject
@@ -124,12 +126,12 @@ def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
 
 
 def mark(data: bytes, fields: PersonalFields, message: BaseModel) -> bytes:
-    """Return a message's JSON with its personal data marked, and its own fields alone.
+    """Return a message's JSON with its personal data marked, and without computed fields.
 
-    What the model computes of them would say in clear what they say; nobody reads it.
+    Computed fields could repeat the personal data in the clear, and nothing reads them.
 
     Raises:
-        ValueError: something else in it looks like a mark, or a field is not where it should be.
+        ValueError: something else in the JSON looks like a mark, or a field is not where expected.
     """
     refuse_marks(data)
     own = type(message).model_fields
@@ -139,7 +141,7 @@ def mark(data: bytes, fields: PersonalFields, message: BaseModel) -> bytes:
             raise ValueError(f"{name} is personal data, and is not written under its name")
         value = found[name]
         if value is None or value == field.stand_in:
-            continue  # nothing is said of anybody
+            continue  # there is no personal data to mark
         marked: dict[str, Any] = {"value": value}
         if field.subject:
             marked["of"] = _whose(message, name, field.subject)
@@ -150,12 +152,12 @@ def mark(data: bytes, fields: PersonalFields, message: BaseModel) -> bytes:
 
 
 def marked(data: bytes, of: str) -> bytes:
-    """Return JSON that is marked as a whole, as of one subject."""
+    """Return the JSON marked as a whole as personal data of the subject `of`."""
     return dump({MARK: {"value": from_json(data), "subject": of}})
 
 
 def of_tenant(data: bytes, tenant: str) -> bytes:
-    """Return marked JSON that says which tenant's persons it is of; as it is without a tenant."""
+    """Return marked JSON whose subjects include the tenant; unchanged if `tenant` is empty."""
 
     def say(found: dict[str, Any], path: tuple[str, ...]) -> Any:
         marked = dict(found[MARK])
@@ -167,33 +169,33 @@ def of_tenant(data: bytes, tenant: str) -> bytes:
 
 
 def refuse_marks(data: bytes) -> None:
-    """Refuse JSON that would be taken for personal data.
+    """Refuse JSON that would be mistaken for marked personal data.
 
     Raises:
-        ValueError: there is a mark in it.
+        ValueError: it contains a mark.
     """
     if _MARKED in data and _any_mark(from_json(data)):
         raise ValueError(f"{MARK!r} as a key is kept for personal data")
 
 
 def plain(data: bytes) -> bytes:
-    """Return JSON with the values of marks in their places.
+    """Return JSON with each mark replaced by its value.
 
     Raises:
-        ValueError: it is encrypted still; whoever has read it was given no keys.
+        ValueError: a value is still encrypted: the reader of the log was given no keys.
     """
     return dump(unmarked(from_json(data))) if _MARKED in data else data
 
 
 def unmarked(found: Any) -> Any:
-    """As `plain`, of JSON that is decoded."""
+    """Return decoded JSON with each mark replaced by its value, as `plain` does."""
     return replaced(found, _value_of)
 
 
 def replaced(found: Any, by: Callable[[dict[str, Any], tuple[str, ...]], Any], *path: str) -> Any:
-    """Return decoded JSON with everything that is marked replaced.
+    """Return decoded JSON with each marked value replaced by the result of `by`.
 
-    `by` is given the object that has the mark, and where it is.
+    `by` gets the object with the mark and its path.
     """
     if isinstance(found, dict):
         if MARK in found:
@@ -205,26 +207,27 @@ def replaced(found: Any, by: Callable[[dict[str, Any], tuple[str, ...]], Any], *
 
 
 def is_marked(data: bytes) -> bool:
-    """Tell whether there may be a mark in JSON; never wrong where it says no."""
+    """Return whether JSON may contain a mark. False is certain, True is not."""
     return _MARKED in data
 
 
 def dump(found: Any) -> bytes:
-    """Return JSON as messages are written, without spaces."""
+    """Return the value as JSON without spaces, as messages are written."""
     return to_json(found)
 
 
 def stand_in_of(model: type[BaseModel], field: str, otherwise: Any) -> Any:
-    """Return what the field reads as once it is forgotten; `otherwise` where it takes neither.
+    """Return the field's value once its subject is forgotten; `otherwise` if it accepts neither
+    None nor `FORGOTTEN`.
 
-    The author's validators have their say: an event must be readable afterwards.
+    The author's validators are applied too: the event must be readable afterwards.
     """
     checks = checks_of(model)
     for each in (None, FORGOTTEN):
         try:
             if checks.validated({}, field, each) == each:
                 return each
-        except (Exception, SystemExit):  # also what a validator breaks on
+        except (Exception, SystemExit):  # a validator may raise anything
             continue
     return otherwise
 
@@ -247,7 +250,7 @@ def _said(info: FieldInfo) -> PersonalData | None:
 
 
 def _hides(annotation: Any, seen: set[Any]) -> bool:
-    """Tell whether personal data is declared somewhere within a type."""
+    """Return whether personal data is declared somewhere within a type."""
     if any(isinstance(each, PersonalData) for each in getattr(annotation, "__metadata__", ())):
         return True
     fields: dict[str, FieldInfo] = getattr(annotation, "model_fields", None) or {}
@@ -266,7 +269,7 @@ def _hides(annotation: Any, seen: set[Any]) -> bool:
         seen.add(annotation)
         try:
             hints = get_type_hints(annotation, include_extras=True)
-        except Exception:  # one that cannot be read is told elsewhere
+        except Exception:  # an unreadable alias is reported elsewhere
             return False
         return _any_hides(hints.values(), seen)
     return _any_hides(get_args(annotation), seen)

@@ -8,16 +8,16 @@ import traceback
 from pathlib import Path
 
 _AROUND = sys.stdlib_module_names | {"pydantic"}
-"""What may stand between us and the author: a decorator, the making of a value."""
+"""Modules that may be on the call stack between our code and the author's."""
 
 _PLACE = re.compile(r" \([^()]+, line \d+\)\Z")
 
 
 def place_of(error: BaseException, package: str = "") -> str:
-    """Return the last line of a package that led to an error, as ` (views.py, line 7)`.
+    """Return the last line of a package in an error's traceback, as ` (views.py, line 7)`.
 
-    Without a `package`, it is the first that is not ours, as who catches the error is, and neither
-    Python's nor pydantic's. Empty where no line is the package's.
+    Without a `package`, it is the package of the first line that is neither ours (the code that
+    catches the error) nor Python's nor pydantic's. Empty if no line is of the package.
     """
     frames = [
         (str(frame.f_globals.get("__name__", "")).partition(".")[0], frame.f_code.co_filename, line)
@@ -33,6 +33,6 @@ def place_of(error: BaseException, package: str = "") -> str:
 
 
 def shortened(told: str, most: int) -> str:
-    """Return what is told of an error in at most so many characters, with its place."""
+    """Return an error's text shortened to at most `most` characters, keeping its place."""
     place = found[0] if (found := _PLACE.search(told[-most:])) else ""
     return told.removesuffix(place)[: most - len(place)] + place

@@ -20,7 +20,7 @@
         def late(state: DeliveryState, timeout: TimedOut) -> Iterator[Step]: ...
 
 An event with a `@starts` handler begins a process; other events for a key without a process are
-ignored. An event is folded first, so that its handler sees the state after it.
+ignored. What happened is folded before its handler runs, so that handlers see the state after it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ C = TypeVar("C", bound=Command)
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_STEPS = 1000
-"""The number of steps that one handler may yield: all of them are recorded in one event."""
+"""The most steps that one handler may yield: all of them are recorded in one event."""
 
 MAX_NAME = 48
 
@@ -76,7 +76,7 @@ _COMMAND_IDS = UUID("5d6f0c3a-6f0e-5c1b-9d57-3c6a4f0b8e21")
 
 @dataclass(frozen=True)
 class TimedOut:
-    """A timeout that the process had scheduled. `due` is the time that it was scheduled for."""
+    """A timeout that the process has scheduled is over. `due` is the time it was scheduled for."""
 
     name: str
     due: datetime
@@ -84,9 +84,9 @@ class TimedOut:
 
 @dataclass(frozen=True)
 class CommandRejected(Generic[C]):
-    """A command that the process had sent was refused: it had no effect.
+    """A command that the process sent was refused, so nothing was appended.
 
-    `rule` is that of `Rejected` or `NotFound`, `detail` a sentence for people.
+    `rule` and `detail` are those of `Rejected` or `NotFound`.
     """
 
     command: C
@@ -96,37 +96,37 @@ class CommandRejected(Generic[C]):
 
 @dataclass(frozen=True)
 class Aborted:
-    """An operator aborts the process. Only for managers with a handler marked `@on_abort`."""
+    """An operator aborts the process. Only managers with an `@on_abort` handler receive it."""
 
 
 Happened = Event | TimedOut | CommandRejected[Any] | Aborted
-"""What `evolve` of a process gets."""
+"""What a process receives."""
 
 WITHDRAWN = "withdrawn"
-"""The rule of `CommandRejected` for a command that was not sent yet when its process was aborted:
-it is folded, and no handler is called."""
+"""The rule of `CommandRejected` for a command that was not yet sent when its process was aborted.
+The state is folded over it, but no handler is called."""
 
 
 def on_timeout(*names: str) -> Callable[[F], F]:
-    """Mark a static `(state, timed_out) -> steps` for timeouts of these names."""
+    """Mark a static method `(state, timed_out) -> steps` as the handler of these timeouts."""
     refuse_bare("on_timeout", names, '"name"')
     return _marked(_TIMEOUTS, names)
 
 
 def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
-    """Mark a static `(state, rejected) -> steps` for refusals of commands that the process sent.
+    """Mark a static method `(state, rejected) -> steps` as the handler of these refused commands.
 
-    This is where a saga compensates: it yields what undoes earlier steps, in that order.
+    Here a saga compensates: it yields the commands that undo its work, in the order to send them.
     """
     refuse_bare("on_rejected", commands, "Command")
     return _marked(_REJECTIONS, commands)
 
 
 def on_abort(function: F) -> F:
-    """Mark a static `(state, aborted) -> steps` for when an operator aborts the process.
+    """Mark a static method `(state, aborted) -> steps` as the handler of an operator's abort.
 
-    It yields the compensation, in the order in which it is sent. The process then continues until a
-    handler completes it. Without such a handler, an abort ends the process as it is.
+    It yields the compensation, in the order in which to send it. The process then goes on as
+    usual until a handler completes it. Without such a handler, an abort ends it at once.
     """
     mark_in(sys._getframe(1).f_locals, function, _ABORT, (Aborted,))
     return function
@@ -175,12 +175,12 @@ class ProcessDefinition:
 
     @property
     def prefix(self) -> str:
-        """What the names of its processes' streams begin with."""
+        """The prefix of the names of its processes' streams."""
         return f"process-{self.name}-"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when folding the same past may give another state."""
+        """Text that changes whenever the same history may fold to another state."""
         code = fingerprint_of(self.model.evolve, self.initial)
         return f"{self.fold_version} {code} {fingerprint_of_model(self.state_type)}"
 
@@ -189,7 +189,7 @@ class ProcessDefinition:
         return f"{self.prefix}{key_text(key)}"
 
     def key_of(self, event: Event) -> str | None:
-        """Return the key of the process that an event concerns, as text; None: of none.
+        """Return the key, as text, of the process that an event concerns; None if of no process.
 
         Raises:
             ValueError: the key is empty.
@@ -214,8 +214,8 @@ class ProcessDefinition:
         """Return the state after what happened.
 
         Raises:
-            TypeError: `evolve` gave something else than a state.
-            Exception: the author's code raised it.
+            TypeError: `evolve` returned something other than a state.
+            Exception: whatever the author's code raises.
         """
         after = self.model.evolve(state, happened)
         if not isinstance(after, self.state_type):
@@ -225,12 +225,13 @@ class ProcessDefinition:
         return after
 
     def react(self, state: Any, happened: Happened) -> list[Step]:
-        """Return what the process does next; `state` is that after what happened.
+        """Return the steps that the process takes next; `state` is the state after what happened.
 
         Raises:
-            NobodyHandles: a refused command or a timeout has no handler, or one that is scheduled.
-            TypeError, ValueError: a handler yields what is no step, or too much.
-            Exception: the author's code raised it.
+            NobodyHandles: a refused command or a timeout has no handler, or a step schedules a
+                timeout that has none.
+            TypeError, ValueError: a handler yields something that is not a step, or too many steps.
+            Exception: whatever the author's code raises.
         """
         if isinstance(happened, TimedOut):
             handler = self.timeouts.get(happened.name)
@@ -258,20 +259,21 @@ class ProcessDefinition:
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
                 raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
-            # Now, and not when it is due: a test sees it. An `Unschedule` needs none: it is how a
-            # release that has no handler any more forgets what the one before has scheduled.
+            # Raised now and not when the timeout is due, so that a test sees it. `Unschedule` needs
+            # no handler: a release that has dropped the handler uses it to cancel timeouts that
+            # the release before has scheduled.
             if isinstance(step, Schedule) and step.timeout_name not in self.timeouts:
                 raise NobodyHandles(f"no @on_timeout({step.timeout_name!r}) in {self.name!r}")
         return steps
 
     def command_id(self, key: str, trigger: str, index: int) -> UUID:
-        """Return the id of the command that a process sends, `index`th, because of `trigger`."""
+        """Return the id of the `index`th command that a process sends because of `trigger`."""
         return uuid5(_COMMAND_IDS, f"{self.stream(key)} {trigger} {index}")
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         cls, name = self.model, self.model.__qualname__
-        # Without a dash: the stream of `a` with the key `b-c` would be that of `a-b` with `c`.
+        # No dash: else process `a` with the key `b-c` and `a-b` with `c` would share a stream.
         found = misnamed(cls, self.name, _NAME, "lower case without a dash, like 'fulfilment'")
         found += too_long(cls, "name", self.name, MAX_NAME)
         if not self.events:
@@ -348,23 +350,23 @@ class ProcessDefinition:
 
 
 class NobodyHandles(Exception):
-    """A process was told something that none of its handlers is for."""
+    """A process received something that it has no handler for."""
 
 
 class ProcessManager(ABC, Generic[S, E]):
     """Reacts to events of many aggregates: `class Delivery(ProcessManager[State, Events], …)`.
 
     The type arguments are its state (a frozen `Message`) and the union of the events that it
-    sees. Its instances are streams `process-<name>-<key>`, which record what each one saw, decided,
-    sent and was answered. Class keywords:
+    sees. Each instance has a stream `process-<name>-<key>`, which records what it received,
+    decided and sent, and the answers. Class keywords:
 
     - `name`: lower case, without a dash.
-    - `key`: the field of the events that says which process they concern. A handler may override
-      it with `@on(Event, key=…)`, which returns None for an event that concerns no process.
+    - `key`: the field of the events that says which process they concern. `@on(Event, key=…)`
+      replaces it for one handler; a key of None means that the event concerns no process.
     - `initial`: the state before anything happened.
-    - `fold_version`: see `Aggregate`.
-    - `max_chain`: how many commands a process may send of which each is caused by the one before,
-      with no timeout or other cause in between. Beyond that, the process is parked: it loops.
+    - `fold_version`: as for an aggregate.
+    - `max_chain`: how many commands a process may send, each because of the one before, with no
+      outside event and no time between them. A process that loops beyond it is parked.
     """
 
     __rayfold__: ClassVar[ProcessDefinition]
@@ -388,14 +390,14 @@ class ProcessManager(ABC, Generic[S, E]):
     @staticmethod
     @abstractmethod
     def evolve(state: S, happened: E | TimedOut | CommandRejected[Any]) -> S:
-        """Return the state after what happened. Pure and total; many events change nothing.
+        """Return the state after what happened. Pure; it must accept all that can happen.
 
-        In a manager with a handler marked `@on_abort`, `happened` may also be `Aborted`.
+        In a manager with an `@on_abort` handler, `happened` may also be `Aborted`.
         """
 
 
 def _marks_of(cls: type, attribute: str) -> list[tuple[str, Callable[..., Any], Any]]:
-    """Return name, function and mark of every member of a class or its bases so marked."""
+    """Return name, function and mark of each member of a class or its bases with this mark."""
     return [
         (name, function, what)
         for name, function in members_of(cls).items()

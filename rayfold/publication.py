@@ -1,4 +1,4 @@
-"""Publications: integration events for other systems, derived from events by pure functions.
+"""Publications: integration events for other systems, which pure functions derive from events.
 
     class OrderNews(Publication[Dispatched | CalledOff], name="order-news", key="order_id"):
         @staticmethod
@@ -6,8 +6,8 @@
         def shipped(event: OrderShipped) -> Iterator[Dispatched]:
             yield Dispatched(order_id=event.order_id, at=event.at)
 
-It carries what its handlers derive from the log, and what processes yield as `Publish(…)`. Its
-target, a webhook or NATS, is not part of the domain: see the settings.
+A publication carries what its handlers derive from the log and what processes yield as
+`Publish(…)`. Whether it goes to a webhook or to NATS is not the domain's concern: see the settings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ I = TypeVar("I", bound=IntegrationEvent)  # noqa: E741
 MAX_NAME = 48
 
 MAX_DERIVED = 1000
-"""The number of integration events that one event may lead to."""
+"""The most integration events that one event may lead to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +51,17 @@ class PublicationDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when others may be told something else."""
+        """Text that changes when the derived integration events may differ."""
         models = " ".join(fingerprint_of_model(each) for each in self.carries)
         return f"{fingerprint_of(self.model)} {models}"
 
     def derive(self, event: Event) -> list[IntegrationEvent]:
-        """Return what others are told because of an event.
+        """Return the integration events that an event leads to.
 
         Raises:
-            TypeError, ValueError: a handler gives what the publication does not carry, or too much.
-            Exception: the author's code raised it.
+            TypeError, ValueError: a handler returns what the publication does not carry, or more
+                than `MAX_DERIVED`.
+            Exception: whatever the author's code raises.
         """
         handler = self.handlers.get(type(event))
         given = handler(event) if handler else None
@@ -76,10 +77,10 @@ class PublicationDefinition:
         return derived
 
     def key_of(self, integration_event: IntegrationEvent) -> str:
-        """Return the key as text: what has the same key is delivered in order.
+        """Return the key as text: integration events with the same key are delivered in order.
 
         Raises:
-            ValueError: it is empty.
+            ValueError: the key is empty.
         """
         value = getattr(integration_event, self.key)
         text = key_text(value) if value is not None else ""
@@ -89,7 +90,7 @@ class PublicationDefinition:
         return text
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'order-news'")
         found += too_long(self.model, "name", self.name, MAX_NAME)
@@ -110,15 +111,16 @@ class PublicationDefinition:
 
 
 class Publication(Generic[I]):
-    """Informs other systems: `class OrderNews(Publication[IntegrationEvents], name=…, key=…)`.
+    """Integration events for others: `class OrderNews(Publication[…], name=…, key=…)`.
 
-    The type argument is the union of the integration events that it carries. Handlers are static,
-    marked by `@on(Event)`, and return one integration event, several, or None. Class keywords:
+    The type argument is the union of the integration events that it carries. Handlers are static
+    methods marked by `@on(Event)`; they return one integration event, several, or None. Class
+    keywords:
 
     - `name`: in kebab-case.
-    - `key`: the field of the integration events within whose values the order is kept.
-    - `from_beginning`: when it first runs, publish everything that is on the log. By default it
-      begins with the events after that.
+    - `key`: the field of the integration events whose value they are ordered within.
+    - `from_beginning`: on its first run, publish the whole log; otherwise only what is appended
+      from then on.
     """
 
     __rayfold__: ClassVar[PublicationDefinition]

@@ -1,7 +1,7 @@
-"""Finds folds and handlers that read the clock or random numbers.
+"""Folds and handlers may not use the clock or random numbers: they run again, elsewhere and later.
 
-Two stores of a view would not agree, nor a process with what it had decided. Only what a function
-calls by itself is seen, not what it calls in others.
+Otherwise two stores of a view would differ, and a process would differ from what it had decided.
+Only calls in the function itself are found, not those in functions that it calls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OF_A_CLOCK = ("now", "today", "utcnow")
 
 
 def drawing(where: str, function: Callable[..., Any] | None) -> list[str]:
-    """Return a sentence for what a function calls that gives another value each time."""
+    """Return a sentence for each call in a function that returns another value each time."""
     names = {name for name, value in named_by(function) if _is_drawn(value)}
     return [
         f"{where} calls {name}, which gives another value each time: take it from what happened"
@@ -36,10 +36,10 @@ def drawing(where: str, function: Callable[..., Any] | None) -> list[str]:
 
 
 def named_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, Any]]:
-    """Yield what a function names of its module, as it is written there, and what that is.
+    """Yield each global name that a function uses, as it is written there, with its value.
 
-    Of its code, also of functions within it: that knows which names are its own, as source does
-    not. What has no code, as it is written in C, names nothing.
+    Names come from the code object, including nested functions: unlike the source, it tells
+    global names from local ones. A function written in C has no code object and yields nothing.
     """
     function = inspect.unwrap(function) if function else None
     module = getattr(function, "__globals__", {})
@@ -63,7 +63,7 @@ def named_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, Any]]:
 def _member(value: Any, name: str) -> Any:
     try:
         return getattr(value, name, None)
-    except Exception:  # of a module that loads what it is asked for, say
+    except Exception:  # of a module with a lazy `__getattr__`, say
         return None
 
 

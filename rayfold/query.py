@@ -20,21 +20,21 @@ MAX_PAGE = 200
 
 @dataclass(frozen=True, eq=False)
 class QueryDefinition:
-    """What every query class declares: its name, and the permission that it needs, or none."""
+    """What every query class declares: its name and, optionally, the permission that it needs."""
 
     model: type[Query]
     name: str
     needs: str
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'get-order'")
         found += mistaken_permission(self.model, self.needs)
         return found + mistakes_of_fields(self.model)
 
 
 def mistakes_of_answer(query: type[Query], keyword: str, what: str, given: Any) -> list[str]:
-    """Return what is wrong with the model that a query has for its answer, a sentence each."""
+    """Return the mistakes in the model of a query's answer, one sentence each."""
     if isinstance(given, type) and issubclass(given, BaseModel):
         return mistakes_of_forward_references(given) or mistaken_defaults(given)
     got = "" if given is None else f"; got {given!r}"
@@ -49,18 +49,18 @@ class ViewQueryDefinition(QueryDefinition):
 
     @property
     def view(self) -> ViewDefinition:
-        """The view that is asked."""
+        """The view that the query reads."""
         assert self.view_type is not None, "the registry has refused a query without a view"
         return self.view_type.__rayfold__
 
     @property
     def is_page(self) -> bool:
-        """Whether it asks for many rows."""
+        """Whether it asks for a page of rows."""
         return issubclass(self.model, PageQuery)
 
     @cached_property
     def filter_fields(self) -> list[str]:
-        """The names of the fields that filter."""
+        """The names of the fields that are filters."""
         own = PageQuery.model_fields
         return [field for field in self.model.model_fields if field not in own]
 
@@ -70,7 +70,7 @@ class ViewQueryDefinition(QueryDefinition):
         return {field: value for field, value in given.items() if value is not None}
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found, name = super().mistakes(), self.model.__qualname__
         if not (isinstance(self.view_type, type) and issubclass(self.view_type, View)):
             got = "" if self.view_type is None else f"; got {self.view_type!r}"
@@ -112,8 +112,8 @@ class ViewQueryDefinition(QueryDefinition):
 class Query(Message):
     """Asks for one row by its key: `class GetOrder(Query, name="get-order", view=OrderDetails)`.
 
-    The query has one field, named like the view's key. `needs` is a permission that a caller over
-    HTTP must have, also for the history and the live stream of the route.
+    The query has one field, named as the view's key. `needs` is a permission that an HTTP client
+    must have; the history and the live stream of the query's route need it too.
     """
 
     __rayfold__: ClassVar[QueryDefinition]
@@ -126,9 +126,9 @@ class Query(Message):
 
 
 class PageQuery(Query):
-    """Asks for rows in the order in which they began, a page at a time.
+    """Asks for rows in the order in which they began, one page at a time.
 
-    Every field except `limit` and `cursor` is an optional filter (equals), and must be
+    Every field except `limit` and `cursor` is an optional filter (by equality) and must be
     among the view's indexes. `cursor` is opaque: the `next_cursor` of the page before.
     A row that begins, changes or is deleted between two pages neither shifts nor repeats others.
     """
@@ -138,10 +138,10 @@ class PageQuery(Query):
 
 
 def view_query_of(query: Query) -> ViewQueryDefinition:
-    """Return the definition of a query that asks a view.
+    """Return the definition of a query that reads a view.
 
     Raises:
-        TypeError: the query does not ask a view.
+        TypeError: the query does not read a view.
     """
     definition = type(query).__rayfold__
     if not isinstance(definition, ViewQueryDefinition):

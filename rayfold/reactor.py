@@ -1,4 +1,4 @@
-"""Reactors: side effects that follow an event, in no particular order.
+"""Reactors: side effects outside the system because of events, in no particular order.
 
     class Receipts(Reactor, name="receipts"):
         async def open(self) -> None:
@@ -11,9 +11,9 @@
         async def close(self) -> None:
             await self.http.aclose()
 
-It is the only part of a domain that does I/O, and no decision and no fold may depend on what it
-finds. It opens what it needs in `open`, in the process in which it runs, because its module is
-imported by every process of the stack.
+A reactor is the one part of a domain that does I/O. Nothing else in the domain sees it: neither
+a decision nor a fold may depend on what it finds. It creates what it needs in `open`, in the
+process in which it runs, because every process of the stack imports the module that declares it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Handler = Callable[[Any, Event, "Attempt"], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt to handle an event. `number` counts from 1; `id` is the same for all, for
-    use as an idempotency key.
+    """One attempt to handle an event. `number` counts from 1. `id` is the same in every attempt
+    at the event, so that it can be an idempotency key.
 
-    `interrupted`: the process died during an earlier attempt, whose effect may or may not have
-    happened. It is False after an attempt that raised.
+    `interrupted`: the process died during an earlier attempt, so its outcome is unknown and its
+    side effect may have happened. After an attempt that raised, `interrupted` is False.
     """
 
     id: UUID
@@ -57,7 +57,7 @@ class Attempt:
     position: int
     recorded_at: datetime | None = None
     tenant: str = ""
-    """The event's tenant, on a stack that serves tenants."""
+    """The tenant whose event it is, on a stack that serves tenants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +77,15 @@ class ReactorDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when something else may be done."""
+        """Text that changes when the handlers may do something else."""
         return f"{self.attempts} {self.timeout} {fingerprint_of(self.model)}"
 
     def attempt_id(self, stream: str, revision: int, index: int) -> UUID:
-        """Return what is the same at every attempt at an event; `index` counts a record's."""
+        """Return the `Attempt.id` of an event; `index` is the event's place within its record."""
         return uuid5(_IDS, f"{self.name}\n{stream}@{revision}\n{index}")
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'receipts'")
         found += too_long(self.model, "name", self.name, MAX_NAME)
@@ -108,16 +108,16 @@ class ReactorDefinition:
 
 
 class Reactor:
-    """Has side effects for events: at least once, in any order. Class keywords:
+    """Has side effects for events: at least once for each, in any order. Class keywords:
 
     - `name`: in kebab-case.
     - `attempts`: how often an event is tried before it is parked.
     - `timeout`: seconds for one attempt, after which it is cancelled and counts as failed.
-    - `from_beginning`: when it first runs, handle everything that is on the log. By default it
-      begins with the events after that.
+    - `from_beginning`: on its first run, begin with the whole log; otherwise only with what is
+      appended from then on.
 
     Handlers are `async def handler(self, event, attempt)`, marked by `@on(Event)`. When one
-    returns, the event is recorded as done; when it raises, it is tried again after growing pauses.
+    returns, the event is recorded as done; when one raises, it is tried again after growing delays.
     """
 
     __rayfold__: ClassVar[ReactorDefinition]
@@ -136,7 +136,7 @@ class Reactor:
         cls.__rayfold__ = ReactorDefinition(cls, name, attempts, timeout, from_beginning)
 
     async def open(self) -> None:
-        """Open what the handlers need. Called once, in the process and loop that they run in."""
+        """Create what the handlers need. Called once, in the process and loop that they run in."""
 
     async def close(self) -> None:
-        """Close what `open` has opened."""
+        """Close what `open` created."""

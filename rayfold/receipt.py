@@ -13,12 +13,11 @@ from rayfold.messages import Message
 class Receipt(Message):
     """The command's events are durable.
 
-    `revision` is the zero-based place of its last event in the stream. `position` is a place in
+    `revision` is the zero-based place of the last event in the stream; `position` is a place in
     `$all` at or after that event: a view that has reached it shows the effect.
 
-    For a decision over several aggregates, `revisions` has the revision of every stream that it
-    read, as it is afterwards, and `stream` and `revision` are those of the leading one. Otherwise
-    `revisions` is empty.
+    For a decision over several aggregates, `stream` and `revision` are those of the leading one,
+    and `revisions` has the revision afterwards of every stream that it read. Otherwise it is empty.
     """
 
     command_id: UUID

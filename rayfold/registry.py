@@ -32,12 +32,12 @@ from rayfold.view import ViewDefinition
 class Registry:
     """The commands, events, aggregates, views, queries and routes of one domain package.
 
-    Attributes are dictionaries by stored name: `commands["add-line"]`,
+    Most attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
-    SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`, `middleware`;
-    `routes` is a list; `owner` has the aggregate of each command type: the leading one if
-    `decisions` has a decision over several for that type. All except aggregates and projections
-    are there as their definitions.
+    SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`, `middleware`.
+    Their values are definitions, except for aggregates and projections, which are classes.
+    `routes` is a list. `owner` maps a command type to its aggregate; if `decisions` has a decision
+    over several aggregates for that type, to the leading one.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Registry:
         `tenants`: whether the stack serves tenants; see `rayfold.tenants`.
 
         Raises:
-            DomainError: something is wrong; it has a sentence for each mistake.
+            DomainError: there are mistakes; it has one sentence for each.
         """
         collected = Collected(modules, mistakes)
         self.commands = collected.commands
@@ -74,13 +74,13 @@ class Registry:
         self._upcast_names = {name for name, _ in self._upcasters}
         found = collected.mistakes
         if tenants:
-            # The class is that of every stack which this process knows: its own definition stays.
+            # The class may be used by other stacks in this process: its own definition stays as is.
             self.views = {name: replace(each, tenants=True) for name, each in self.views.items()}
             found += mistakes_of_sql(self)
         try:
             found += disagreements(self, collected.several, self._upcasters)
         except (AttributeError, LookupError, TypeError):
-            if not found:  # else it is of what is told already
+            if not found:  # else its mistakes would follow from those already found
                 raise
         if not found:
             found += [*tables_of_two(self), *derived_routes_of_two(self)]
@@ -91,7 +91,7 @@ class Registry:
         self.is_personal = any(each.personal for each in events) or any(
             each.personal for each in self.commands.values()
         )
-        """Whether there is personal data in the domain: its log is read and written with keys."""
+        """Whether the domain has personal data, so that its log is read and written with keys."""
         self._tell_what_is_upcast()
 
     @classmethod
@@ -99,7 +99,7 @@ class Registry:
         """Import `package` and all of its modules; `tenants` as in the constructor.
 
         Raises:
-            DomainError: it cannot be imported, or something that it declares is wrong.
+            DomainError: it cannot be imported, or its declarations have mistakes.
         """
         modules, mistakes = import_all(package)
         registry = cls(modules, mistakes, tenants=tenants)
@@ -108,10 +108,10 @@ class Registry:
         return registry
 
     def tenant_of(self, stream: str) -> str:
-        """Return the tenant of an aggregate's or a process's stream; empty where there are none.
+        """Return the tenant of an aggregate's or a process's stream; empty without tenants.
 
         Raises:
-            NoTenant: there are, and it is of none.
+            NoTenant: the stack serves tenants, and the stream belongs to none.
         """
         return tenant_of_stream(stream) if self.tenants else ""
 
@@ -121,11 +121,11 @@ class Registry:
 
     @property
     def upcasters(self) -> list[Upcaster]:
-        """All of them, in one order."""
+        """All upcasters, in a fixed order."""
         return [self._upcasters[key] for key in sorted(self._upcasters)]
 
     def has_upcaster(self, event_type: str, version: int) -> bool:
-        """Return whether events of that type and version are brought to the next one."""
+        """Return whether there is an upcaster from that version of that event type."""
         return (event_type, version) in self._upcasters
 
     def stored_as(self, events: Iterable[type[Event]]) -> list[str]:
@@ -134,10 +134,10 @@ class Registry:
 
     @cached_property
     def keyed_by(self) -> dict[type[Command], tuple[str, ...]]:
-        """By type of command, its text fields that views in Postgres have as key or index.
+        """By type of command, its text fields that are a key or an index of a view in Postgres.
 
-        A field is one if the events of the command's aggregate have it too, under the same name.
-        The aggregate's id is none of them: every store has rows by ids.
+        A field counts if the events of the command's aggregate have it too, under the same name.
+        The aggregate's id does not count: every store finds rows by ids.
         """
         found = {}
         for command, aggregate in self.owner.items():
@@ -160,7 +160,7 @@ class Registry:
 
     @property
     def decided_together(self) -> frozenset[AggregateType]:
-        """The aggregates that decisions over several read: others than their writers append."""
+        """The aggregates in decisions over several: not only their own writers append to them."""
         return frozenset(each for one in self.decisions.values() for each in one.aggregates)
 
     @property
@@ -170,7 +170,7 @@ class Registry:
 
     @cached_property
     def with_personal_data(self) -> frozenset[str]:
-        """The categories of the aggregates whose events have some."""
+        """The categories of the aggregates whose events have personal data."""
         return frozenset(
             category
             for category, aggregate in self.aggregates.items()
@@ -178,7 +178,7 @@ class Registry:
         )
 
     def may_know(self, stream: str, subjects: Collection[str]) -> bool:
-        """Tell whether the state of a stream's aggregate may have personal data of one of these."""
+        """Return whether the stream's aggregate may have personal data of one of `subjects`."""
         category, _, aggregate_id = stream.partition("-")
         if category not in self.with_personal_data:
             return False
@@ -186,9 +186,9 @@ class Registry:
 
     @property
     def views_of_personal_data(self) -> list[str]:
-        """The views, and the SQL projections, that fold events which have some.
+        """The views and SQL projections that fold events with personal data.
 
-        With an upcaster those are all: it may make any event of what it reads.
+        In a domain with upcasters these are all of them: an upcaster may return any event.
         """
         every: list[tuple[str, Iterable[type[Event]]]] = [
             *((name, view.folds) for name, view in self.views.items()),
@@ -202,13 +202,13 @@ class Registry:
 
     @property
     def prefixes(self) -> list[str]:
-        """What the names of the domain's streams begin with: `["order-", "stock-"]`."""
+        """The prefixes of the names of the domain's streams: `["order-", "stock-"]`."""
         return sorted(f"{category}-" for category in self.aggregates)
 
     def prefixes_of(self, views: Iterable[ViewDefinition]) -> list[str]:
         """Return those of `prefixes` whose streams may have events that one of the views folds.
 
-        With an upcaster those are all: it may make any event of what is on a stream.
+        In a domain with upcasters these are all of them: an upcaster may return any event.
         """
         if self._upcasters:
             return self.prefixes
@@ -223,7 +223,7 @@ class Registry:
     def may_be(self, event_type: str, stream: str, events: Collection[type[Event]]) -> bool:
         """Return whether a record of that type, on that stream, may be one of these events today.
 
-        What nobody can read may be any event of the stream's aggregate.
+        A record that cannot be read may be any event of the stream's aggregate.
         """
         if self.is_upcast(event_type):
             return True
@@ -235,12 +235,13 @@ class Registry:
     def decode(
         self, event_type: str, data: bytes, version: int, stream: str, revision: int
     ) -> list[Event]:
-        """Return what an event from the log is today: one event, or what upcasters make of it.
+        """Return the events that a record of the log is today: one, or what upcasters make of it.
 
         Raises:
-            UnknownEventType: nobody declares that type.
-            UnreadableEvent: the data does not fit it, also after upcasting; or a later release has
-                written it, whose version of the event may mean something else by the same fields.
+            UnknownEventType: the domain does not declare that type.
+            UnreadableEvent: the data does not fit the type, even after upcasting; or a newer
+                release wrote it, in whose version of the event the same fields may mean something
+                else.
         """
         known = self.events.get(event_type)
         try:
@@ -259,7 +260,7 @@ class Registry:
             ]
         except (UnknownEventType, UnreadableEvent):
             raise
-        except (Exception, SystemExit) as error:  # an upcaster is a user's code
+        except (Exception, SystemExit) as error:  # an upcaster is the author's code
             reason = str(error) if isinstance(error, ValidationError) else repr(error)
             reason = reason.replace("\n", " ")
             raise UnreadableEvent(event_type, stream, revision, reason) from error
@@ -271,7 +272,7 @@ class Registry:
         return known.model.model_validate_json(json.dumps(fields), extra="ignore")
 
     def _tell_what_is_upcast(self) -> None:
-        """Let what is folded mean something else where the log is read otherwise."""
+        """Give each aggregate and view its upcasters' fingerprint: they change what is folded."""
         for view in self.views.values():
             view.read_by(self._upcasters_of(view.folds))
         for aggregate in self.aggregates.values():

@@ -1,4 +1,4 @@
-"""Where a domain's messages live in the URL space: data, not handlers."""
+"""Routes: the HTTP method and path of each command and query, as data without handlers."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ OUR_PATHS = (
     ),
     "operators",
 )
-"""First segments of the gateway's own paths."""
+"""First segments of the gateway's own paths, which no route may use."""
 
 
 @dataclass(frozen=True)
 class Route:
     """`Route("POST", "/orders/{order_id}/lines", AddLine)`.
 
-    Path parameters are fields of the message; a command's other fields come from the
-    JSON body, a query's from the query string. `derived_id` names an id field that the
-    client may leave out: the id is then derived from the command id, so that a retry with the
-    same `Idempotency-Key` is for the same aggregate. `minimal` is a query by the same key that
-    answers clients that ask for the minimal representation.
+    Path parameters are fields of the message. A command's other fields come from the JSON
+    body, a query's from the query string. `derived_id` names an id field that the client may
+    leave out: the id is then derived from the command id, so that a retry with the same
+    `Idempotency-Key` means the same aggregate. `minimal` is a query by the same key, whose
+    answer clients get that ask for the minimal representation.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -55,11 +55,12 @@ class Route:
 
     @property
     def shape(self) -> str:
-        """The path without its parameters' names: two routes of one shape are one to a client."""
+        """The path without the names of its parameters: clients cannot tell two routes with the
+        same shape apart."""
         return _PARAMETER.sub("{}", self.path)
 
     def mistakes_of_message(self) -> list[str]:
-        """Return what is wrong with the method and the message by themselves, a sentence each."""
+        """Return the mistakes in the method and the message alone, one sentence each."""
         where, message = f"the route {self.method} {self.path}", self.message
         if not (isinstance(message, type) and issubclass(message, Command | Query)):
             return [f"{where} is for {message!r}: name the class of a command or a query"]
@@ -68,9 +69,9 @@ class Route:
         return []
 
     def mistakes(self, id_field: str | None) -> list[str]:
-        """Return what is wrong with the route, a sentence each.
+        """Return the mistakes in the route, one sentence each.
 
-        `id_field` is that of the command's aggregate; None for a query.
+        `id_field` is the id field of the command's aggregate; None for a query.
         """
         where, message = f"the route {self.method} {self.path}", self.message
         name, fields = message.__qualname__, message.model_fields

@@ -11,7 +11,7 @@
         def put(event: LinePut) -> Iterable[Statement]:
             yield sql("INSERT INTO put VALUES ($1, $2, $3)", event.basket_id, event.sku, ...)
 
-A handler is pure: it returns statements, and Rayfold executes them exactly once for each event, in
+A handler is pure: it yields statements, and Rayfold executes them, once for each event and in
 the log's order, in one transaction with the projection's checkpoint.
 """
 
@@ -28,18 +28,18 @@ from rayfold.view import MAX_NAME, OURS, policy
 
 
 class Statement(NamedTuple):
-    """One SQL statement. `parameters` take the places `$1`, `$2`, …"""
+    """One SQL statement. `parameters` are the values of `$1`, `$2`, …"""
 
     text: str
     parameters: tuple[Any, ...] = ()
 
     def check_tenant(self, tenant: str) -> None:
-        """Check that the tenant is one of the statement's parameters, so that it was not forgotten.
+        """Check that the tenant is one of the statement's parameters.
 
-        What the statement does with the tenant is up to the author.
+        Whether the statement uses it rightly is up to the author: this finds a forgotten one.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the tenant is not among the parameters.
         """
         if tenant not in self.parameters:
             raise ValueError(f"a statement without its tenant is one for all: {self.text[:200]}")
@@ -51,19 +51,19 @@ def sql(text: str, *parameters: Any) -> Statement:
 
 
 class SqlProjection:
-    """Tables of a domain's own in Postgres. Class keywords:
+    """A domain's own tables in Postgres. Class keywords:
 
     - `name`: in kebab-case; also, with underscores, the Postgres schema that the tables are in.
-    - `version`: raise it when the meaning of a handler changes; a changed `schema`, or other event
-      types, are detected. New tables are then built while the old ones serve.
-    - `on_poison`: what happens when the handler or the statements of an event fail: "stop" the
-      projection there, or "skip" the event with all of its statements, and keep it for operators.
+    - `version`: raise it when the meaning of a handler changes; Rayfold notices a changed `schema`
+      or other events itself. The new tables are then built while the old ones go on serving.
+    - `on_poison`: what happens when an event's handler or statements fail: "stop" the projection
+      there, or "skip" the event with all of its statements, and keep it for operators.
 
-    `schema` creates the tables and indexes. It and the statements name them without a Postgres
-    schema, and see no other tables, so that the effect of an event depends only on the log.
+    `schema` creates the tables and indexes. Both it and the statements name tables without a
+    schema and see no other tables: what an event leads to depends on the log alone.
 
-    On a stack that serves tenants, the tables have the rows of all tenants. Each handler then takes
-    `tenant: str = ""` besides the event, and passes it to every statement as a parameter.
+    On a stack that serves tenants, the tables hold the rows of all tenants. There each handler
+    takes `tenant: str = ""` beside the event, and gives it to every statement as a parameter.
     """
 
     name: ClassVar[str]
@@ -89,7 +89,7 @@ class SqlProjection:
 
     @classmethod
     def mistakes(cls) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found = misnamed(cls, cls.name, KEBAB, "kebab-case, like 'bestsellers'")
         found += too_long(cls, "name", cls.name, MAX_NAME)
         if cls.name.startswith(OURS) or cls.name in ("public", "information-schema"):
@@ -109,11 +109,12 @@ class SqlProjection:
 
     @classmethod
     def statements(cls, event: Event, tenant: str = "") -> list[Statement]:
-        """Return what the event leads to; nothing where it does not concern the projection.
+        """Return the statements for an event; none if it does not concern the projection.
 
         Raises:
-            TypeError, ValueError: a handler gives what is no statement, or one for all tenants.
-            Exception: the author's code raised it.
+            TypeError, ValueError: a handler yields something that is not a statement, or a
+                statement without the tenant.
+            Exception: whatever the author's code raises.
         """
         handler = cls.handlers.get(type(event))
         if handler is None:

@@ -15,7 +15,7 @@ from rayfold.sql_projection import SqlProjection, Statement
 
 @dataclass(frozen=True, eq=False)
 class SqlQueryDefinition(QueryDefinition):
-    """A query in SQL: the projection whose tables it asks, and the model of a row."""
+    """A query in SQL: the projection whose tables it reads, and the model of a row."""
 
     model: type[SqlQuery]
     projection_type: type[SqlProjection] | None
@@ -23,7 +23,7 @@ class SqlQueryDefinition(QueryDefinition):
 
     @property
     def projection(self) -> type[SqlProjection]:
-        """The projection that is asked."""
+        """The projection that the query reads."""
         assert self.projection_type is not None, "the registry has refused it otherwise"
         return self.projection_type
 
@@ -34,7 +34,7 @@ class SqlQueryDefinition(QueryDefinition):
         return self.row_type
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         found, name = super().mistakes(), self.model.__qualname__
         if self.projection_type is None:
             found.append(f"{name} needs projection=…, whose tables it asks")
@@ -45,7 +45,7 @@ class SqlQueryDefinition(QueryDefinition):
 
 
 class SqlQuery(Query):
-    """Asks a projection's tables:
+    """Reads a projection's tables:
 
         class TopSellers(SqlQuery, name="top-sellers", projection=Bestsellers, row=Seller):
             day: date
@@ -54,8 +54,8 @@ class SqlQuery(Query):
                 return sql("SELECT sku, quantity FROM sold WHERE day = $1 …", self.day)
 
     The answer is `{"items": […], "more": …}`: at most `limit` rows, each with the fields of
-    `row`; `more` says whether there are others. There is no cursor, since only the statement knows
-    its order: for pages, make the place of the last row a field of the query.
+    `row`; `more` says whether there are further rows. There is no cursor, since only the
+    statement knows its order: to page, make the last row's place a field of the query.
     """
 
     __rayfold__: ClassVar[SqlQueryDefinition]
@@ -78,16 +78,16 @@ class SqlQuery(Query):
     def statement(self) -> Statement:
         """Return the SELECT; pure. Its columns are named like the row's fields.
 
-        On a stack that serves tenants it takes `tenant: str = ""`, which is a parameter of the
-        statement.
+        On a stack that serves tenants it takes `tenant: str = ""`, which must be one of the
+        statement's parameters.
         """
 
     def statement_for(self, tenant: str) -> Statement:
-        """Return the SELECT for a tenant; an empty one: there are none.
+        """Return the SELECT for a tenant; `tenant` is empty on a stack without tenants.
 
         Raises:
-            ValueError: it asks for the rows of all tenants.
-            Exception: the author's code raised it.
+            ValueError: the statement does not have the tenant as a parameter.
+            Exception: whatever the author's code raises.
         """
         if not tenant:
             return self.statement()

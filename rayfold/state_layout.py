@@ -1,4 +1,4 @@
-"""How a state-stored aggregate's state lies in tables: its fields in columns, its lists in tables.
+"""The table layout of a state-stored aggregate: fields become columns, lists become tables.
 
     class Address(Message):               customer: _id, _version, name, billing_street, …
         street: str                       customer_addresses: _id, _1, street
@@ -7,10 +7,10 @@
         billing: Address
         addresses: tuple[Address, ...]
 
-A scalar is a column. A model's fields are columns of the table that it is in, with its field's
-name before theirs; where it may be None, a column of its field's name says whether it is there.
-A list, tuple, set or dictionary is a table of its own, a row for each item, in order. The rest is
-refused, unless the author says `AsJson`. Pure: no SQL is run here.
+A scalar is a column. The fields of a nested model are columns of the same table, prefixed with the
+name of the model's field; if the model may be None, a column with the name of its field says
+whether it is there. A list, tuple, set or dictionary is a table of its own, with a row for each
+item, in order. Other types are refused unless the author says `AsJson`. Pure: no SQL is run here.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from rayfold.columns import SYSTEM_COLUMNS, Column, JsonAdapter, column_of
 from rayfold.keys import key_text, scalar_of
 
 LONGEST_NAME = 63
-"""Bytes of a name that Postgres keeps."""
+"""Postgres truncates names beyond this many bytes."""
 
 DEEPEST = 4
-"""Lists within lists; and how deep models are looked into that hold themselves."""
+"""The most levels of nested lists, and of a model that contains itself."""
 
 ITEM = "value"
-"""The column of an item that is a scalar."""
+"""The column for items that are scalars."""
 
 KEY = "key"
-"""The column of a dictionary's keys."""
+"""The column for the keys of a dictionary."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Place:
     column: Column
     nullable: bool
     formers: tuple[str, ...] = ()
-    """Names that the column may have had: of the field, or of a model around it."""
+    """Earlier names of the column, since the field or a model around it was renamed."""
     default: Any = PydanticUndefined
-    """What a row has that was written before there was the field; undefined: nobody knows."""
+    """The value for rows that were written before the field existed; undefined: there is none."""
     marks: bool = False
-    """Whether it says of a model that it is there."""
+    """Whether the column says that a nested model is not None."""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class Nested:
     model: type[BaseModel]
     parts: tuple[Part, ...]
     marker: Place | None
-    """Says whether it is there, where it may be None."""
+    """The column that says whether the model is there, if it may be None."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Items:
 
     field: str
     build: Callable[[Any], Any]
-    """Makes the collection of a list of items, or of pairs where it has keys."""
+    """Makes the collection from a list of items, or of pairs if it has keys."""
     in_order: Callable[[Any], list[Any]]
-    """Makes a list of the collection, again of pairs where it has keys."""
+    """Makes a list from the collection, again of pairs if it has keys."""
     key: Place | None
     scalar: Place | None
     model: type[BaseModel] | None
@@ -94,14 +94,14 @@ Part = Place | Nested | Items
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns beside the keys, which are `_id`, then an index for each list around."""
+    """A table and its columns. Its keys are `_id` and an index for each list that it is within."""
 
     name: str
     depth: int
     formers: tuple[str, ...] = ()
-    """Names that the table may have had."""
+    """Earlier names of the table."""
     places: list[Place] = field(default_factory=list)
-    """In the order of the columns."""
+    """The columns other than the keys, in their order."""
 
     @property
     def key(self) -> list[str]:
@@ -111,7 +111,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Of one aggregate: the root table first, then those of its lists, outer before inner."""
+    """The tables of one aggregate: the root table first, then its lists, outer before inner."""
 
     model: type[BaseModel]
     parts: tuple[Part, ...]
@@ -126,7 +126,7 @@ class Layout:
     def described(self) -> dict[str, dict[str, list[Any]]]:
         """Return the tables as plain JSON: by name, each column's type and whether it may be null.
 
-        It is what `rayfold migrate` compares, so its form stays.
+        `rayfold migrate` compares it with a recorded one, so its form must not change.
         """
         return {
             table.name: {each.name: [each.column.sql_type, each.nullable] for each in table.places}
@@ -136,7 +136,7 @@ class Layout:
 
 @cache
 def layout_of(category: str, model: type[BaseModel]) -> Layout:
-    """Return how the state of an aggregate of that category lies in tables."""
+    """Return the table layout of the state of an aggregate of that category."""
     making = _Making()
     root = making.table(category, 0)
     parts = tuple(making.parts(model, _HERE, root, model.__qualname__, nullable=False, deep=0))
@@ -147,10 +147,10 @@ def layout_of(category: str, model: type[BaseModel]) -> Layout:
 
 @dataclass(frozen=True)
 class _At:
-    """Where a field is in its table's model, by the names that it and those around it have had."""
+    """The path of a field in its table's model, now and under earlier names."""
 
     paths: tuple[tuple[str, ...], ...]
-    """The first is of now."""
+    """The first is the present one."""
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -348,7 +348,7 @@ def _collection(annotation: Any, rows_of: RowsOf | None) -> _Collection | None:
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
         return _Collection(arguments[0], None, tuple, list)
     if origin in (set, frozenset) and arguments:
-        # A set has no order, and rows do: the same set has the same rows.
+        # Sorted: a set has no order but rows do, and equal sets shall have equal rows.
         return _Collection(arguments[0], None, origin, lambda value: sorted(value, key=key_text))
     if origin is dict and len(arguments) == 2:
         return _Collection(arguments[1], arguments[0], dict, lambda value: list(value.items()))
@@ -356,7 +356,7 @@ def _collection(annotation: Any, rows_of: RowsOf | None) -> _Collection | None:
 
 
 def _plain(info: FieldInfo) -> tuple[Any, list[Any], bool]:
-    """Return the type without what is around it, its metadata, and whether it may be None."""
+    """Return the bare type of a field, its metadata, and whether it may be None."""
     metadata, optional = list(info.metadata), False
     annotation = info.annotation
     while True:

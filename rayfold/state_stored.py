@@ -16,12 +16,13 @@ class StateStored(Aggregate[S, C, E]):
     """An aggregate whose state is rows in Postgres: `class Customer(StateStored[…, …, …], …)`.
 
     `decide`, `evolve` and the class keywords are those of `Aggregate`. The state is what `evolve`
-    returns for the events, and is written with them in one transaction. From there the events are
-    relayed to the log, so that views, history, live queries and processes see no difference.
-    Loading reads the row, however long the history is, and even if it was truncated.
+    makes of the events, and is written together with them in one transaction. The events are then
+    copied from there to the log, so that views, history, live queries and processes work as for any
+    aggregate. Loading reads the row, so it does not matter how long the history is or whether it
+    was truncated.
 
-    `rayfold.state_layout` says which tables and columns a state becomes. `storage="events"`
-    makes it event-sourced; `storage="state"` makes any other aggregate state-stored.
+    `rayfold.state_layout` says which tables and columns a state becomes. `storage="events"` makes
+    this aggregate event-sourced; `storage="state"` makes any other aggregate state-stored.
     """
 
     default_storage: ClassVar[Storage] = Storage.STATE

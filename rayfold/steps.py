@@ -11,10 +11,10 @@ from rayfold.messages import Command
 
 @dataclass(frozen=True)
 class Send:
-    """Send a command to its aggregate. The commands of one handler are sent in order.
+    """Send a command to its aggregate; a handler's commands are sent in the order yielded.
 
-    A command that is sent again after a crash counts once: its id is derived from the process and
-    from the event that caused it.
+    A command that is sent again after a crash counts once: its id derives from the process and
+    from the event, timeout or refusal that led to it.
     """
 
     command: Command
@@ -26,9 +26,9 @@ class Send:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Call the process's `@on_timeout(timeout_name)` later. A timeout of the same name is replaced.
+    """Call the process's `@on_timeout(timeout_name)` later; replaces a timeout of that name.
 
-    `after` counts from the time of the decision. A time in the past is due at once.
+    `after` counts from when the process decides. An instant in the past is due at once.
     """
 
     timeout_name: str
@@ -44,7 +44,7 @@ class Schedule:
             )
 
     def due(self, now: datetime) -> datetime:
-        """Return when it is due, in UTC; a time after the calendar's end is moved to the end."""
+        """Return when it is due, in UTC; at the latest, the last instant of the year 9999."""
         wanted = self.at if self.at is not None else now
         try:
             return (wanted + (self.after or timedelta())).astimezone(UTC)
@@ -55,7 +55,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Unschedule:
-    """Forget the timeout of that name, if one is scheduled.
+    """Cancel the timeout of that name, if one is scheduled.
 
     It needs no handler: a release may remove a timeout's handler, and unschedule the timeout in the
     processes that still wait for it.
@@ -80,7 +80,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Complete:
-    """End the process: it gets no more events. Commands that it has sent are still delivered."""
+    """End the process: it receives nothing more, but commands that it sent are still delivered."""
 
 
 Step = Send | Schedule | Unschedule | Publish | Complete

@@ -8,11 +8,11 @@ from importlib.metadata import entry_points
 BUILT_IN = ("memory", "postgres", "redis", "dynamodb")
 
 GROUP = "rayfold.stores"
-"""The group of entry points by which a package brings a store of its own."""
+"""The entry point group by which a package provides a store."""
 
 
 @cache
 def known_stores() -> tuple[str, ...]:
-    """Return the names of the stores that are installed; none of them is loaded for it."""
+    """Return the names of the installed stores, without loading any of them."""
     brought = sorted({each.name for each in entry_points(group=GROUP)} - {*BUILT_IN})
     return (*BUILT_IN, *brought)

@@ -1,10 +1,10 @@
 """Tenants: the owner of an aggregate, a row or a process, as a prefix of its id.
 
-Where a stack serves tenants, the text of an id is `<tenant>:<id>`: in the names of streams
-(`order-acme:<uuid>`), in the keys of rows and in those of processes. So two tenants that use one id
-have two of everything, and whatever finds things by such a text stays within a tenant without
-knowing of any. The gateway puts a tenant there, and a domain never sees it. Where a stack serves
-none, nothing of this is anywhere.
+On a stack that serves tenants, the text of an id is `<tenant>:<id>`: in the names of streams
+(`order-acme:<uuid>`) and in the keys of rows and processes. So two tenants that use the same id
+have separate streams, rows and processes, and code that looks something up by such a text stays
+within one tenant without knowing about tenants. The gateway adds the tenant, and a domain never
+sees it. A stack without tenants has plain ids.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 
 TENANT = "_tenant"
-"""What a row's tenant is called where rows are found by it; no field begins with an underscore."""
+"""The index name under which rows are found by tenant; no field begins with an underscore."""
 
 MARK = ":"
-"""Between a tenant and an id: no tenant has it in its name, so that the first one ends the name."""
+"""Separates tenant and id. No tenant's name has it, so the first one in a text ends the name."""
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
-"""Without upper case: the store tells some streams apart without their case."""
+"""The form of a tenant's name. No upper case: the store ignores the case of some stream names."""
 
 _NAME = re.compile(rf"{NAME}\Z")
 
@@ -26,24 +26,24 @@ _PROCESS = "process"
 
 
 class NoTenant(ValueError):
-    """Something of no tenant, where everything is of one."""
+    """Something belongs to no tenant, on a stack where everything belongs to one."""
 
 
 def is_tenant(name: str) -> bool:
-    """Return whether a tenant may have that name."""
+    """Return whether this is a valid name for a tenant."""
     return _NAME.match(name) is not None
 
 
 def within(tenant: str, text: str) -> str:
-    """Return an id's text within a tenant; as it is where there are no tenants."""
+    """Return an id's text with the tenant before it; unchanged if `tenant` is empty."""
     return f"{tenant}{MARK}{text}" if tenant else text
 
 
 def tenant_of(text: str) -> str:
-    """Return the tenant of an id's text, where there are tenants.
+    """Return the tenant of an id's text, on a stack that serves tenants.
 
     Raises:
-        NoTenant: it has none.
+        NoTenant: the text has none.
     """
     tenant, mark, _ = text.partition(MARK)
     if not mark or not is_tenant(tenant):
@@ -54,10 +54,10 @@ def tenant_of(text: str) -> str:
 
 
 def tenant_of_stream(stream: str) -> str:
-    """Return the tenant of an aggregate's stream, or of a process's, where there are tenants.
+    """Return the tenant of an aggregate's or a process's stream, on a stack that serves tenants.
 
     Raises:
-        NoTenant: it has none.
+        NoTenant: the stream has none.
     """
     category, _, text = stream.partition("-")
     if category == _PROCESS:  # `process-<name>-<key>`

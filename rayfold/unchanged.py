@@ -1,8 +1,8 @@
 """Protects what an author's function is given from being changed in place.
 
-Messages are frozen, and what is in them need not be: `state.items.append(…)` changes a state that
-others hold too. Then a refused command would have changed it, an event would count twice, and
-what begins at the initial state would begin with what happened to others.
+Messages are frozen, but the values in them may be mutable: `state.items.append(…)` changes a state
+that other code holds too. Then a refused command would have changed the state, an event would
+count twice, and a new aggregate would begin with what happened to others.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ _known: dict[type, bool] = {}
 
 
 class ChangedInPlace(TypeError):
-    """A function of an author's has changed what it was given."""
+    """A function of the author's has changed one of its arguments in place."""
 
 
 def fresh(state: Any) -> Any:
-    """Return a state that nobody else holds, where it can be changed in place; else the same."""
+    """Return a copy of a state that can be changed in place; a frozen one is returned itself."""
     return state.model_copy(deep=True) if _is_changeable(type(state)) else state
 
 
 class Unchanged:
-    """Checks that states are afterwards what they were, and puts them back where they are not.
+    """Context manager: checks that states are unchanged on exit, and restores them if they are not.
 
-    Costs nothing where all of a state is frozen, and else what writing it twice does.
+    It costs nothing if all of a state is frozen, else as much as writing the state twice.
     """
 
     __slots__ = ("_before", "_who")
 
     def __init__(self, who: type, *states: Any) -> None:
-        """`who` is the class whose functions are called, to be told."""
+        """`who` is the class whose functions are called; errors name it."""
         self._who = who
         self._before = [(each, _written(each)) for each in states if _is_changeable(type(each))]
 
@@ -42,7 +42,7 @@ class Unchanged:
         pass
 
     def __exit__(self, *_: object) -> None:
-        """Raise `ChangedInPlace`, also in place of what was raised inside."""
+        """Raise `ChangedInPlace` if a state was changed, even if the body raised."""
         if not self._before:
             return
         changed = [(state, before) for state, before in self._before if _written(state) != before]
@@ -69,7 +69,10 @@ def _is_changeable(model: type) -> bool:
 
 
 def _can_change(annotation: Any, seen: set[Any]) -> bool:
-    """Whether what is so annotated can be changed in place: not by a class of the author's own."""
+    """Return whether values with this annotation can be changed in place.
+
+    Classes of the author's own are not examined.
+    """
     kind = get_origin(annotation) or getattr(annotation, "__supertype__", annotation)
     if kind is Annotated:
         return _can_change(get_args(annotation)[0], seen)
@@ -81,7 +84,7 @@ def _can_change(annotation: Any, seen: set[Any]) -> bool:
                 return False
             seen.add(kind)
             return any(_can_change(info.annotation, seen) for info in kind.model_fields.values())
-        # What is annotated as a `Sequence` is a list, where it was read.
+        # A field annotated as a `Sequence` is a list once it was read from JSON.
         made = issubclass(kind, MutableSequence | MutableMapping | MutableSet)
         if made or kind.__module__ == "collections.abc":
             return True

@@ -4,14 +4,14 @@
     def with_currency(data: dict[str, Any]) -> dict[str, Any]:
         return data | {"currency": "EUR"}
 
-An upcaster turns one schema version into the next; upcasters are chained. It may return
+An upcaster goes from one schema version to the next; upcasters are chained. It may also return
 
-- `(name, data)`: the event has another name now,
-- `None`: the event is not needed any more, and is ignored,
-- a list of `(name, data)`: one event has become several, or none.
+- `(name, data)`: the event now has another name,
+- `None`: the event is dropped; no fold sees it,
+- a list of `(name, data)`: the event became several events, or none.
 
-`(name, data, version)` also says which version of that event the data has, so that the upcasters
-of later versions follow. Without it, the version is one more than the one that the upcaster reads.
+`(name, data, version)` states the version of the returned data, so that later upcasters of that
+event continue from there. Without it, the version is one more than the one that the upcaster reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Upcaster:
 
 
 def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
-    """Register the decorated function as an upcaster, if its module belongs to the domain."""
+    """Make an upcaster of the decorated function; it counts if its module is in the domain."""
 
     def register(function: Upcast) -> Upcaster:
         return Upcaster(name, from_version, function)
@@ -49,7 +49,7 @@ def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
 def upcast(
     steps: Mapping[tuple[str, int], Upcaster], name: str, data: Data, version: int
 ) -> list[tuple[str, Data, int]]:
-    """Return what a record is after all steps: name, data and version of each event."""
+    """Return name, data and version of each event that a record is after all upcasters."""
     step = steps.get((name, version))
     if step is None:
         return [(name, data, version)]
@@ -70,10 +70,10 @@ def upcast(
 def fingerprint_of_upcasters(
     upcasters: Iterable[Upcaster], events: Collection[str], today: Collection[str]
 ) -> str:
-    """Return a text that changes when upcasters may read old records as others of these `events`.
+    """Return a text that changes when upcasters may make other `events` of the old records.
 
-    It is made of the upcasters of these events; of those of events that are declared no more, so
-    not in `today`; and of any other whose code names one of these events. Empty without any.
+    It covers the upcasters of these events, those of events that are no longer declared (are not
+    in `today`), and any other whose code names one of these events. Empty if there are none.
     """
     found = [
         f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"

@@ -9,14 +9,14 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 
 class ServerSupplied:
-    """Marks a command's field that the runtime fills: a client that sends it is refused."""
+    """Marks a command's field that the runtime fills in; a request that sends it is refused."""
 
 
 def to_utc(value: datetime) -> datetime:
     """Return the same instant in UTC.
 
     Raises:
-        ValueError: in UTC it is before the year 1, or after 9999.
+        ValueError: in UTC it is before the year 1 or after 9999.
     """
     try:
         return value.astimezone(UTC)
@@ -25,14 +25,13 @@ def to_utc(value: datetime) -> datetime:
 
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]
-"""An instant: it needs an offset, and is converted to UTC."""
+"""An instant: input must have an offset, and is converted to UTC."""
 
 Now = Annotated[UtcDatetime, Field(default_factory=lambda: datetime.now(UTC)), ServerSupplied()]
-"""The time at which the command came in. Decisions have no clock, so that they can be run again."""
+"""When the command arrived. Decisions have no clock, so that they can be run again."""
 
 NOW: Any = Field(default_factory=lambda: datetime.now(UTC))
-"""`at: Now = NOW` tells type checkers too that the field has a default: for commands that a
-process sends."""
+"""The default in `at: Now = NOW`, which type checkers need in commands that a process sends."""
 
 Cents = Annotated[int, Field(ge=0, le=10**12)]
-"""An amount of money in whole cents, from 0 to ten billion units of the currency."""
+"""An amount of money in whole cents, at most ten billion units of the currency."""

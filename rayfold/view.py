@@ -1,4 +1,4 @@
-"""Views: a keyed fold over events, the same in memory, in Postgres, in Redis and in a test.
+"""Views: keyed folds over events, which work the same in memory, Postgres, Redis and a test.
 
     class StockLevel(View, name="stock-level", key="sku", stores=("memory", "postgres")):
         sku: str
@@ -9,8 +9,8 @@
         def received(row: StockLevel, event: StockReceived) -> StockLevel:
             return row.replace(on_hand=row.on_hand + event.quantity)
 
-A row begins with an event of a `@starts` fold or, if every field except the key has a default,
-with any event. Events for a row that does not exist are ignored.
+A row begins with an event that a `@starts` fold handles; if every field except the key has a
+default, any event begins it. Events for a row that has not begun are ignored.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ Store: TypeAlias = str
 Delivery = Literal["ordered", "competing"]
 
 MAX_NAME = 48
-"""Bytes of a view's name: Postgres knows 63, and a generation's number comes behind it."""
+"""Bytes of a view's name: Postgres allows 63, and the generation's number is appended to it."""
 
 MAX_FIELD = 63
 
 OURS = ("rayfold-", "pg-")
-"""What names begin with in Postgres that are not the domain's."""
+"""Prefixes of names in Postgres that a domain may not use."""
 
 _RESERVED = {
     "revision": "every row's document has a `revision` of its own",
@@ -58,10 +58,10 @@ _RESERVED = {
 class VersionedRow(NamedTuple):
     """A row with its place in the log.
 
-    `revision` is that of the last folded event, in its own stream: it identifies the row's version
-    if the row follows a single stream. `position` is the same event's place in `$all`, and guards
-    against applying an event twice. `started` is the position at which the row began: it never
-    changes, so pages are ordered by it.
+    `revision` is the revision of the last folded event in its stream; where the row follows
+    a single stream, it identifies the row's version. `position` is the same event's place in
+    `$all`, which guards against folding an event twice. `started` is the position at which
+    the row began; it never changes, so pages are ordered by it.
     """
 
     row: View
@@ -71,10 +71,10 @@ class VersionedRow(NamedTuple):
 
 
 class RowChange(NamedTuple):
-    """An event that is folded into a row. `value` is the key as the event has it.
+    """An event to fold onto a row. `value` is the key as the event has it.
 
-    `also` are further events that upcasters have made of the same record, for the same row: all of
-    them are folded, or none.
+    `also` are further events that upcasters made of the same record, for the same row: either
+    all of them are folded, or none.
     """
 
     key: str
@@ -88,7 +88,7 @@ _SEVERAL = (list, tuple, set, frozenset)
 
 @dataclass(frozen=True, eq=False)
 class ViewDefinition:
-    """What a view class declares; see `View` for the keywords. `model` is that of a row."""
+    """What a view class declares; see `View` for the keywords. `model` is the row's model."""
 
     model: type[View]
     name: str
@@ -99,18 +99,18 @@ class ViewDefinition:
     on_poison: OnPoison
     delivery: Delivery
     upcasters: str = ""
-    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
+    """Fingerprint of the upcasters of the view's events; see `Registry`."""
     tenants: bool = False
-    """Whether each row is a tenant's: see `rayfold.tenants`. Its registry says so."""
+    """Whether each row belongs to a tenant (see `rayfold.tenants`); set by the registry."""
 
     def read_by(self, upcasters: str) -> None:
-        """Note what reads its events, once the whole domain is known."""
+        """Set the upcasters' fingerprint, once the whole domain is known."""
         object.__setattr__(self, "upcasters", upcasters)
         self.__dict__.pop("fingerprint", None)
 
     @cached_property
     def folds(self) -> dict[type[Event], Fold]:
-        """How each event type is folded."""
+        """The fold of each event type."""
         return {fold.event_type: fold for _, fold in folds_of(self.model)}
 
     @cached_property
@@ -124,7 +124,7 @@ class ViewDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with whatever changes what the rows are: fields, folds, keys, upcasters."""
+        """Text that changes when the rows may differ: with fields, folds, keys and upcasters."""
         folds = sorted(self.folds.values(), key=lambda fold: fold.event_type.__rayfold__.name)
         declared = (
             self.version,
@@ -140,7 +140,7 @@ class ViewDefinition:
         return f"{declared} {code}{self.upcasters}{' tenants' if self.tenants else ''}"
 
     def keys_of(self, event: Event) -> Sequence[Any]:
-        """Return the keys of the rows that `event` concerns; none when it concerns none."""
+        """Return the keys of the rows that `event` concerns; empty if it concerns none."""
         fold = self.folds.get(type(event))
         if fold is None:
             return ()
@@ -153,13 +153,13 @@ class ViewDefinition:
 
     @cached_property
     def lists(self) -> tuple[str, ...]:
-        """What stores keep lists of rows by: its indexes, and the tenant where rows have one."""
+        """What stores list rows by: the view's indexes, and the tenant where rows have one."""
         return (*self.indexes, TENANT) if self.tenants else self.indexes
 
     def listed(self, key: str, texts: Sequence[str | None]) -> tuple[str | None, ...]:
-        """Return the text under which each of `lists` has a row; None where it has it not.
+        """Return the text under which each of `lists` has the row; None for a list without it.
 
-        `texts` are those of its indexes. Each list of a tenant's rows is the tenant's alone.
+        `texts` are the texts of the row's indexes. Each tenant's rows have lists of their own.
         """
         if not self.tenants:
             return tuple(texts)
@@ -167,10 +167,10 @@ class ViewDefinition:
         return (*[None if each is None else within(tenant, each) for each in texts], tenant)
 
     def sought(self, filters: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the lists that a question is about, with the texts that it means there.
+        """Return the lists that a query's `filters` select, each with the text to look up there.
 
         Raises:
-            NoTenant: rows are tenants', and it says no tenant: nobody may see those of all.
+            NoTenant: rows belong to tenants and the filters name none: no query may see all rows.
         """
         if not self.tenants:
             return filters
@@ -181,7 +181,7 @@ class ViewDefinition:
         return {field: within(tenant, text) for field, text in fields.items()} or {TENANT: tenant}
 
     def asked(self, lists: Mapping[str, str]) -> dict[str, str]:
-        """Return the question about these lists: what `sought` makes them of."""
+        """Return the filters that `sought` turns into these lists."""
         if not self.tenants:
             return {**lists}
         tenant = ""
@@ -191,19 +191,19 @@ class ViewDefinition:
         return {**fields, TENANT: tenant}
 
     def prefix_of(self, stream: str) -> str:
-        """Return what the keys of rows begin with that a stream's events concern; often nothing.
+        """Return the common prefix of the keys of all rows that a stream concerns; often empty.
 
         Raises:
-            NoTenant: rows are tenants', and the stream is of none.
+            NoTenant: rows belong to tenants, but the stream does not.
         """
         return within(tenant_of_stream(stream), "") if self.tenants else ""
 
     def changes_of(self, events: Sequence[RecordedEvent]) -> list[RowChange]:
-        """Return what a record changes, row by row; `events` is what it is today.
+        """Return the row changes of a record; `events` are its events after upcasting.
 
         Raises:
-            ValueError: a key is empty, or of no tenant where all are of one.
-            Exception: the author's code raised it.
+            ValueError: a key is empty, or has no tenant where rows belong to tenants.
+            Exception: whatever the author's code raises.
         """
         rows: dict[str, RowChange] = {}
         for event in events:
@@ -228,16 +228,16 @@ class ViewDefinition:
         key: Any,
         also: Sequence[Event] = (),
     ) -> VersionedRow | None:
-        """Return the row after the event; the same object if it already has the event.
+        """Return the row after the event, or `before` itself if that already has the event.
 
-        `before` is the row with that `key`, None where there is none. The answer is None when
-        there is no row afterwards. `also` are further events of the same record, folded next:
-        an upcaster may have made several of one.
+        `before` is the row with that `key`, or None. The result is None if there is no row
+        afterwards. `also` are further events of the same record, folded next: an upcaster may
+        have made several events of one.
 
         Raises:
-            TypeError: a fold gave something else than a row of this view, or None.
-            ValueError: the row lacks a field, has another key than its own, or NaN or infinity.
-            Exception: the author's code raised it.
+            TypeError: a fold returned neither a row of this view nor None.
+            ValueError: the new row lacks a field, has another key, or holds NaN or infinity.
+            Exception: whatever the author's code raises.
         """
         event, _, revision, position, _ = recorded
         if before is None:
@@ -245,7 +245,7 @@ class ViewDefinition:
         elif before.position >= position:
             return before
         else:
-            # A fold that changes a list of its row, and then breaks, shall have changed nothing.
+            # On a copy: a fold that changes a list in its row and then raises changes nothing.
             row, started = self._after(fresh(before.row), event, key), before.started
         for each in also:
             row = self._after(row, each, key)
@@ -304,11 +304,11 @@ class ViewDefinition:
 
     @cached_property
     def _is_made_by_functions(self) -> bool:
-        # What a serializer masks is not read again: stores keep the fields themselves.
+        # A value that a serializer masks is not read back: stores keep the fields themselves.
         return has_functions(self.model) and not has_serializers(self.model)
 
     def mistakes(self) -> list[str]:
-        """Return what is wrong with the declaration, one sentence per mistake."""
+        """Return the mistakes in the declaration, one sentence each."""
         cls, name = self.model, self.model.__qualname__
         found = misnamed(cls, self.name, KEBAB, "kebab-case, like 'order-details'")
         found += too_long(cls, "name", self.name, MAX_NAME)
@@ -370,22 +370,22 @@ class ViewDefinition:
 
 
 class View(Message):
-    """A read model. A fold returns the row after an event: `row.replace(…)`, a new row, or None to
-    delete it. The row that it gets is a copy: the fold may append to a list in it, and a fold that
-    raises has changed nothing. Class keywords:
+    """A read model. A fold returns the row after an event (`row.replace(…)` or a new row), or
+    None to delete the row. It gets a row of its own: it may append to a list in place, and if
+    it raises half-way, nothing has changed. Class keywords:
 
     - `key`: the field that identifies a row.
-    - `stores`: where it is stored: `memory`, `postgres`, `redis`, or the store of a package (see
-      `rayfold.stores`). A query is answered by the first of them that this stack has.
+    - `stores`: where rows are kept: `memory`, `postgres`, `redis`, or a store from a package
+      (see `rayfold.stores`). The first of them that this stack has answers queries.
     - `indexes`: fields that queries may filter by.
-    - `version`: raise it when the meaning of a fold changes in code that Rayfold does not see, for
-      instance in a library; changes in the domain's own package are detected.
-    - `on_poison`: what happens when an event cannot be folded: "park" its row, while all others
-      continue, or "stop" the view.
-    - `delivery`: "ordered" folds events in the log's order. With "competing", many consumers share
-      the events. That is for a view that is only in Postgres and whose rows need no order across
-      streams: each row follows one stream, or its folds give the same result in whatever order
-      streams interleave. Both keep the order of every stream, and count every event once.
+    - `version`: raise it when the meaning of a fold changes in code that Rayfold does not see,
+      in a library for instance; changes in the domain's own package are noticed without it.
+    - `on_poison`: what happens when an event cannot be folded: "park" its row, while all other
+      rows go on, or "stop" the view.
+    - `delivery`: "ordered" folds events in the log's order. "competing" shares them among many
+      consumers. It is for a view that is kept in Postgres only and whose rows need no order
+      across streams: each row follows one stream, or its folds give the same result in whatever
+      order streams interleave. Both keep the order of each stream and fold each event once.
     """
 
     __rayfold__: ClassVar[ViewDefinition]
@@ -409,17 +409,17 @@ class View(Message):
 
 
 def _all_of(names: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Return the names; `("sku")` without a comma is one, and no tuple of letters."""
+    """Return the names as a tuple; a plain text, `("sku")` without a comma, is one name."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _has(event: Any, attribute: str) -> bool:
-    """Whether what is marked as an event has it, as a field or as what its class computes."""
+    """Return whether a class marked as an event has the attribute, as a field or computed."""
     return attribute in getattr(event, "model_fields", ()) or hasattr(event, attribute)
 
 
 def policy(given: OnPoison | str) -> OnPoison:
-    """Return the policy of that name; one that there is not stays text, for the registry."""
+    """Return the policy of that name; an unknown name stays text, which the registry refuses."""
     return OnPoison(given) if given in list(OnPoison) else given  # type: ignore[return-value]
 
 
