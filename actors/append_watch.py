@@ -17,17 +17,17 @@ from rayfold.runtime.lasting import lasting
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between two tries, from the first append that failed until one succeeds."""
+"""Seconds between two attempts, from the first append that failed until one succeeds."""
 
 PROBE_STREAM = "rayfold-probe"
-"""Where it is tried. A store that always took what it was sent has no such stream."""
+"""The stream that is used to try. It does not exist in a store that has never failed an append."""
 
 _TYPE = "Probed"
 TYPES = (_TYPE,)
 
 
 class AppendWatch:
-    """Idle until it is told of an append without an answer; then it tries until one has."""
+    """Idle until an append gets no answer; then it tries until one succeeds."""
 
     def __init__(self, connect: Callable[[], Log]) -> None:
         self._connect = connect
@@ -35,25 +35,25 @@ class AppendWatch:
         self._task: asyncio.Task[None] | None = None
 
     def failed(self, error: str) -> None:
-        """Take note of an append without an answer."""
+        """Record an append that got no answer."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(lasting(self._until_it_works, "trying appends"))
             log.error("the event store takes no appends", extra={"error": error})
         self._error = error
 
     def status(self) -> dict[str, Any]:
-        """Return it as a part of the status, which serves no request by itself."""
+        """Return a part for the stack's status; it serves no requests."""
         part = {"part": "write:appends", "kind": "write", "serves": False, "ready": True}
         return part | {"ready": False, "error": self._error} if self._error else part
 
     async def stop(self) -> None:
-        """Try no more."""
+        """Stop trying."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _until_it_works(self) -> None:
-        while self._error:  # another may fail while the way to the store is closed
+        while self._error:  # another append may fail while the connection is closed
             await self._until_one_is_taken()
 
     async def _until_one_is_taken(self) -> None:

@@ -17,10 +17,10 @@ Route = Callable[[AggregateType, Envelope], Awaitable[Outcome]]
 
 
 class CommandBus:
-    """Sends commands; the same one whatever runs the writers."""
+    """Sends commands to their writers, whatever those run in."""
 
     def __init__(self, registry: Registry, route: Route) -> None:
-        """`route` takes an envelope to the writer of an aggregate of that class."""
+        """`route` sends an envelope to the writer of an aggregate of that class."""
         self._route = route
         self._tenants = registry.tenants
         self._deadlines = Deadlines()
@@ -32,11 +32,11 @@ class CommandBus:
         """Return a receipt once the command's events are durable.
 
         Raises:
-            Rejected, NotFound: a rule said no; nothing was appended.
+            Rejected, NotFound: a business rule refused it; nothing was appended.
             RevisionMismatch, KeyReused, InvalidCommand, Overloaded: nothing was appended.
-            Unavailable: it may have been, or the envelope's deadline has passed; safe to send
-                again with the same command id.
-            StreamUnreadable, DecisionFailed: the domain or its log needs a look.
+            Unavailable: events may have been appended, or the envelope's deadline has passed; it is
+                safe to send again with the same command id.
+            StreamUnreadable, DecisionFailed: an error in the domain's code, or in its events.
         """
         owner = self._owners.get(envelope.command)
         if owner is None:
@@ -46,7 +46,7 @@ class CommandBus:
         ):
             raise InvalidCommand(f"{envelope.command!r} is sent for no tenant")
         try:
-            # One deadline over all: until an actor is there, in queues, over attempts.
+            # One deadline for everything: starting an actor, waiting in queues, and all attempts.
             with self._deadlines.until(envelope.deadline):
                 outcome: Any = await self._route(owner, envelope)
         except TimeoutError:

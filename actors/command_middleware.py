@@ -33,7 +33,7 @@ _NOTHING_DONE = (
     RevisionMismatch,
     StreamUnreadable,
 )
-"""What the bus raises where nothing was appended for this attempt, nor will be."""
+"""What the bus raises if this attempt has appended nothing, and will not."""
 
 
 class Bus(Protocol):
@@ -45,7 +45,7 @@ class Bus(Protocol):
 
 
 class Sender(NamedTuple):
-    """What middleware is told of a command's sender, and its envelope does not say."""
+    """What middleware is told about a command's sender, beyond its envelope."""
 
     origin: Origin
     role: str
@@ -54,7 +54,7 @@ class Sender(NamedTuple):
 
 
 ANYBODY = Sender(Origin.HTTP, "operator")
-"""A client of a stack without tokens."""
+"""The sender on a stack without tokens."""
 
 THE_STACK = Sender(Origin.PROCESS, "stack")
 
@@ -72,27 +72,27 @@ class CommandMiddleware:
     def of(
         cls, registry: Registry, bus: Bus, middleware: DomainMiddleware
     ) -> CommandMiddleware | None:
-        """Return what is around the commands of a domain; None if nothing is."""
+        """Return the middleware around a domain's commands; None if there is none."""
         layers = middleware.around("command")
         return None if layers is None else cls(registry, bus, layers)
 
     async def send(self, envelope: Envelope, sender: Sender) -> Receipt:
         """Return a receipt once the command's events are durable.
 
-        The envelope's fingerprint stays that of the command as it came in: sent again, it is the
-        same command, whatever is made of it on the way.
+        The envelope's fingerprint remains that of the original command: sent again, it is the same
+        command, whatever middleware changes.
 
         Raises:
-            Refused: a middleware, or a rule, said no.
-            MiddlewareFailed: a middleware broke.
+            Refused: a middleware or a business rule refused it.
+            MiddlewareFailed: a middleware failed.
             WriteSideError: see `CommandBus.send`.
         """
         definition = self._registry.commands.get(envelope.command)
         if definition is None:
-            return await self._bus.send(envelope)  # which says so
+            return await self._bus.send(envelope)  # which reports it
         try:
             command = definition.decode(envelope.payload)
-        except ValueError as error:  # it was kept by another release, say
+        except ValueError as error:  # it was stored by another release, for example
             raise InvalidCommand(f"{envelope.command} does not fit: {error}") from error
         context = CommandContext(
             command_id=UUID(envelope.command_id),
@@ -109,7 +109,7 @@ class CommandMiddleware:
         )
         ends = _CommandEnds(self._registry, self._bus, definition, envelope)
         try:
-            # The bus has the same deadline, but what is around it takes time as well.
+            # The bus has the same deadline, but the middleware takes time as well.
             with self._deadlines.until(envelope.deadline):
                 return await self._layers.run(command, context, ends)
         except TimeoutError:
@@ -129,19 +129,19 @@ class _CommandEnds:
         self._envelope = envelope
 
     def checked(self, asked: Command) -> Command:
-        """Return a command that is validated, as the client's own was."""
+        """Return the command validated, as the client's own was."""
         return self._read(asked)[0]
 
     async def last(self, asked: Command) -> Receipt:
-        """Send it to its writer."""
+        """Send the command to its writer."""
         return await self._bus.send(self._read(asked)[1])
 
     def did_nothing(self, error: BaseException) -> bool:
-        """Tell whether nothing was appended: of a command without an answer nobody knows."""
+        """Return whether nothing was appended; False if that is unknown: there was no answer."""
         return isinstance(error, _NOTHING_DONE)
 
     def accepted(self, answer: Any, given: Sequence[Receipt]) -> Receipt:
-        """Return a receipt that `proceed` gave: it proves what nobody else can know."""
+        """Return a receipt that `proceed` gave: no other proves that events are durable."""
         for each in given:
             if answer == each:
                 return each
@@ -154,7 +154,7 @@ class _CommandEnds:
             raise ValueError(f"went on with {_kind(command)}, not with a {wanted.model.__name__}")
         try:
             payload = payload_of(command, envelope.tenant)
-            if payload == envelope.payload:  # in whichever way, also in place
+            if payload == envelope.payload:  # however it was changed, even in place
                 return command, envelope
             fresh = wanted.decode(payload)
             check_keys(self._registry.keyed_by.get(wanted.model, ()), fresh)

@@ -1,8 +1,9 @@
-"""Streams that somebody else deletes, with a client of the store's: their aggregates are forgotten.
+"""Forgetting aggregates whose streams another client of the event store deletes.
 
-A host that has an aggregate in memory asks the log nothing before it decides. The expected revision
-tells it of every event of others, but a deletion is none: an append where the stream ended passes,
-and the aggregate would live on. What we delete ourselves, its own host deletes: see `Host.delete`.
+A host does not read the log before it decides on a cached aggregate. The expected revision detects
+every event of other writers, but not a deletion: an append at the revision where the deleted stream
+ended succeeds, and the aggregate would live on. Streams that we delete are deleted by their own
+host: see `Host.delete`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from eventstore.port import Log
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until a subscription that broke is begun again."""
+"""Seconds until a broken subscription is restarted."""
 
 
 class DeletionWatch:
-    """Follows the metadata of the aggregates' streams from now on."""
+    """Follows the metadata of aggregate streams from now on."""
 
     def __init__(
         self, log: Log, prefixes: Sequence[str], forget: Callable[[str], Awaitable[None]]
     ) -> None:
-        """`forget` is told of each stream of those prefixes that was deleted or cut."""
+        """`forget` is called with each stream of these prefixes that was deleted or truncated."""
         self._log = log
         self._prefixes = prefixes
         self._forget = forget
@@ -35,11 +36,11 @@ class DeletionWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin with what is deleted from now on, or from when the store answers."""
+        """Follow deletions from now on, or from when the store answers."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -57,7 +58,7 @@ class DeletionWatch:
 
     async def _follow(self) -> None:
         end = await self._log.end_position(None)
-        # A log that was restored to an earlier moment ends before what was followed.
+        # A log that was restored to an earlier moment ends before the position that was followed.
         self._position = end if self._position is None else min(self._position, end)
         metastreams = [f"$${prefix}" for prefix in self._prefixes]
         subscription = self._log.subscribe(metastreams, self._position or None)

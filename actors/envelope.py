@@ -1,4 +1,4 @@
-"""A command on its way to its writer, and what comes back."""
+"""A command as it is sent to its writer, and the outcome that comes back."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rayfold.decision import Instance, read_twice
 from rayfold.personal import of_tenant
 
 MAX_ID_BYTES = 1024
-"""Of an aggregate's id as text; a row's key in Postgres may have some more."""
+"""The longest aggregate id, in bytes of UTF-8; a row's key in Postgres may be somewhat longer."""
 
 _SURELY_SHORT = MAX_ID_BYTES // 4
 
 
 class Envelope(NamedTuple):
-    """A command as bytes, with what the log shall know about it.
+    """A command as bytes, with the metadata that the log records.
 
-    A tuple of strings and bytes is dumped in microseconds, a pydantic model in half a
-    millisecond. `payload` is the command as JSON, which was validated already; `stream` is its
-    aggregate's. `fingerprint` tells whether a repeated `command_id` means the same command; it is
-    kept on the log, and so of nothing personal: that could be guessed, and proven by it.
-    `correlation_id` is the command id when empty. After `deadline`, by this process's monotonic
-    clock, nobody waits for the outcome any more. `tenant` is that of the stream, where a stack
-    serves tenants. `only_refuse`: whoever gets it is not the aggregate's writer; it may refuse the
-    command, and appends nothing.
+    A tuple of strings and bytes is serialized in microseconds, a pydantic model in half a
+    millisecond. `payload` is the command as JSON, already validated; `stream` is its aggregate's.
+    `fingerprint` tells whether a repeated `command_id` means the same command; it is stored on the
+    log, so it does not cover personal data, which could be guessed and then confirmed by it. An
+    empty `correlation_id` stands for the command id. After `deadline`, by this process's monotonic
+    clock, nobody waits for the outcome. `tenant` is the stream's, where a stack serves tenants.
+    `only_refuse`: the receiver is not the aggregate's writer; it may refuse the command, and
+    appends nothing.
     """
 
     command: str
@@ -50,10 +50,10 @@ class Envelope(NamedTuple):
     only_refuse: bool = False
 
     def to_wire(self, now: float) -> tuple[Any, ...]:
-        """Return the envelope for another process, with the seconds that are left as its deadline.
+        """Return the envelope for another process, with the remaining seconds as its deadline.
 
-        Clocks differ, so no moment is sent. Fields at the end are left out while they have their
-        defaults: an older release, which does not know them, can then read the rest.
+        Clocks differ, so no point in time is sent. Trailing fields that have their defaults are
+        left out: an older release, which does not know them, can then read the rest.
         """
         sent = (*self[:_DEADLINE], self.deadline - now)
         if self.only_refuse:
@@ -62,7 +62,7 @@ class Envelope(NamedTuple):
 
     @classmethod
     def from_wire(cls, sent: tuple[Any, ...], now: float) -> Envelope:
-        """Return what `to_wire` gave, with a deadline by this process's clock."""
+        """Return the envelope that `to_wire` encoded, with a deadline by this process's clock."""
         at, later = _DEADLINE, ("", False)
         missing = later[len(sent) - at - 1 :]
         return cls._make((*sent[:at], sent[at] + now, *sent[at + 1 :], *missing))
@@ -72,9 +72,9 @@ _DEADLINE = Envelope._fields.index("deadline")
 
 
 class Done(NamedTuple):
-    """The command stands in the log: see `rayfold.Receipt`.
+    """The command's events are on the log: see `rayfold.Receipt`.
 
-    `revisions` are of a decision over several aggregates; None elsewhere.
+    `revisions` is set for a decision over several aggregates, otherwise None.
     """
 
     revision: int
@@ -96,9 +96,9 @@ def enclose(
     timeout: float = math.inf,
     tenant: str = "",
 ) -> Envelope:
-    """Return an envelope for a command at hand, with a new command id unless one is given.
+    """Return an envelope for a command, with a new command id unless one is given.
 
-    `timeout` is in seconds; without one, the command has the time that it takes.
+    `timeout` is in seconds; without one there is no deadline.
     """
     definition = type(command).__rayfold__
     check_keys(registry.keyed_by.get(type(command), ()), command)
@@ -117,9 +117,9 @@ def enclose(
 
 
 def fingerprint_of(name: bytes, given: bytes, tenant: str) -> str:
-    """Return what tells whether a command is the same as another: what was given, and for whom.
+    """Return a fingerprint of a command's name, the values given and the tenant.
 
-    `name` is the command's, and a space.
+    `name` is the command's name and a space.
     """
     salt = name + tenant.encode() + b":" if tenant else name
     return hashlib.blake2b(salt + given, digest_size=16).hexdigest()
@@ -129,7 +129,7 @@ def payload_of(command: Command, tenant: str) -> bytes:
     """Return a tenant's command as JSON, as its writer reads it.
 
     Raises:
-        DecisionFailed: it would read another one: the author's code changes what it reads.
+        DecisionFailed: the writer would read a different command: the domain's code changes it.
     """
     definition = type(command).__rayfold__
     try:
@@ -166,8 +166,8 @@ def instances_of(
     """Return the aggregates that a decision over several reads for a tenant's command.
 
     Raises:
-        InvalidCommand: an id cannot be one, or two of them are of one stream.
-        DecisionFailed: the author's code, which makes an id of a command, broke.
+        InvalidCommand: an id is not valid, or two of them are of the same stream.
+        DecisionFailed: the domain's code that makes an id from the command failed.
     """
     try:
         found = decision.instances(command, tenant)
@@ -192,7 +192,7 @@ def stream_of(aggregate: AggregateType, command: Command, tenant: str) -> str:
     """
     try:
         stream = aggregate.stream(getattr(command, aggregate.id_field), tenant)
-    except UnicodeEncodeError as error:  # half of a pair of surrogates
+    except UnicodeEncodeError as error:  # half of a surrogate pair
         field = aggregate.id_field
         raise InvalidCommand(f"{field} has control characters, or is no Unicode", field) from error
     if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] in "-:":
@@ -202,10 +202,10 @@ def stream_of(aggregate: AggregateType, command: Command, tenant: str) -> str:
 
 
 def check_keys(fields: Iterable[str], command: Command) -> None:
-    """Check the fields that views have as a key or an index: see `Registry.keyed_by`.
+    """Check the fields that views use as a key or an index: see `Registry.keyed_by`.
 
     Raises:
-        InvalidCommand: Postgres would never keep the row, so that its view were parked for good.
+        InvalidCommand: Postgres would never accept the row, so it would stay parked for good.
     """
     for field in fields:
         text = getattr(command, field)
@@ -221,7 +221,7 @@ def check_keys(fields: Iterable[str], command: Command) -> None:
 
 
 def _check_id(aggregate_id: str, name: str, field: str) -> None:
-    """Refuse what cannot be an id; `name` is what the client knows it by, `field` where it is."""
+    """Raise if this cannot be an id; `name` is the client's name for it, `field` is where it is."""
     if not aggregate_id:
         raise InvalidCommand(f"{name} is empty", field)
     if any(category(character) in ("Cc", "Cs") for character in aggregate_id):

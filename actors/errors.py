@@ -1,6 +1,6 @@
 """Errors that a command can meet besides its aggregate's rules.
 
-All of them travel between processes, so each passes every argument on to `Exception`.
+They are all sent between processes, so each passes every argument on to `Exception`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from rayfold import RayfoldError
 from rayfold.passed_over import Path
 
 NAMED = 5
-"""Fields that one text names, at most."""
+"""The most fields that one message names."""
 
 
 class WriteSideError(RayfoldError):
@@ -19,7 +19,7 @@ class WriteSideError(RayfoldError):
 
 
 class RevisionMismatch(WriteSideError):
-    """The command asked for a revision at which the aggregate is not; nothing was appended."""
+    """The command expected another revision of the aggregate; nothing was appended."""
 
     def __init__(self, expected: int, actual: int | None) -> None:
         super().__init__(expected, actual)
@@ -32,7 +32,7 @@ class RevisionMismatch(WriteSideError):
 
 
 class KeyReused(WriteSideError):
-    """The command id stands for another command already; nothing was appended."""
+    """The command id was used for another command already; nothing was appended."""
 
     def __init__(self, command_id: str) -> None:
         super().__init__(command_id)
@@ -43,9 +43,9 @@ class KeyReused(WriteSideError):
 
 
 class InvalidCommand(WriteSideError):
-    """No command of the domain has that name, or its payload does not fit; `field` names where.
+    """The domain has no command of that name, or its payload is invalid; `field` says where.
 
-    Or what it led to has a value that the tables of a state-stored aggregate cannot hold.
+    Or the resulting state has a value that the tables of a state-stored aggregate cannot hold.
     """
 
     def __init__(self, detail: str, field: str = "") -> None:
@@ -58,7 +58,7 @@ class InvalidCommand(WriteSideError):
 
 
 class Overloaded(WriteSideError):
-    """Too many commands wait already: this one was refused at once, and nothing was done.
+    """Too many commands are waiting: this one was refused at once, and nothing was done.
 
     `retry_after` is in seconds.
     """
@@ -72,14 +72,14 @@ class Overloaded(WriteSideError):
 
 
 class Unavailable(WriteSideError):
-    """No answer from the writer or the store, so the command may or may not have been done.
+    """The writer or the store did not answer, so the command may or may not have been executed.
 
-    It is safe to send it again with the same command id: what was done is not done twice.
+    It is safe to send it again with the same command id: it is never executed twice.
     """
 
     unread: Sequence[Path] = ()
-    """Fields of the command that its writer does not have, being of another release; nothing was
-    done. No argument: a gateway of a release before makes the error again without knowing of it.
+    """Fields of the command that its writer, of another release, does not know; nothing was done.
+    It is not an argument: a gateway of an older release recreates the error without it.
     """
 
     def __init__(self, detail: str, retry_after: int = 1) -> None:
@@ -92,8 +92,9 @@ class Unavailable(WriteSideError):
 
     @classmethod
     def not_reading(cls, command: str, unread: Sequence[Path]) -> Unavailable:
-        """Return one that says which fields of a command its writer does not have."""
-        names = sorted({str(each[0]) for each in unread})  # below may be keys, which are data
+        """Return one that names the command's fields that its writer does not know."""
+        # Deeper path parts may be keys, which are data.
+        names = sorted({str(each[0]) for each in unread})
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         refused = cls(
             f"this writer does not know all of {', '.join(names[:NAMED])}{more} of {command!r} yet"
@@ -103,18 +104,19 @@ class Unavailable(WriteSideError):
 
 
 class EventStoreUnavailable(Unavailable):
-    """The event store does not answer, or does not write; the rest is as for `Unavailable`."""
+    """The event store does not answer or accept writes; otherwise as for `Unavailable`."""
 
     @classmethod
     def because(cls, error: Exception) -> EventStoreUnavailable:
-        """Return one that says how it does not answer."""
+        """Return one with the cause in its message."""
         return cls(f"the event store does not answer: {error}")
 
 
 class StaleTable(WriteSideError):
-    """The caller's table of hosts is older than one that the host has seen; nothing was done.
+    """The caller's shard table is older than one that the host has seen; nothing was done.
 
-    `term` is the epoch and version of that one. Never seen by clients: it is sent again.
+    `term` is the epoch and version of the newer table. Clients never see this: the command is sent
+    again.
     """
 
     def __init__(self, term: tuple[int, int]) -> None:
@@ -123,8 +125,8 @@ class StaleTable(WriteSideError):
 
 
 class NoRoom(Overloaded):
-    """All actors of one aggregate each are in use, so that there is none for another; see the
-    setting `dedicated_actors`. Nothing was done.
+    """All dedicated actors are in use, so there is no room for another; see the setting
+    `dedicated_actors`. Nothing was done.
     """
 
     def __str__(self) -> str:
@@ -132,14 +134,15 @@ class NoRoom(Overloaded):
 
 
 class NeedsOwnActor(WriteSideError):
-    """Not refused, or the aggregate is there: its own actor must decide; nothing was done.
+    """The command is not refused, or the aggregate exists: its dedicated actor must decide.
 
-    The outcome of `Envelope.only_refuse`. Never seen by clients: it is sent to that actor.
+    The outcome of `Envelope.only_refuse`; nothing was done. Clients never see this: the command is
+    sent to that actor.
     """
 
 
 class StreamUnreadable(WriteSideError):
-    """The aggregate's past cannot be folded; the detail names event type, stream, revision."""
+    """The aggregate's events cannot be folded; the detail names event type, stream, revision."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -149,7 +152,8 @@ class StreamUnreadable(WriteSideError):
 class AggregateDeleted(WriteSideError):
     """The aggregate's stream is tombstoned: its id can never be used again; nothing was appended.
 
-    Over HTTP 410. A stream that is only soft-deleted takes commands, as if there never was one.
+    Over HTTP this is 410. A stream that is only soft-deleted accepts commands, as if it had never
+    existed.
     """
 
     def __init__(self, stream: str) -> None:
@@ -161,7 +165,7 @@ class AggregateDeleted(WriteSideError):
 
 
 class DecisionFailed(WriteSideError):
-    """The domain's own code broke on this command; nothing was appended."""
+    """The domain's own code failed on this command; nothing was appended."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -169,7 +173,7 @@ class DecisionFailed(WriteSideError):
 
 
 class NoSuchProcess(WriteSideError):
-    """No process of that name and key is there, or is in the `state` that was asked for."""
+    """No process of that name and key exists, or is in the requested `state`."""
 
     def __init__(self, name: str, key: str | None = None, state: str = "there") -> None:
         super().__init__(name, key, state)
@@ -184,7 +188,7 @@ class NoSuchProcess(WriteSideError):
 
 
 class ProcessStuck(WriteSideError):
-    """A process cannot do what an operator wants, and says why; nothing was recorded."""
+    """A process cannot do what an operator requests, and says why; nothing was recorded."""
 
     def __init__(self, name: str, key: str, reason: str) -> None:
         super().__init__(name, key, reason)
@@ -208,7 +212,7 @@ class NoSuchSchedule(WriteSideError):
 
 
 class TooLate(WriteSideError):
-    """A scheduled command cannot be cancelled any more: it is being sent, or was."""
+    """A scheduled command can no longer be cancelled: it is being sent, or was."""
 
     def __init__(self, command_id: str) -> None:
         super().__init__(command_id)
@@ -219,4 +223,4 @@ class TooLate(WriteSideError):
 
 
 class BadScale(WriteSideError):
-    """There cannot be so many write hosts."""
+    """The requested number of write hosts is not possible."""

@@ -1,4 +1,4 @@
-"""Whether the log can carry a domain's decisions over several aggregates."""
+"""Checking that the log supports a domain's decisions over several aggregates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rayfold import Registry
 
 
 async def check_joint_appends(registry: Registry, log: Log) -> None:
-    """Check that the log appends to several streams at once, where the domain needs that.
+    """Check that the log can append to several streams atomically, if the domain needs that.
 
     Raises:
-        WriteSideError: it does not; the message names the decisions.
+        WriteSideError: it cannot; the message names the decisions.
         EventStoreUnavailable: it does not answer.
     """
     if not registry.decisions:

@@ -3,8 +3,8 @@
     runtime = LocalRuntime(Registry.load("domain"))
     receipt = await runtime.send(CreateOrder(order_id=uuid4(), customer_id="ada"))
 
-For a user's fast tests. What differs from production is where a writer runs, not what it
-does: one suite of behaviours passes for both.
+For a user's fast tests. It differs from production in where a writer runs, not in what it does:
+both pass one suite of behaviours.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LocalRuntime:
     ) -> Receipt:
         """Return a receipt, or raise what `CommandMiddleware.send` raises.
 
-        `sender` and `principal` are what the domain's middleware is told of who sends it.
+        `sender` and `principal` tell the domain's middleware who sends the command.
         """
         envelope = enclose(
             self._registry,
@@ -71,7 +71,7 @@ class LocalRuntime:
         return await self._around.send(envelope, sender)
 
     async def close(self) -> None:
-        """Close what the domain's middleware has opened; the rest needs no closing."""
+        """Close what the domain's middleware has opened; nothing else needs closing."""
         await self._middleware.close()
 
     async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:

@@ -19,7 +19,7 @@ from rayfold.process import ProcessDefinition
 
 PROCESSES = "process-"
 SCHEDULES = PREFIX
-"""What the names of their streams begin with."""
+"""The prefixes of their stream names."""
 
 
 class _Told(msgspec.Struct):
@@ -76,9 +76,9 @@ class Sent(NamedTuple):
 
 
 class StepRead(NamedTuple):
-    """A record of a process: what it was told, and what it did.
+    """A record of a process: what it handled, and what it did.
 
-    Told of an event (`stream`, `revision`), of a `timeout`, or of what became of `command_id`.
+    It handled an event (`stream`, `revision`), a `timeout`, or the outcome of `command_id`.
     """
 
     process: str
@@ -98,7 +98,7 @@ class StepRead(NamedTuple):
 
 
 def origin_of(raw: RawRecord, processes: Iterable[ProcessDefinition]) -> Origin:
-    """Return what any record of a domain says of its origin."""
+    """Return the origin of any record of a domain."""
     if raw.stream.startswith(SCHEDULES):
         said = schedule_read(raw)
         cause = said.get("causation_id", "")
@@ -115,7 +115,7 @@ def origin_of(raw: RawRecord, processes: Iterable[ProcessDefinition]) -> Origin:
 
 
 def step_read(raw: RawRecord, processes: Iterable[ProcessDefinition]) -> StepRead | None:
-    """Return what a record of a process says; None where it is none, or cannot be read."""
+    """Return the step that a process's record describes; None if it is none, or cannot be read."""
     known = [each for each in processes if raw.stream.startswith(each.prefix)]
     if not known:
         return None
@@ -149,7 +149,7 @@ def step_read(raw: RawRecord, processes: Iterable[ProcessDefinition]) -> StepRea
 
 
 def schedule_read(raw: RawRecord) -> dict[str, Any]:
-    """Return what a record of a scheduled command says, without its payload."""
+    """Return the content of a scheduled command's record, without its payload."""
     try:
         said = msgspec.to_builtins(_scheduled(raw.data))
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""All process managers of a domain: who makes their actors, heals them, and asks them."""
+"""All process managers of a domain: starting, supervising and querying their actors."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from rayfold.runtime.together import all_done, together
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""Seconds between two looks at the actors."""
+"""Seconds between two checks of the actors."""
 
 START = 60.0
-"""Seconds for actors to come up on a busy machine."""
+"""Seconds that actors may take to start on a busy machine."""
 
 
 class ProcessSide:
-    """Some actors for each process manager, each with its part of the keys; none without managers.
+    """Several actors per process manager, each with a partition of the keys; none without managers.
 
-    Where two run for one partition, as when a node that was cut off comes back, they do no harm:
-    a step is recorded at the revision that was expected, by one of them, and whatever both send
-    has the same command id.
+    Two actors of one partition, as when a disconnected node returns, do no harm: only one of them
+    can record a step at its expected revision, and the commands that both send have the same
+    command ids.
     """
 
     def __init__(self, registry: Registry, settings: ProcessSettings, writes: WriteSide) -> None:
@@ -61,19 +61,20 @@ class ProcessSide:
             lambda: (writes.settings.epoch, writes.routes()), writes.owner.make_dedicated
         )
         self.schedules_of_gateway = Schedules(self._log)
-        """What a gateway in this process does with commands that are sent later."""
+        """Schedules for the gateway in this process."""
         self._commands = ScheduleRunner(registry, self._log, writes.bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
         self._before: Sequence[CurrentActor] = ()
-        """The actors of a release before, until ours take over."""
+        """The actors of the previous release, until ours take over."""
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._lost = False
 
     async def start(self, *, follows: bool = False) -> None:
-        """Go on with every process, and with what is sent on schedule.
+        """Resume every process and the scheduled commands.
 
-        `follows`: actors of another release do, until `take_over`: ours may come to nothing.
+        `follows`: another release's actors keep running until `take_over`, as ours may fail to
+        start.
 
         Raises:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
@@ -90,26 +91,27 @@ class ProcessSide:
             raise EventStoreUnavailable(str(error)) from error
 
     async def take_over(self) -> None:
-        """Go on with every process in place of whoever does.
+        """Resume every process in place of the actors that run it now.
 
         Raises:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
         self._before = ()
         known = tuple(self._actor_name(name, "") for name in self._registry.processes)
-        await self._end_all(lambda name: not name.startswith(known))  # managers that there were
+        # Managers that no longer exist.
+        await self._end_all(lambda name: not name.startswith(known))
         await together(*(self._go_on(name) for name in self._registry.processes))
 
     async def scale(self, target: str, number: int) -> None:
-        """Divide the keys of a process manager among so many actors.
+        """Divide the keys of a process manager among this number of actors.
 
-        The old ones stop where they are, the new ones go on from there. What an old one may still
-        do, cut off and unaware, does no harm; see the class.
+        The old actors stop where they are, the new ones continue from there. A disconnected old
+        actor that goes on does no harm; see the class.
 
         Raises:
-            BadScale: there is no such target, or there cannot be so many.
-            EventStoreUnavailable: it is as it was.
-            Unavailable: a new actor does not come up; that is tried again.
+            BadScale: there is no such target, or the number is not possible.
+            EventStoreUnavailable: nothing has changed.
+            Unavailable: a new actor does not start; that is tried again.
         """
         name = manager_of(self._registry, target, number)
         async with self._scaling:
@@ -120,26 +122,26 @@ class ProcessSide:
             await self._begin(name, layout)
 
     async def stop(self) -> None:
-        """Stop where they are; the next start goes on from there. Detached actors go on."""
-        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+        """Stop; the next start continues from there. Detached actors keep running."""
+        async with AsyncExitStack() as closing:  # in reverse order, even if one of them raises
             closing.push_async_callback(self._log.close)
             closing.push_async_callback(self._switchboard.close)
             if not self._settings.detached:
                 closing.push_async_callback(self.end)
             closing.push_async_callback(self._commands.stop)
-            closing.push_async_callback(self._look_no_more)  # it may be making an actor
+            closing.push_async_callback(self._look_no_more)  # it may be starting an actor
 
     async def end(self) -> None:
         """End the actors."""
         await all_done(*(each.end() for each in self._all))
 
     async def forget_personal(self) -> None:
-        """Let every process be read again, as somebody in its state may be forgotten by now.
+        """Make every process read its stream again: a person in its state may be forgotten.
 
-        And every scheduled command that is being sent.
+        Also every scheduled command that is being sent.
 
         Raises:
-            Unavailable: an actor may not have.
+            Unavailable: an actor may not have done it.
         """
         await all_done(
             self._commands.forget_personal(),
@@ -147,7 +149,7 @@ class ProcessSide:
         )
 
     async def lose(self) -> None:
-        """Call no actor any more: Ray is gone."""
+        """Stop calling actors: Ray is gone."""
         self._lost = True
         for each in self._all:
             each.lose()
@@ -155,10 +157,10 @@ class ProcessSide:
             before.lose()
 
     async def heal(self) -> None:
-        """Make the actors again, in another Ray; they begin by themselves.
+        """Start the actors again in another Ray; they resume by themselves.
 
         Raises:
-            Unavailable: they cannot be made.
+            Unavailable: they cannot be started.
         """
         self._lost = False
         for before in self._before:
@@ -169,7 +171,7 @@ class ProcessSide:
             raise Unavailable(f"process actors: {why_not_made(error)}") from error
 
     async def status(self) -> Sequence[dict[str, Any]]:
-        """Return the state of every actor, as parts of the stack."""
+        """Return the status of every actor, as parts of the stack."""
         scheduled = {
             "part": "schedules",
             "kind": "schedules",
@@ -180,8 +182,12 @@ class ProcessSide:
         scheduled["ready"] = "error" not in scheduled
         return [*(each.status() for each in self._all), scheduled]
 
+    async def pids(self) -> Sequence[int]:
+        """Return the process ids of all actors that answer, for failure tests."""
+        return [each.seen["pid"] for each in self._all if each.ready]
+
     async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
-        """Return the processes that have not ended, the parked ones first, and how many there are.
+        """Return the processes that have not ended, parked ones first, and their number.
 
         Raises:
             NoSuchProcess: no process manager has that name.
@@ -196,7 +202,7 @@ class ProcessSide:
         return {"processes": found[:limit], "total": sum(total for _, total in answers)}
 
     async def schedules(self, limit: int) -> dict[str, Any]:
-        """Return the timeouts and commands that are due next, and how many there are of both.
+        """Return the timeouts and commands that are due next, and the number of each.
 
         Raises:
             Unavailable: an actor does not answer.
@@ -219,10 +225,10 @@ class ProcessSide:
         }
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
-        """Return a process: its state, its steps, what waits.
+        """Return a process: its state, its steps, and what it waits for.
 
         Raises:
-            NoSuchProcess: there never was one.
+            NoSuchProcess: it never existed.
             EventStoreUnavailable: its stream cannot be read.
         """
         definition = self._registry.processes.get(name)
@@ -234,11 +240,11 @@ class ProcessSide:
             raise EventStoreUnavailable(str(error)) from error
 
     async def retry(self, name: str, key: str) -> None:
-        """Tell a parked process again what it broke on.
+        """Retry the message on which a process was parked.
 
         Raises:
-            NoSuchProcess: none of that key is parked.
-            ProcessStuck: it cannot even be read.
+            NoSuchProcess: no process with that key is parked.
+            ProcessStuck: its stream cannot be read.
             Unavailable: its actor does not answer.
         """
         await self._owner_of(name, key).ask("retry", key)
@@ -247,8 +253,8 @@ class ProcessSide:
         """End a process, with its compensation unless `as_it_is`.
 
         Raises:
-            NoSuchProcess: none of that key is open.
-            ProcessStuck: it cannot be read, or its compensation breaks.
+            NoSuchProcess: no process with that key is open.
+            ProcessStuck: its stream cannot be read, or its compensation fails.
             Unavailable: its actor does not answer.
         """
         await self._owner_of(name, key).ask("abort", key, as_it_is)
@@ -300,12 +306,12 @@ class ProcessSide:
         raise Unavailable(f"{KIND}:{name}: an actor does not come up: {error}")
 
     async def _end_others(self, name: str, layout: Layout) -> None:
-        """End the detached actors of a layout before: whoever made them did not come to it."""
+        """End the detached actors of an older layout, which their owner did not get to end."""
         prefix, ours = self._actor_name(name, ""), self._ending(layout)
         await self._end_all(lambda each: each.startswith(prefix) and not each.endswith(ours))
 
     async def _end_all(self, meant: Callable[[str], bool]) -> None:
-        """End the detached actors of such names."""
+        """End the detached actors whose names match."""
         if not self._settings.detached:
             return
 
@@ -326,8 +332,8 @@ class ProcessSide:
         return CurrentActor(name, find, lambda: None, unavailable, owned=False)
 
     async def _tell(self, before: CurrentActor, address: Address) -> None:
-        """Tell an actor of another release where it asks the way of commands."""
-        with suppress(RayfoldError, TimeoutError):  # it is gone, or made again
+        """Tell an actor of another release where to ask for routes of commands."""
+        with suppress(RayfoldError, TimeoutError):  # it is gone, or being restarted
             async with asyncio.timeout(SILENCE):
                 await before.call("ask_at", tuple(address))
 
@@ -335,7 +341,7 @@ class ProcessSide:
         release = self._settings.identity.domain if self._settings.detached else ""
         if not release:
             return f"@{layout.number}"
-        # Those that were made with a password of before, say, are other ones.
+        # Actors with other settings, such as an old password, have other names.
         told = made_with(self._settings.eventstore, self._settings.postgres)
         return f"@{layout.number}@{release}.{told}"
 

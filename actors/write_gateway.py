@@ -1,4 +1,4 @@
-"""Who reaches the write side's actors: one of many, which makes none and ends none."""
+"""A gateway's access to the write side's actors: it neither starts nor ends them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AskOutcome = Callable[[str], Awaitable[tuple[str, Outcome | None] | None]]
 
 
 class WriteGateway:
-    """The bus, and the ways to hosts by the owner's table."""
+    """The command bus, and connections to hosts by the owner's shard table."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class WriteGateway:
         ask_outcome: AskOutcome | None = None,
         look: Callable[[], None] = lambda: None,
     ) -> None:
-        """`make_dedicated` asks the owner for the actor of a stream, `ask_outcome` for what became
-        of a command. `look` is called when there must be a newer table than the one that is
-        followed.
+        """`make_dedicated` asks the owner to start a stream's dedicated actor, `ask_outcome` asks
+        it for a command's outcome. `look` is called when a newer table must exist than the current
+        one.
         """
         self.settings = settings
         self._aggregates = registry.aggregates
@@ -61,13 +61,13 @@ class WriteGateway:
         self._look = look
         self._names: list[str] = []
         self._actors: dict[str, str] = {}
-        """By name of a host: the actor that has it."""
+        """By name of a host: the id of its actor."""
         self._hosts: dict[str, HostClient] = {}
         self._shards: list[int] = []
         self._term: Term = (0, 0)
         self._followed = asyncio.Event()
         self._release = settings.release
-        """Of the hosts that are there, which may be of the one before."""
+        """The release of the current hosts, which may be the previous one."""
         self._lost = False
         self._dedicated = DedicatedClients(self._dedicated_client)
         self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
@@ -76,13 +76,13 @@ class WriteGateway:
         self.bus = CommandBus(registry, self._route)
 
     def start(self) -> None:
-        """Begin; commands wait until there is a table."""
+        """Start; commands wait until there is a table."""
         self._sweeper = asyncio.create_task(lasting(self._sweep, "letting dedicated writers go"))
 
     def follow(self, epoch: int, routes: dict[str, Any]) -> None:
-        """Send commands by these routes from now on, if they are newer; see `WriteOwner.routes`.
+        """Send commands by these routes from now on if they are newer; see `WriteOwner.routes`.
 
-        What waits for a host that has nothing any more is sent to whoever has it.
+        Commands that wait for a host without shards are sent to the new hosts.
         """
         term = epoch, routes["version"]
         actors = {each["name"]: each["actor"] for each in routes["hosts"]}
@@ -111,21 +111,21 @@ class WriteGateway:
         self._followed = asyncio.Event()
 
     async def lose(self) -> None:
-        """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""
+        """Stop calling actors: Ray is gone. Commands wait for `heal`, within their deadlines."""
         self._lost = True
         for client in self._hosts.values():
             client.lose()
         self._dedicated.lose()
 
     async def heal(self) -> None:
-        """Find the actors again. Commands that have no answer yet are sent to them."""
+        """Find the actors again; commands without an answer are sent to them again."""
         self._lost = False
         for client in self._hosts.values():
             client.renew()
         self._dedicated.renew()
 
     async def status(self) -> list[dict[str, Any]]:
-        """Return the state of every host, of the dedicated actors, and of appends."""
+        """Return the status of every host, of the dedicated actors, and of appends."""
         hosts = await asyncio.gather(
             *(self._status(number, self._hosts[name]) for number, name in enumerate(self._names))
         )
@@ -133,7 +133,7 @@ class WriteGateway:
         dedicated = {
             "part": "write:dedicated",
             "kind": "write",
-            # Without an actor that it reaches nobody knows whether one could be made.
+            # Without a reachable actor, it is unknown whether one could be started.
             "serves": any(client.connected for client in self._dedicated.clients),
             "ready": not errors and not self._lost,
             **({"error": ", ".join(errors)} if errors else {}),
@@ -144,9 +144,9 @@ class WriteGateway:
         return [*hosts, dedicated, self._appends.status()]
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
-        """Return a command's stream and what became of it, if a writer remembers it.
+        """Return a command's stream and outcome if a writer remembers it.
 
-        Hosts are asked here; of dedicated actors their owner knows all.
+        Hosts are asked directly; the owner is asked about dedicated actors, as it knows all.
         """
         found = await outcome_of(command_id, list(self._hosts.values()))
         if found is None and self._ask_outcome is not None:
@@ -154,12 +154,12 @@ class WriteGateway:
         return found
 
     async def idle(self) -> None:
-        """Wait until every command that was sent has its answer."""
+        """Wait until every command that was sent has an answer."""
         clients = [*self._hosts.values(), *self._dedicated.clients]
         await asyncio.gather(*(client.idle() for client in clients))
 
     async def stop(self) -> None:
-        """Close the ways; the actors live on."""
+        """Close the connections; the actors live on."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._appends.stop()
@@ -176,16 +176,16 @@ class WriteGateway:
         return await self._send(envelope, dedicated=dedicated)
 
     def _may_be_made_up(self, stream: str) -> bool:
-        """Tell whether nobody here has used a stream's own actor lately.
+        """Return whether this process has not used the stream's dedicated actor lately.
 
-        Such a command is shown to a host first, as to refuse it costs no actor. Hosts of another
-        release may not know how.
+        A command for such a stream is sent to a host first, as a refusal there costs no actor.
+        Hosts of another release may not support that.
         """
         return self._dedicated.known(stream) is None and self._release == self.settings.release
 
     async def _send(self, envelope: Envelope, *, dedicated: bool) -> Outcome:
         sent_before = False
-        while True:  # whoever sent it keeps its deadline
+        while True:  # the sender enforces its deadline
             if dedicated:
                 client = self._dedicated.client_of(envelope.stream)
             else:
@@ -196,12 +196,12 @@ class WriteGateway:
             elif isinstance(outcome, Unavailable) and outcome.unread:
                 less = self._commands[envelope.command].without(envelope.payload, outcome.unread)
                 if less is None:
-                    break  # until its writer is of our release, too
+                    break  # until its writer runs our release, too
                 envelope = envelope._replace(payload=less)
                 continue
             elif not isinstance(outcome, Moved):
                 break
-            sent_before = True  # also where its table was old: the host before may have done it
+            sent_before = True  # also after a stale table: the previous host may have executed it
         if sent_before and isinstance(outcome, Overloaded):
             return unsure(outcome)
         if isinstance(outcome, EventStoreUnavailable):
@@ -211,7 +211,7 @@ class WriteGateway:
         return outcome
 
     def _tell(self, decided: HostClient, revisions: dict[str, int]) -> None:
-        """Let the writers of a decision's other streams know of it, with what they get next."""
+        """Tell the writers of a decision's other streams about it, with their next batch."""
         for stream, revision in revisions.items():
             if self._aggregates[stream.partition("-")[0]].placement is Placement.DEDICATED:
                 client = self._dedicated.known(stream)
@@ -226,10 +226,10 @@ class WriteGateway:
         return self._hosts[self._names[self._shards[shard_of(stream)]]]
 
     async def _newer_than(self, term: Term) -> None:
-        """Wait for a table that is as new as the one that a host has seen."""
+        """Wait for a table at least as new as the one that a host has seen."""
         while self._term < term:
             followed = self._followed
-            self._look()  # where the owner is in this process, it follows at once
+            self._look()  # if the owner is in this process, this follows its table at once
             if self._term < term:
                 await followed.wait()
 
@@ -260,7 +260,7 @@ class WriteGateway:
             raise RpcDisconnected(f"no actor is named {name}") from None
 
     def _drop(self, client: HostClient) -> None:
-        """Let a host that leaves answer what it was asked; then forget it."""
+        """Let a leaving host answer pending commands; then drop its client."""
         client.leave()
 
         async def close() -> None:

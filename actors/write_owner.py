@@ -36,7 +36,7 @@ from rayfold.tenants import NoTenant, tenant_of_stream
 log = logging.getLogger(__name__)
 
 RETURN_TIMEOUT = 20.0
-"""Seconds that a host that is away has to answer before it is replaced, or replaced again."""
+"""Seconds that a host that is away has to answer before it is replaced (again)."""
 
 SWEEP_INTERVAL = 5.0
 
@@ -44,9 +44,10 @@ MAX_HOSTS = 64
 
 
 class WriteOwner:
-    """Keeps as many hosts as are wanted, and knows which of them has which shards.
+    """Keeps the wanted number of hosts, and decides which of them has which shards.
 
-    Commands do not pass here: its own connections are for heartbeats, and to tell hosts of theirs.
+    Commands do not pass through it: its connections are for heartbeats, and to tell hosts their
+    shards.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class WriteOwner:
         before: dict[str, Any] | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`before` are the routes that the owner before has left. `changed` is called when there
-        are others.
+        """`before` are the routes that the previous owner has left. `changed` is called when the
+        routes change.
         """
         self.settings = settings
         self._registry = registry
@@ -66,11 +67,11 @@ class WriteOwner:
         self._decided_together = registry.decided_together
         self._changed = changed
         self.published: Callable[[], Awaitable[None]] | None = None
-        """Waits until those who follow the routes elsewhere can have seen a change."""
+        """Waits until other processes that follow the routes can have seen a change."""
         self._hosts: list[HostClient] = []
         self._table = ShardTable.read(before) if before else ShardTable(settings.hosts)
         self._release = before.get("release", settings.release) if before else settings.release
-        """Of the hosts: the one before goes on until `renew`."""
+        """The release of the hosts: the previous one goes on until `renew`."""
         self._actors = HostActors(settings, self._replace, self._is_another)
         self._dedicated = DedicatedActors(
             lambda stream: self._actors.dedicated(stream, self._release),
@@ -85,15 +86,15 @@ class WriteOwner:
         self._scaling = asyncio.Lock()
         self._watch = HostWatch(self._watched, self._go_around, self._replace)
         self._returning: dict[HostClient, asyncio.Task[None]] = {}
-        """Hosts that are away, and what brings them back."""
+        """Hosts that are away, each with the task that brings it back."""
         self._showing: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Make the hosts, or adopt those that live; wait until they answer.
+        """Start the hosts, or adopt running ones; wait until they answer.
 
         Raises:
-            WriteSideError: one of them does not.
+            WriteSideError: one of them does not answer.
         """
         await self._check_log()
         hosts = self.settings.hosts
@@ -114,12 +115,12 @@ class WriteOwner:
         self._deletions.start()
 
     async def _replace_others(self, clients: list[HostClient]) -> None:
-        """Make actors of our release again that have another one's code, or other settings.
+        """Replace actors of our release that run another release's code, or have other settings.
 
-        While a release follows another, its owner makes what dies, or is new, by the name that
-        gateways know, and of its own code. Where it is given up, or followed by the one before,
-        that would decide on. And who was told of a password, or an address, of before reaches
-        the stores no more once that is gone.
+        During an upgrade, the owner of the new release starts replacements under the names that
+        gateways know, with its own code. If the upgrade is given up, or the previous release
+        follows it, that code must not go on deciding. An actor with an outdated password or address
+        must be replaced too: it cannot reach the stores once these are gone.
         """
         if self._release != self.settings.release:
             return
@@ -129,17 +130,17 @@ class WriteOwner:
         for _, made_of in others:
             log.warning("a writer %s and is replaced", _otherwise(made_of, ours))
         await asyncio.gather(*(client.replace() for client, _ in others))
-        # There may be no room for one that has said nothing: nobody else waits for it.
+        # There may be no room for an actor that did not answer: only its own callers wait for it.
         await up(client for client, made_of in others if made_of is not None)
 
     async def _made_of(self, client: HostClient) -> tuple[str, str] | None:
-        """Return its code and settings; None: it does not say, as if it only came up again."""
+        """Return an actor's code and settings; None if it does not answer: it may be restarting."""
         until = time.monotonic() + RETURN_TIMEOUT
         while not (status := await client.status())["ready"]:
             if time.monotonic() > until:
                 return None
             await asyncio.sleep(ASK_INTERVAL)
-        # One of a Rayfold before does not say it.
+        # An older Rayfold does not report it.
         domain = status.get("domain", self.settings.identity.domain)
         return domain, status.get("made_with", self.settings.made_with)
 
@@ -151,7 +152,7 @@ class WriteOwner:
             await event_log.close()
 
     def routes(self) -> dict[str, Any]:
-        """Return which host has which shards, as plain JSON."""
+        """Return the shard table as plain JSON."""
         hosts = [
             {"name": self._host_name(number), "actor": client.actor_id}
             for number, client in enumerate(self._hosts)
@@ -159,11 +160,11 @@ class WriteOwner:
         return {"hosts": hosts, "release": self._release, **self._table.plain()}
 
     async def scale(self, hosts: int) -> None:
-        """Add or remove hosts while serving: moved aggregates are folded where they land.
+        """Add or remove hosts while serving; moved aggregates are folded at their new host.
 
         Raises:
-            BadScale: there cannot be so many.
-            WriteSideError: a new one does not come up.
+            BadScale: that number of hosts is not possible.
+            WriteSideError: a new one does not start.
         """
         if not 1 <= hosts <= MAX_HOSTS:
             raise BadScale(f"write hosts go from 1 to {MAX_HOSTS}, not {hosts}")
@@ -174,7 +175,7 @@ class WriteOwner:
             leaving = self._hosts[hosts:]
             del self._hosts[hosts:]
             self._announce()
-            for client in leaving:  # told that it has none: what comes late is sent elsewhere
+            for client in leaving:  # told that it has no shards: late commands are sent elsewhere
                 client.show(self._term, {})
                 self._show(client)
             if leaving and self.published is not None:
@@ -182,13 +183,13 @@ class WriteOwner:
             await asyncio.gather(*(retire(client) for client in leaving))
 
     async def renew(self) -> None:
-        """Replace the hosts of another release while serving; theirs are the same shards.
+        """Replace the hosts of another release while serving; the new ones take over their shards.
 
-        Hot aggregates are folded at once where they come to. Actors of one aggregate are made
-        beside those that are there, too, and are found once these end.
+        Hot aggregates are folded at their new hosts in advance. New dedicated actors are started
+        beside the old ones, too, and are found once these end.
 
         Raises:
-            WriteSideError: a new one does not come up; the old ones serve on.
+            WriteSideError: a new one does not start; the old ones serve on.
         """
         release = self.settings.release
         if self._release == release:
@@ -214,12 +215,12 @@ class WriteOwner:
             await self._dedicated.replace(dedicated, retire)
 
     async def make_dedicated(self, stream: str) -> None:
-        """Make an aggregate's own actor, unless it is there.
+        """Start an aggregate's dedicated actor, unless it exists.
 
         Raises:
             Overloaded: there are too many, and none is idle.
             InvalidCommand: no aggregate of the domain has such a stream.
-            RayError: it cannot be made now.
+            RayError: it cannot be started now.
         """
         if self._aggregate_of(stream).placement is not Placement.DEDICATED:
             raise InvalidCommand(f"{stream!r} has no actor of its own")
@@ -230,29 +231,29 @@ class WriteOwner:
 
         Raises:
             InvalidCommand: no aggregate of the domain has such a stream.
-            Overloaded, Unavailable: it was not deleted, or may not have been; try again.
+            Overloaded, Unavailable: the stream was not deleted, or may not have been; try again.
         """
         client = await self._writer_of(stream)
         found = await client.delete_stream(stream, tombstone=tombstone)
         if self._aggregate_of(stream) in self._decided_together:
-            await self._forget(stream)  # by those who are not its writer as well
+            await self._forget(stream)  # also in hosts that are not its writer
         return found
 
     async def forget_personal(self, subjects: list[str]) -> None:
-        """Let every host fold again what may know these persons.
+        """Make every host fold again all aggregates that may hold data of these persons.
 
         Raises:
-            Unavailable: one of them may not have.
+            Unavailable: one of them may not have done it.
         """
-        async with self._scaling:  # hosts that leave know somebody as long as they finish
+        async with self._scaling:  # leaving hosts hold the data until they have finished
             clients = [*self._hosts, *self._dedicated.clients]
             await all_done(*(client.forget_personal(subjects) for client in clients))
 
     async def refill(self, stream: str) -> None:
-        """Write the row of a state-stored aggregate again, of what the log says by now.
+        """Rewrite the row of a state-stored aggregate from the log.
 
         Raises:
-            Overloaded, Unavailable: it may be as it was.
+            Overloaded, Unavailable: the row may be unchanged.
         """
         async with self._scaling:
             await (await self._writer_of(stream)).refill(stream)
@@ -263,7 +264,7 @@ class WriteOwner:
         return self._hosts[self._table.host_of(stream)]
 
     async def lose(self) -> None:
-        """Call no actor any more: Ray is gone."""
+        """Stop calling actors: Ray is gone."""
         self._actors.lost = True
         self._give_up_returning()
         for client in self._hosts:
@@ -271,10 +272,10 @@ class WriteOwner:
         self._dedicated.lose()
 
     async def heal(self) -> None:
-        """Make the actors again, in another Ray, or find those that live; wait for the hosts.
+        """Start the actors again in another Ray, or find the running ones; wait for the hosts.
 
         Raises:
-            WriteSideError: a host does not come up.
+            WriteSideError: a host does not start.
         """
         self._actors.lost = False
         for client in self._hosts:
@@ -288,8 +289,8 @@ class WriteOwner:
         self._announce()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return by part what a gateway does not know: how often each host was restarted, and all
-        dedicated actors together; how many of these there are, and may be.
+        """Return counts that a gateway does not know, by part: how often each host was restarted,
+        and all dedicated actors together; how many of these exist, and the limit.
         """
         hosts = {
             f"write#{number}": {"restarts": client.restarts}
@@ -303,17 +304,17 @@ class WriteOwner:
         return {**hosts, "write:dedicated": dedicated}
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
-        """Return a command's stream and what became of it, if a writer remembers it."""
+        """Return a command's stream and outcome if a writer remembers it."""
         return await outcome_of(command_id, [*self._hosts, *self._dedicated.clients])
 
     async def pids(self) -> list[int]:
-        """Return the processes of all actors that answer: what a test of failure kills."""
+        """Return the process ids of all actors that answer, for failure tests."""
         clients = [*self._hosts, *self._dedicated.clients]
         statuses = await asyncio.gather(*(client.status() for client in clients))
         return [status["pid"] for status in statuses if status["ready"]]
 
     async def stop(self) -> None:
-        """Look after them no more; they live on."""
+        """Stop managing the actors; they live on."""
         self._watch.stop()
         self._give_up_returning()
         if self._sweeper is not None:
@@ -324,7 +325,7 @@ class WriteOwner:
         await all_done(self._deletions.stop(), *(each.close() for each in clients))
 
     async def end(self) -> None:
-        """Let all of them finish what they accepted, then end them; stop."""
+        """Let all actors finish the commands they accepted, then end them; stop."""
         self._watch.stop()
         self._give_up_returning()
         try:
@@ -347,7 +348,7 @@ class WriteOwner:
     async def _forget(self, stream: str) -> None:
         owner = self._aggregates[stream.partition("-")[0]]
         if owner in self._decided_together:
-            # Whoever decides over it has a copy: an append to a deleted stream would not fail.
+            # A host that decides over it has a copy: an append to a deleted stream would not fail.
             clients = [*self._hosts, *self._dedicated.clients]
             await asyncio.gather(*(client.forget(stream) for client in clients))
         elif owner.placement is Placement.DEDICATED:
@@ -359,14 +360,14 @@ class WriteOwner:
         return self.settings.host_name(number, self._release)
 
     def _go_around(self, client: HostClient) -> None:
-        """Let others have the shards of a host until it answers again, as it may soon."""
+        """Give a host's shards to others until it answers again, which may be soon."""
         if client in self._hosts and client not in self._returning and len(self._hosts) > 1:
             self._leave(client, replace=False)
 
     def _replace(self, client: HostClient) -> None:
-        """Let others have the shards of a host that is silent, and make another in its place.
+        """Give a silent host's shards to others, and start another in its place.
 
-        The silent one may go on: its appends fail by their expected revision.
+        The silent host may continue: its appends fail on their expected revision.
         """
         if client in self._returning or self._actors.lost:
             return
@@ -385,7 +386,7 @@ class WriteOwner:
         task.add_done_callback(lambda _: self._returning.pop(client, None))
 
     async def _bring_back(self, client: HostClient, *, replace: bool) -> None:
-        """Wait until a host answers, the way that commands go; then it has its shards again."""
+        """Wait until a host answers where commands go; then give it its shards back."""
         while client in self._hosts or client in self._dedicated.clients:
             if replace:
                 await client.replace()
@@ -401,7 +402,7 @@ class WriteOwner:
             replace = True
 
     def _announce(self) -> None:
-        """Tell the hosts what they have, and everybody else who has what."""
+        """Send the hosts their shards, and publish the table."""
         for number, client in enumerate(self._hosts):
             client.show(self._term, self._table.shards_of(number))
         self._changed()
@@ -432,7 +433,7 @@ class WriteOwner:
     async def _drain_idle(self, client: HostClient, idle: float) -> bool:
         if client in self._returning or not await drain_idle(client, idle):
             return False
-        # Meanwhile it may have been replaced: the actor that was asked is gone, not the next one.
+        # Meanwhile it may have been replaced: then the actor that was asked is gone.
         return client not in self._returning
 
     async def _sweep(self) -> None:
@@ -442,7 +443,7 @@ class WriteOwner:
             await self._spread()
 
     async def _spread(self) -> None:
-        """Take hosts apart that came together on a node while another one was away."""
+        """Move hosts apart that ended up on one node while another node was away."""
         hosts = list(self._hosts)
         statuses = await asyncio.gather(*(client.status() for client in hosts))
         if self._actors.lost or self._returning or not all(each["ready"] for each in statuses):
@@ -451,7 +452,7 @@ class WriteOwner:
             client.place.found(status["node"])
         for client in hosts if len(hosts) > 1 else ():
             if await asyncio.to_thread(client.place.misplaced):
-                # Meanwhile it may have left, or have fallen silent and be replaced anyway.
+                # Meanwhile it may have left, or been replaced because it was silent.
                 if client in self._hosts and client not in self._returning:
                     log.warning("a write host goes to another node")
                     self._leave(client, replace=True)
@@ -461,7 +462,7 @@ class WriteOwner:
 def _tenant_of(stream: str) -> str:
     try:
         return tenant_of_stream(stream)
-    except NoTenant:  # an operator's, who deletes a stream that no tenant could have written
+    except NoTenant:  # from an operator who deletes a stream that no tenant could have written
         return ""
 
 

@@ -1,4 +1,4 @@
-"""The write side as a whole in one process: its owner, and a gateway to it."""
+"""The complete write side in one process: its owner, and a gateway to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rayfold import Registry
 
 
 class WriteSide:
-    """Started where Ray runs already; what it has made, it ends."""
+    """Requires a running Ray; it ends the actors that it has started."""
 
     def __init__(
         self, registry: Registry, settings: WriteSettings, before: dict[str, Any] | None = None
@@ -42,10 +42,10 @@ class WriteSide:
     async def start(
         cls, registry: Registry, settings: WriteSettings, before: dict[str, Any] | None = None
     ) -> WriteSide:
-        """Make the hosts and wait until they answer.
+        """Start the hosts and wait until they answer.
 
         Raises:
-            WriteSideError: one of them does not.
+            WriteSideError: one of them does not answer.
         """
         side = cls(registry, settings, before)
         await side.owner.start()
@@ -54,7 +54,7 @@ class WriteSide:
 
     @property
     def published(self) -> Callable[[], Awaitable[None]] | None:
-        """Waits until gateways elsewhere can know of a change."""
+        """Waits until gateways in other processes can have seen a change."""
         return self.owner.published
 
     @published.setter
@@ -66,17 +66,17 @@ class WriteSide:
         return self.owner.routes()
 
     async def lose(self) -> None:
-        """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""
+        """Stop calling actors: Ray is gone. Commands wait for `heal`, within their deadlines."""
         await self.owner.lose()
         await self.gateway.lose()
 
     async def heal(self) -> None:
-        """Make the actors again, in another Ray; wait for the hosts.
+        """Start the actors again in another Ray; wait for the hosts.
 
-        Commands that have no answer yet are sent to the new ones.
+        Commands without an answer are sent to the new hosts.
 
         Raises:
-            WriteSideError: a host does not come up.
+            WriteSideError: a host does not start.
         """
         await self.owner.heal()
         await self.gateway.heal()
@@ -87,7 +87,7 @@ class WriteSide:
         return [{**part, **counts.get(part["part"], {})} for part in parts]
 
     async def verify(self) -> list[dict[str, Any]]:
-        """Return where rows of stored states differ from the log; see `verify_states`."""
+        """Return the rows of stored states that differ from the log; see `verify_states`."""
         stored = self._registry.state_stored
         if not stored:
             return []
@@ -101,15 +101,15 @@ class WriteSide:
             await log.close()
 
     async def stop(self) -> None:
-        """Finish what was accepted; end the actors, unless they are detached."""
+        """Finish accepted commands; end the actors, unless they are detached."""
         await self._stop(end=not self.settings.detached)
 
     async def end(self) -> None:
-        """Do the same, and end the actors in any case."""
+        """Do the same, but end the actors in any case."""
         await self._stop(end=True)
 
     async def _stop(self, *, end: bool) -> None:
-        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+        async with AsyncExitStack() as closing:  # in reverse order, even if one of them raises
             closing.push_async_callback(self.gateway.stop)
             closing.push_async_callback(self.owner.end if end else self.owner.stop)
             with suppress(TimeoutError):

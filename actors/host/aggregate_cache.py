@@ -1,4 +1,6 @@
-"""The aggregates that are in memory: which stay, which are evicted, when they are snapshotted."""
+"""The cache of folded aggregates: which stay in memory, which are evicted, when snapshots are
+taken.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class AggregateCache:
-    """Entities by stream, the least recently used first."""
+    """Entities by stream, least recently used first."""
 
     def __init__(self, log: Log | None, idle_timeout: float, capacity: int) -> None:
-        """`log` takes snapshots; None: nobody needs any."""
+        """`log` is where snapshots are written; None means that no snapshots are taken."""
         self._log = log
         self._idle_timeout = idle_timeout
         self._capacity = capacity
@@ -38,36 +40,36 @@ class AggregateCache:
         return iter(self._entities)
 
     def add(self, entity: Entity) -> None:
-        """Take in an aggregate that was folded, or that is optimistic."""
+        """Add an aggregate that was folded from its stream, or an optimistic one."""
         self._entities[entity.stream] = entity
 
     def drop(self, stream: str) -> None:
-        """Forget an aggregate, as it cannot be relied on."""
+        """Remove an aggregate whose state can no longer be relied on."""
         self._entities.pop(stream, None)
 
     def is_behind(self, stream: str, revision: int) -> bool:
-        """Tell whether an aggregate is in memory as it was before that revision."""
+        """Return whether an aggregate is in memory at an older revision than this one."""
         entity = self._entities.get(stream)
         return entity is not None and entity.revision < revision
 
     def use(self, stream: str) -> Entity:
-        """Return an aggregate that is in memory, now the most recently used."""
+        """Return a cached aggregate and mark it as the most recently used."""
         entity = self._entities[stream]
         self._entities.move_to_end(stream)
         entity.used_at = time.monotonic()
         return entity
 
     def changed(self, entity: Entity) -> None:
-        """Take a snapshot in the background if it is due."""
+        """Take a snapshot in the background if one is due."""
         due = entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every
         if due and self._log is not None:
-            # Encoded at once, before the entity changes again; only the writing waits.
+            # Encoded now, before the entity changes again; only the write is deferred.
             self._begun(self._save(self._log, entity))
 
     async def sweep(self, busy: Container[str], *, keep: float = 1.0) -> int:
-        """Evict those that are idle or too many, except `busy` ones; return their number.
+        """Evict aggregates that are idle or over the limit, except `busy` ones; return how many.
 
-        Too many is more than the capacity, or more than the share `keep` of what is there.
+        The limit is the capacity, or the share `keep` of the aggregates in memory if that is less.
         """
         oldest = time.monotonic() - self._idle_timeout
         most = min(self._capacity, int(len(self._entities) * keep))
@@ -81,14 +83,14 @@ class AggregateCache:
         return len(evicted)
 
     async def evict_all(self) -> None:
-        """Evict all; return when their snapshots are written."""
+        """Evict all aggregates; return once their snapshots are written."""
         evicted = list(self._entities.values())
         self._entities.clear()
         await self._saved_evicted(evicted)
         await self.saved()
 
     async def saved(self) -> None:
-        """Wait until the snapshots that are being taken by now are written."""
+        """Wait until the snapshots that are in progress now are written."""
         await asyncio.gather(*self._saving, return_exceptions=True)
 
     async def _saved_evicted(self, evicted: list[Entity]) -> None:
@@ -110,7 +112,7 @@ class AggregateCache:
         try:
             await save(event_log, entity)
         except StoreUnavailable as error:
-            # A cache: the next one will do.
+            # Snapshots are only a cache: a later one will do.
             log.warning(
                 "a snapshot was not written",
                 extra={

@@ -1,4 +1,6 @@
-"""What came of a command, told to who waits for it; a repeat is told what came of the first."""
+"""Answering commands: each caller gets its outcome, and a repeat gets the outcome of the first
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,21 @@ log = logging.getLogger(__name__)
 
 
 class Answers:
-    """Of one host. A repeat whose receipt only the log has is answered in a task of its own."""
+    """The answers of one host. A repeat whose receipt must be read from the log gets a task."""
 
     def __init__(
         self, log: Log, prefixes: list[str], spawn: Callable[[Coroutine[Any, Any, None]], None]
     ) -> None:
-        """Take what begins such a task; `prefixes` are those of all streams of the domain."""
+        """`spawn` starts such a task; `prefixes` are the stream prefixes of the whole domain."""
         self._log = log
         self._prefixes = prefixes
         self._spawn = spawn
         self.owed = 0
-        """Commands that were taken in and have no answer yet."""
+        """Commands that were accepted and have no answer yet."""
         self.given = 0
 
     def give(self, pending: PendingCommand, outcome: Outcome) -> None:
-        """Answer a command."""
+        """Answer a command with its outcome."""
         self.owed -= 1
         self.given += 1
         if pending.span is not None:
@@ -43,7 +45,9 @@ class Answers:
             pending.answer.set_result(outcome)
 
     def give_all(self, planned: Plan | JointPlan, position: int) -> None:
-        """Answer all commands of a plan by their verdicts; what was written ends at `position`."""
+        """Answer all commands of a plan by its verdicts; `position` is that of its last written
+        event.
+        """
         for pending, verdict in zip(planned.commands, planned.verdicts, strict=True):
             if isinstance(verdict, Written):
                 self.give(pending, Done(verdict.revision, position))
@@ -75,10 +79,10 @@ class Answers:
             outcome = await found
         except StoreUnavailable as error:
             outcome = EventStoreUnavailable.because(error)
-        except StreamTombstoned as error:  # by somebody else, just now
+        except StreamTombstoned as error:  # another client has just deleted it
             outcome = AggregateDeleted(error.stream)
         except Exception as error:
-            # Whatever it was, nobody may be left waiting without an answer.
+            # Whatever the error is, every caller must get an answer.
             log.exception("a receipt could not be found")
             outcome = Unavailable(f"the receipt could not be found: {error!r}")
         self.give(pending, outcome)

@@ -1,7 +1,8 @@
-"""Which shards a host has, by the newest table that anybody has shown it.
+"""The shards assigned to a host, according to the newest shard table that a caller has sent it.
 
-Callers read their tables at different times. One that is behind must not be answered for a shard
-that others have by now: an append would find out by its revision, a refusal is checked by nobody.
+Callers read the table at different times. A caller with an old table must not get an answer for a
+shard that has moved to another host: an append would fail on its expected revision, but nothing
+would check a refusal.
 """
 
 from __future__ import annotations
@@ -11,27 +12,30 @@ from collections.abc import Mapping
 from actors.host.shard import shard_of
 
 Term = tuple[int, int]
-"""Of a table: the owner's epoch, and the table's version."""
+"""The age of a table: the owner's epoch, then the table's version."""
 
 
 class Assignment:
-    """Of one host. An actor of one aggregate has no shards: it looks at the owner's epoch alone."""
+    """The assignment of one host. A dedicated actor has no shards: it only compares the owner's
+    epoch.
+    """
 
     def __init__(self, *, sharded: bool) -> None:
         self._sharded = sharded
         self.term: Term = (0, 0)
         self._since: dict[int, int] = {}
-        """By shard that it ever had: the version at which it came here."""
+        """For each shard that was ever here: the version at which it last arrived."""
         self._shards: frozenset[int] = frozenset()
 
     def unknown(self, term: Term) -> bool:
-        """Return whether this is a newer table, which the caller must show."""
+        """Return whether this is a newer table, so that the caller must send it."""
         return self._sharded and term > self.term
 
     def learn(self, term: Term, shards: Mapping[int, int]) -> set[int]:
-        """Take over a newer table: shards, and the version at which each came here.
+        """Adopt a newer table, given as shards with the version at which each arrived here.
 
-        Return those that others had meanwhile: what is known of their streams is old.
+        Return the shards that were at other hosts meanwhile: cached state of their streams is
+        outdated.
         """
         if term <= self.term:
             return set()
@@ -42,7 +46,7 @@ class Assignment:
         return gained
 
     def refuses(self, term: Term, stream: str) -> bool:
-        """Return whether a caller with this table asks the wrong host."""
+        """Return whether a caller with a table of this age has asked the wrong host."""
         if term[0] < self.term[0]:
             return True
         return self._sharded and term < self.term and shard_of(stream) not in self._shards

@@ -1,4 +1,4 @@
-"""Spans of a host: a command from its arrival to its outcome, and the append that it waits for."""
+"""The spans of a host: a command from arrival to outcome, and the append that it waits for."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rayfold.runtime.tracing import Span, Tracing, is_sampled
 
 
 class Planned(Protocol):
-    """A plan, of one aggregate or of several."""
+    """A plan for one aggregate or for several."""
 
     @property
     def commands(self) -> Sequence[PendingCommand]:
-        """The commands in it."""
+        """The commands of the plan."""
         ...
 
 
 class CommandTraces:
-    """Of commands that are traced, which are few; nothing is done for the others."""
+    """Spans for traced commands, which are few; untraced ones cost nothing."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
     def begin(self, envelope: Envelope) -> tuple[Envelope, Span | None]:
-        """Begin a command's span; its events are in that."""
+        """Start a command's span; return it, and an envelope whose events will belong to it."""
         if not is_sampled(envelope.traceparent):
             return envelope, None
         about = {
@@ -43,7 +43,7 @@ class CommandTraces:
         return envelope._replace(traceparent=span.traceparent), span
 
     def appending(self, plans: Iterable[Planned]) -> list[Span]:
-        """Begin the spans of a group commit: one in each of the traces that are in it."""
+        """Start the spans of a group commit: one in each trace that it includes."""
         commands = [each for planned in plans for each in planned.commands]
         about = {"rayfold.commit.commands": len(commands)}
         return [
@@ -54,7 +54,7 @@ class CommandTraces:
 
 
 def end(span: Span, outcome: Outcome) -> None:
-    """End a command's span with its outcome; a rule that says no is no error, nor is the way on."""
+    """End a command's span with its outcome; a refusal or a redirection is no error."""
     if isinstance(outcome, Done):
         span.set("rayfold.revision", outcome.revision)
         span.set("rayfold.position", outcome.position)

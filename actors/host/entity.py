@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class Entity:
     """The state of one aggregate as of `revision` (-1: its stream does not exist).
 
-    `optimistic`: a create is decided without a look whether the stream exists. What is then
-    appended is checked by the store; a refusal is not, so before one the stream is read. A
-    store that takes a repeated append for done leaves the aggregate optimistic, until an
+    `optimistic`: a create command is decided without reading whether the stream exists. The store
+    checks the append that follows, but nothing checks a refusal, so the stream is read before one
+    is given. If the store treats a repeated append as done, the aggregate stays optimistic until an
     append at a later revision succeeds.
     """
 
@@ -45,19 +45,20 @@ class Entity:
         self.optimistic = optimistic
         self.snapshot_revision = -1
         self.stored: Any = None
-        """What its storage must remember of it, if that is more than the log."""
+        """What the storage must remember of the aggregate beyond what is on the log."""
         self.used_at = 0.0
 
     @property
     def expected(self) -> int | None:
-        """Return what an append must find: the last revision, None for no stream."""
+        """Return the expected revision for an append: the last one, or None for no stream."""
         return None if self.revision < 0 else self.revision
 
     def fold(self, registry: Registry, raw: RawRecord) -> None:
-        """Fold the stream's next event, as read from the log.
+        """Fold the stream's next event, as it was read from the log.
 
         Raises:
-            UnknownEventType, UnreadableEvent: see `Registry.decode`; or it cannot be folded.
+            UnknownEventType, UnreadableEvent: see `Registry.decode`; also if the event cannot be
+                folded.
         """
         state = self.state
         try:
@@ -66,7 +67,7 @@ class Entity:
         except (UnknownEventType, UnreadableEvent):
             raise
         except (Exception, SystemExit) as error:
-            # An author's `evolve` or upcaster broke: told as any event that is amiss.
+            # The domain's `evolve` or upcaster failed: reported like any unreadable event.
             about = {"stream": raw.stream, "revision": raw.revision}
             log.exception("folding an aggregate failed", extra=about)
             reason = f"folding it failed: {error!r}"

@@ -1,10 +1,10 @@
-"""Many aggregates in one event loop: a mailbox each, and group commits.
+"""Many aggregates in one event loop: one mailbox per aggregate, and group commits.
 
-All commands that wait are decided at once, stream by stream, and appended in one call to the
-store: a group commit. While it is on its way the next commands gather, so that commits grow
-with load and an idle host adds no delay. A stream is in at most one commit at a time (see
-`Streams`), which makes its host the single writer as long as there is one; when there are two,
-the expected revision on every append lets one of them through, and the other folds again.
+All waiting commands are decided together, stream by stream, and appended in one call to the store:
+a group commit. While it is in progress, the next commands queue up, so commits grow with load and
+an idle host adds no delay. A stream is in at most one commit at a time (see `Streams`), so its host
+is its only writer. If a second host exists for a while, the expected revision on every append lets
+one of them succeed; the other folds again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 DECIDING = 0.02
-"""Seconds for decisions before others have their turn; what is decided by then is one commit."""
+"""Seconds of deciding before other tasks run; what is decided by then forms one commit."""
 
 
 class Host:
@@ -68,9 +68,9 @@ class Host:
         limits: HostLimits | None = None,
         storage: Storage | None = None,
     ) -> None:
-        """`incarnation` names this writer on every event; no two writers share one.
+        """`incarnation` identifies this writer in every event; no two writers share one.
 
-        `storage` has the aggregates: by default the log alone.
+        `storage` loads and writes the aggregates; by default, from and to the log alone.
         """
         self._registry = registry
         self._log = log
@@ -86,7 +86,7 @@ class Host:
         self._commits = 0
         self._open_commits = 0
         self._turn: Turn | None = None
-        """In which decisions are made; none where there are none."""
+        """The turn in which decisions are being made, if any."""
         self._tasks: set[asyncio.Task[None]] = set()
         traced = tracing()
         self._traces = CommandTraces(traced) if traced is not None else None
@@ -103,24 +103,24 @@ class Host:
         self.conflicts = 0
 
     async def handle(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Wait until all of the commands have an outcome; return these, in order."""
+        """Wait until every command has an outcome; return the outcomes in order."""
         return [await outcome for outcome in self.begin(envelopes)]
 
     def begin(self, envelopes: Sequence[Envelope]) -> list[asyncio.Future[Outcome]]:
-        """Take the commands in; return their outcomes to come, in order."""
+        """Accept commands; return a future for each outcome, in order."""
         answers = [self._accept(envelope) for envelope in envelopes]
         self._start_commits()
         return answers
 
     async def drain(self) -> None:
-        """Wait until no command is queued or on its way, and snapshots are written."""
+        """Wait until no command is queued or in progress and snapshots are written."""
         while self._tasks or self._turn is not None:
             await asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True)
         await self._cache.evict_all()
 
     @property
     def busy(self) -> bool:
-        """Whether a command is queued or on its way."""
+        """Whether a command is queued or in progress."""
         return bool(self._answers.owed or self._tasks)
 
     def status(self) -> dict[str, Any]:
@@ -134,62 +134,62 @@ class Host:
         }
 
     def hot(self, most: int) -> list[str]:
-        """Return so many streams that are in memory, those that were used last."""
+        """Return up to `most` streams that are in memory, the most recently used."""
         return [*self._cache][-most:]
 
     def warm(self, streams: Iterable[str]) -> None:
-        """Begin to fold streams, so that their next commands need not wait for it."""
+        """Start folding streams, so that their next commands need not wait for that."""
         self._streams.warm(streams)
 
     async def passivate(self, resident_bytes: int = 0) -> int:
-        """Evict aggregates that were idle for long, or are too many; return their number.
+        """Evict aggregates that are idle or over the limit; return how many.
 
-        Where the process has come to more than its bound in `resident_bytes`, evict a quarter.
+        If the process uses more than its limit of memory (`resident_bytes`), evict a quarter.
         """
         keep = 0.75 if resident_bytes > self._limits.memory_bytes else 1.0
         return await self._cache.sweep(self._streams.mailboxes, keep=keep)
 
     async def delete(self, stream: str, *, tombstone: bool) -> bool:
-        """Delete a stream and its snapshots, between two commands; see `Log.delete_stream`.
+        """Delete a stream and its snapshots between two commands; see `Log.delete_stream`.
 
         Raises:
-            StoreUnavailable, Unavailable: it may have been deleted, or its snapshots alone.
+            StoreUnavailable, Unavailable: the stream, or only its snapshots, may have been deleted.
         """
         aggregate = self._registry.aggregates[stream.partition("-")[0]]
         async with self.alone_with(stream):
-            await self._cache.saved()  # none may be written behind the deletion
+            await self._cache.saved()  # no snapshot may be written after the deletion
             await self._log.delete_stream(snapshot_stream(stream), tombstone=tombstone)
             found = await self._log.delete_stream(stream, tombstone=tombstone)
             await self._storage.deleted(aggregate, stream)
             return found
 
     def alone_with(self, stream: str) -> AbstractAsyncContextManager[None]:
-        """Hold a stream between two of its commands; the next one is decided on another fold."""
+        """Hold a stream between two of its commands; the next command sees a new fold."""
         return self._streams.alone_with(stream)
 
     def forget(self, stream: str) -> None:
-        """Take no more for granted what is known of a stream, as somebody has deleted it."""
+        """Discard the cached state of a stream that another client has deleted."""
         self._streams.forget(stream)
 
     def forget_streams(self, gone: Callable[[str], bool]) -> None:
-        """Take no more for granted what is known of some streams, as they had another writer.
+        """Discard the cached state of streams that had another writer meanwhile.
 
-        Appends would find out by their revision; a refusal is checked by nobody.
+        An append would fail on its expected revision, but nothing checks a refusal.
         """
         self._streams.forget_all(gone)
 
     def catch_up(self, stream: str, revision: int) -> None:
-        """Take no more for granted what is known of a stream, if that is from before a revision.
+        """Discard the cached state of a stream if it is older than this revision.
 
-        A decision of another host has written to it. A hint: an append would find out by itself.
+        A decision of another host has written to the stream. This is only a hint: without it, an
+        append would detect the change by its expected revision.
         """
         self._streams.catch_up(stream, revision)
 
     async def forget_known(self, knows: Callable[[str], bool]) -> None:
-        """Know nothing any more of some streams, as somebody in them is forgotten.
+        """Discard the cached state of streams that hold data of a forgotten person.
 
-        Return when nothing of them is on its way that was decided on what was known, and no
-        snapshot.
+        Return once no commit that was decided on that state, and no snapshot of it, is in progress.
         """
         await self._streams.forget_known(knows)
         await self._cache.saved()
@@ -200,7 +200,7 @@ class Host:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         definition = self._registry.commands.get(envelope.command)
         if definition is None:
-            # Whoever has sent it knows it: code of another release, which is being rolled out.
+            # The sender knows it: it runs another release, which is being rolled out.
             answer.set_result(Unavailable(f"this writer knows no {envelope.command!r} yet"))
             return answer
         if self._answers.owed >= self._limits.max_queued:
@@ -209,11 +209,11 @@ class Host:
         try:
             command, unread = definition.decode_all(envelope.payload)
         except ValidationError:
-            # So it is where it has another shape: whoever has sent it could read it.
+            # The command has another shape in this release: the sender could read it.
             answer.set_result(Unavailable(f"this writer does not read this {envelope.command!r}"))
             return answer
         except (Exception, SystemExit) as error:
-            # An author's validator broke, which the release that sent it did not have.
+            # The domain's validator failed, which the sender's release does not have.
             answer.set_result(decision_failed(error, envelope, -1))
             return answer
         if unread:
@@ -231,7 +231,7 @@ class Host:
         owner = self._registry.owner[definition.model]
         leads = envelope.stream if joint is None else joint.instances[0].stream
         if leads != envelope.stream or leads.partition("-")[0] != owner.category:
-            # Where another release lets another aggregate decide.
+            # In the sender's release, another aggregate decides this command.
             answer.set_result(Unavailable(f"this writer decides {envelope.command!r} elsewhere"))
             return answer
         pending = PendingCommand(envelope, command, answer, joint=joint)
@@ -249,7 +249,7 @@ class Host:
     # Group commits
 
     def _start_commits(self) -> None:
-        """Decide as long as this turn allows: it is one with all calls in one pass of the loop."""
+        """Decide while the turn lasts; all calls within one pass of the event loop share a turn."""
         while self._streams.ready and self._open_commits < self._limits.concurrent_commits:
             if self._turn is None:
                 self._turn = Turn(DECIDING)
@@ -266,9 +266,9 @@ class Host:
         self._start_commits()
 
     def _next_commit(self, turn: Turn) -> list[Plan | JointPlan]:
-        """Decide on ready streams until the commit is full, or the turn is over.
+        """Decide on ready streams until the commit is full or the turn is over.
 
-        What needs no write is answered.
+        Commands that need no write are answered.
         """
         self._commits += 1
         writer = f"{self._incarnation}/{self._commits}"
@@ -285,7 +285,7 @@ class Host:
             del streams.ready[stream]
             anothers = streams.mailboxes[stream][0].envelope.only_refuse
             commands = streams.take(stream, max(self._limits.commit_events - events, 1))
-            if not commands:  # all of them came too late
+            if not commands:  # the deadlines of all have passed
                 streams.hold(stream)
                 if anothers:
                     self._cache.drop(stream)
@@ -320,9 +320,10 @@ class Host:
         return plans
 
     def _pass_on(self, planned: Plan | JointPlan) -> None:
-        """Leave to the stream's own actor what would be written, and whatever is there already.
+        """Leave commands to the dedicated actor if they would write, or if the aggregate exists.
 
-        That one may remember more commands than a fold does, and the log may move at each look.
+        The dedicated actor may remember more commands than a fold does, and the stream may change
+        between two reads.
         """
         mine = [each for each in planned.commands if not each.envelope.only_refuse]
         self._streams.put_back(planned.entity.stream, mine)
@@ -336,7 +337,7 @@ class Host:
         """Answer a plan that writes nothing."""
         self._answers.give_all(planned, planned.entity.position)
         if _is_anothers(planned):
-            # Nobody tells us when it is deleted: a snapshot of ours could be written behind that.
+            # We are not told when it is deleted, so we could write a snapshot after the deletion.
             self._cache.drop(planned.entity.stream)
         self._streams.release_all(planned.entities)
 
@@ -351,7 +352,7 @@ class Host:
         except Unavailable as error:
             failure = error
         except Exception as error:
-            # Whatever it was, nobody may be left waiting without an answer.
+            # Whatever the error is, every caller must get an answer.
             log.exception("a group commit failed")
             failure = Unavailable(f"the group commit failed: {error!r}")
         self._open_commits -= 1
@@ -384,7 +385,9 @@ class Host:
         self._start_commits()
 
     def _give_up(self, planned: Plan | JointPlan, error: Exception) -> None:
-        """Answer all of a plan, and what waits behind it, with the error: it may be in the log."""
+        """Answer the plan's commands, and those queued behind it, with the error: it may be
+        written.
+        """
         stream = planned.entity.stream
         self._streams.put_back(stream, planned.commands)
         self._drop(planned)
@@ -393,9 +396,9 @@ class Host:
         self._streams.fail(stream, error)
 
     def _retry_after_conflict(self, planned: Plan | JointPlan, conflict: Conflict) -> None:
-        """Fold and decide again, as another writer was faster and nothing of this was written.
+        """Fold and decide again: another writer was faster and nothing of the plan was written.
 
-        What did not read the streams that have moved goes first, and is not counted.
+        Commands that did not read the changed streams go first, and no attempt is counted for them.
         """
         self.conflicts += 1
         stream, commands = planned.entity.stream, planned.commands
@@ -418,7 +421,7 @@ class Host:
                     self._answers.give(pending, Unavailable(detail))
 
     def _refuse_invalid(self, planned: Plan | JointPlan, answer: InvalidAppend) -> None:
-        """Refuse the command whose events the store never takes; of several, find out which."""
+        """Refuse the command whose events the store rejects; of several, find out which it is."""
         if (pending := self._only_command(planned)) is None:
             return
         command = pending.envelope.command
@@ -429,13 +432,16 @@ class Host:
         self._answers.give(pending, DecisionFailed(detail))
 
     def _refuse_forgotten(self, planned: Plan | JointPlan) -> None:
-        """Refuse the command that tells of somebody, for a second; of several, find out which."""
+        """Refuse a command about a person being forgotten; of several, find out which it is.
+
+        It may succeed if it is sent again a second later.
+        """
         self._drop(planned)
         if (pending := self._only_command(planned)) is not None:
             self._answers.give(pending, Unavailable(BEING_FORGOTTEN.reason))
 
     def _only_command(self, planned: Plan | JointPlan) -> PendingCommand | None:
-        """Return the command of a plan; of several none: each is decided alone from now on."""
+        """Return a plan's only command; if there are several, requeue them to be decided singly."""
         if len(planned.commands) == 1:
             return planned.commands[0]
         for pending in planned.commands:
@@ -448,18 +454,18 @@ class Host:
             self._cache.drop(entity.stream)
 
     def _may_be_stale(self, planned: Plan | JointPlan) -> bool:
-        """Tell whether others may have written to what a refusal rests on.
+        """Return whether another writer may have changed what a refusal is based on.
 
-        An append is checked by the store; a refusal is checked by nobody. And decisions over
-        several aggregates are written by the host of the one that leads, and an aggregate with an
-        actor of its own by that actor.
+        The store checks an append, but nothing checks a refusal. Other writers are the host of the
+        leading aggregate, which writes decisions over several aggregates, and a dedicated actor,
+        which writes its aggregate.
         """
         return planned.is_unproven and (
             planned.entity.aggregate in self._decided_together or _is_anothers(planned)
         )
 
     async def _prove(self, planned: Plan | JointPlan) -> None:
-        """Answer a plan that writes nothing, if its streams are where they were read."""
+        """Answer a plan that writes nothing, if its streams have not changed since it read them."""
         try:
             moved = await moved_streams(self._log, planned.entities)
         except StoreUnavailable as error:
@@ -478,5 +484,5 @@ class Host:
 
 
 def _is_anothers(planned: Plan | JointPlan) -> bool:
-    """Tell whether another is the writer of the aggregate that leads: see `only_refuse`."""
+    """Return whether another actor is the writer of the leading aggregate: see `only_refuse`."""
     return any(each.envelope.only_refuse for each in planned.commands)

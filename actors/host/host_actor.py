@@ -37,23 +37,23 @@ from rayfold.runtime.rpc import Address, Part, RpcServer
 log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0
-"""Seconds between two looks for aggregates that may leave memory."""
+"""Seconds between two checks for aggregates that can be evicted."""
 
 
 PROMPT = 0.005
-"""Seconds after which outcomes that are there do not wait for those that are not."""
+"""Seconds after which known outcomes are sent without waiting for the others of the batch."""
 
 LATE = 0.1
-"""Seconds after which the next batch does not wait for one that has no outcome at all yet."""
+"""Seconds after which the next batch stops waiting for one that has no outcome yet."""
 
 HOT = 2000
-"""Aggregates that a host of a new release folds before they are asked for."""
+"""Aggregates that a host of a new release folds in advance."""
 
 
 class HostActor:
-    """A Ray actor of `num_cpus=0` that restarts by itself: see `WriteSide`.
+    """A Ray actor with `num_cpus=0` that Ray restarts when it dies: see `WriteSide`.
 
-    A restarted one is empty and folds from the log what it is asked for.
+    A restarted actor has an empty cache and folds aggregates from the log on demand.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class HostActor:
         *,
         sharded: bool,
     ) -> None:
-        """`sharded`: it has shards by a table; else it has one aggregate.
+        """`sharded`: it serves shards of the table; otherwise it serves a single aggregate.
 
-        `postgres` is a DSN, needed where states are stored, or personal data is.
+        `postgres` is a DSN, needed for state-stored aggregates and for personal data.
         """
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._registry = load_domain(domain, identity.tenants)
@@ -82,7 +82,7 @@ class HostActor:
         self._limits = limits
         self._postgres = postgres
         self._made_with = made_with(eventstore, postgres)
-        begin_part(name.partition(":")[2] or name)  # without the stack's own
+        begin_part(name.partition(":")[2] or name)  # without the stack's name
         collect_rarely()
         self._host: Writers | None = None
         self._outcomes = RecentOutcomes()
@@ -90,7 +90,7 @@ class HostActor:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def address(self) -> Address:
-        """Return where commands are taken: in batches, an outcome for each."""
+        """Return the address that takes commands: batches in, one outcome per command out."""
         await self._check_store()
         return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
@@ -99,9 +99,9 @@ class HostActor:
         request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]], dict[str, int]],
         part: Part | None = None,
     ) -> list[Any] | None:
-        """Return an outcome for each; None where the caller must show its table first.
+        """Return an outcome for each command; None if the caller must send its table first.
 
-        `part` is sent outcomes that need not wait for the rest, with their places in the batch.
+        `part` is called with outcomes that are ready before the rest, by their places in the batch.
         """
         term, shards, wired, written = request
         host, now = self._running(), time.monotonic()
@@ -141,7 +141,7 @@ class HostActor:
         return [stale if no else portable(next(outcomes)) for no in refused]
 
     async def status(self) -> dict[str, Any]:
-        """Return counts and the process, for operators.
+        """Return counts and process data, for operators.
 
         `idle` and `steadily` are in seconds: see `Usage`.
         """
@@ -159,44 +159,44 @@ class HostActor:
         }
 
     async def outcome(self, command_id: str) -> tuple[str, Any] | None:
-        """Return what became of a command; see `RecentOutcomes.of`."""
+        """Return the stream and outcome of a command; see `RecentOutcomes.of`."""
         found = self._outcomes.of(command_id)
         return found and (found[0], portable(found[1]))
 
     async def delete_stream(self, stream: str, tombstone: bool) -> bool:
-        """Delete a stream of which this host is the writer; see `Host.delete`."""
+        """Delete a stream that this host writes; see `Host.delete`."""
         return await self._running().delete(stream, tombstone=tombstone)
 
     async def forget(self, stream: str) -> None:
-        """Fold a stream again before the next command; see `Host.forget`."""
+        """Discard a stream's cached state before its next command; see `Host.forget`."""
         await self._running().forget(stream)
 
     async def forget_personal(self, subjects: list[str]) -> None:
-        """Fold again, before its next command, what may know these persons."""
+        """Discard the cached state of every aggregate that may hold data of these persons."""
         known, of = self._registry.may_know, frozenset(subjects)
         await self._running().forget_known(lambda stream: known(stream, of))
 
     async def refill(self, stream: str) -> None:
-        """Write the row of a state-stored aggregate again; see `Writers.refill`."""
+        """Rewrite the row of a state-stored aggregate; see `Writers.refill`."""
         await self._running().refill(stream)
 
     async def hot(self) -> list[str]:
-        """Return the streams in memory that were used last."""
+        """Return the most recently used streams in memory."""
         return self._running().hot(HOT)
 
     async def warm(self, streams: list[str]) -> None:
-        """Begin to fold streams that nobody has asked for yet."""
+        """Start folding streams before any command needs them."""
         self._running().warm(streams)
 
     async def retire(self, idle: float) -> bool:
-        """Drain and return True, unless it is busy or was within so many seconds."""
+        """Drain and return True, unless a command is in progress or came within `idle` seconds."""
         if self._running().busy or self._usage.idle(time.monotonic()) < idle:
             return False
         await self.drain()
         return True
 
     async def drain(self) -> None:
-        """Wait until everything accepted has its answer and snapshots are taken; then close."""
+        """Wait until all accepted commands are answered and snapshots are taken; then close."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._running().drain()
@@ -205,16 +205,16 @@ class HostActor:
         await end_part()
 
     async def _check_store(self) -> None:
-        """Refuse to work on another log than the stack's."""
+        """Refuse to work on a log that is not the stack's."""
         if not self._checked and self._identity.store:
             try:
                 self._identity.check_store(await store_id(self._log))
-            except StoreUnavailable:  # the next call finds out
+            except StoreUnavailable:  # the next call will detect it
                 return
         self._checked = True
 
     def _running(self) -> Writers:
-        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        # Not in `__init__`, which Ray runs outside the event loop that the client must belong to.
         if self._host is None:
             states = PostgresStates(self._postgres, self._registry.state_stored)
             self._host = Writers(self._registry, self._log, self._incarnation, self._limits, states)
@@ -235,10 +235,10 @@ class HostActor:
 
 
 async def _told_as_they_come(coming: Sequence[asyncio.Future[Outcome]], part: Part) -> None:
-    """Wait for all outcomes; where some take longer, send the others ahead.
+    """Wait for all outcomes; if some take longer, send the others first.
 
-    One command waits for an aggregate to be folded, for a conflict, or for Postgres: the rest of
-    its batch does not, nor does the next batch. That goes with the first part, be it empty.
+    One command may have to wait for a fold, a conflict, or Postgres. The rest of its batch does not
+    wait for it, nor does the next batch, which is sent after the first part, even an empty one.
     """
     left = {outcome: at for at, outcome in enumerate(coming)}
     told = False
@@ -257,9 +257,9 @@ async def _told_as_they_come(coming: Sequence[asyncio.Future[Outcome]], part: Pa
 
 
 def portable(outcome: Outcome | None) -> Any:
-    """Return the outcome as it travels: readable whatever a domain makes of `Rejected`."""
+    """Return the outcome in a form that can be sent, whatever a domain adds to `Rejected`."""
     if isinstance(outcome, Done):
-        # A plain one is dumped fastest.
+        # A plain tuple is serialized fastest.
         return outcome[:2] if outcome.revisions is None else tuple(outcome)
     if isinstance(outcome, NotFound):
         return NotFound(outcome.rule, outcome.detail)

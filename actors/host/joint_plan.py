@@ -1,8 +1,8 @@
 """What a group commit would do to several aggregates at once: decided, not yet written.
 
-Decisions over several aggregates wait in the mailbox of the one that leads. Those that wait
-together are decided one after the other, each on what the ones before it would leave behind, and
-appended together: so the writer of a hot stream makes no conflicts with itself.
+Decisions over several aggregates wait in the mailbox of the leading aggregate. Those that wait
+together are decided in order, each on the state that the ones before it would leave, and are
+appended together, so that the writer of a hot stream causes no conflicts with itself.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from rayfold.unchanged import Unchanged
 
 @dataclass(slots=True)
 class JointlyWritten:
-    """Done once the commit is durable; `revisions` has every stream that the decision read."""
+    """Done once the commit is durable; `revisions` covers every stream that the decision read."""
 
     revisions: dict[str, int]
 
 
 @dataclass(slots=True)
 class JointlySeen:
-    """A repeat: the command stands in these streams already."""
+    """A repeated command that is already recorded in these streams."""
 
     seen: dict[str, Seen]
 
 
 @dataclass(slots=True)
 class JointPlan:
-    """Commands of one mailbox, some of which are decisions over several aggregates.
+    """Commands of one mailbox, at least one of which decides over several aggregates.
 
-    `plans` has a plan for each stream, the leading one first; see `Plan` for the rest.
+    `plans` has a plan per stream, the leading one first; see `Plan` for the other fields.
     """
 
     plans: dict[str, Plan]
@@ -63,12 +63,12 @@ class JointPlan:
     )
     records: list[NewRecord] = field(default_factory=list)
     streams: list[str] = field(default_factory=list)
-    """Of the records, in their order."""
+    """The stream of each record, in order."""
     accepted: dict[str, tuple[str, JointlyWritten]] = field(default_factory=dict)
 
     @property
     def entity(self) -> Entity:
-        """The aggregate that leads."""
+        """The leading aggregate."""
         return next(iter(self.plans.values())).entity
 
     @property
@@ -78,20 +78,22 @@ class JointPlan:
 
     @property
     def is_unread(self) -> bool:
-        """See `Plan.is_unread`: of any of the streams."""
+        """Whether `Plan.is_unread` holds for any of the streams."""
         return any(each.entity.optimistic for each in self.plans.values()) and (
             self.is_unproven or any(isinstance(verdict, Exception) for verdict in self.verdicts)
         )
 
     @property
     def is_unproven(self) -> bool:
-        """Tell whether there is a verdict that rests on what no append has checked."""
+        """Return whether a verdict is based on streams that no append will check."""
         return not self.records and not all(
             isinstance(verdict, JointlySeen | Seen | KeyReused) for verdict in self.verdicts
         )
 
     def leave(self, decided: int) -> None:
-        """Do without the commands behind the first so many, and what they alone would read."""
+        """Drop all but the first `decided` commands, and the streams that only the dropped ones
+        read.
+        """
         self.commands = self.commands[:decided]
         read = {self.entity.stream}
         for each in self.commands:
@@ -100,16 +102,17 @@ class JointPlan:
         self.plans = {stream: plan for stream, plan in self.plans.items() if stream in read}
 
     def append(self) -> JointAppend:
-        """Return all records, with a check of every stream that was read."""
+        """Return all records, with a revision check for every stream that was read."""
         expected = {stream: each.entity.expected for stream, each in self.plans.items()}
         return JointAppend(expected, list(zip(self.streams, self.records, strict=True)))
 
     def commit(self, appended: JointlyAppended) -> None:
-        """Move the aggregates on that were written to."""
+        """Update the aggregates that were written to."""
         shifts = {
             stream: revision - self.plans[stream].revision
             for stream, revision in appended.revisions.items()
-            if revision != self.plans[stream].revision  # it was deleted, and goes on from there
+            # Those that were deleted, whose revisions continue from there.
+            if revision != self.plans[stream].revision
         }
         for stream, each in self.plans.items():
             each.commit(appended.position, appended.revisions.get(stream))
@@ -120,7 +123,7 @@ class JointPlan:
                         verdict.revisions[stream] += shifts[stream]
 
     def readers_of(self, streams: Iterable[str]) -> list[PendingCommand]:
-        """Return the commands that read one of these."""
+        """Return the commands that read one of these streams."""
         moved = set(streams)
         if self.entity.stream in moved:
             return list(self.commands)
@@ -134,10 +137,10 @@ class JointPlan:
 def plan_jointly(
     entities: dict[str, Entity], commands: list[PendingCommand], writer: str, turn: Turn
 ) -> JointPlan:
-    """Decide on the first of `commands`, and on those that the turn has the time for, in order.
+    """Decide the first of `commands`, then further ones in order while the turn lasts.
 
-    Pure: the entities are left as they are. `entities` has all that one of the commands reads, the
-    leading one first.
+    Pure: the entities are not changed. `entities` has every aggregate that one of the commands
+    reads, the leading one first.
     """
     plans = {
         stream: Plan(entity, [], entity.state, entity.revision)
@@ -183,7 +186,7 @@ def _decide_jointly(
             revisions = _revisions(plans, told)
             streams = encode(revisions).decode()
             keeps = lead.entity.aggregate.keep_commands
-            records = [  # before the fold, which may change a list in an event
+            records = [  # before the fold, which may change a list inside an event
                 record(event, envelope, writer, index, streams, keeps=keeps)
                 for index, (_, event) in enumerate(told)
             ]
@@ -211,7 +214,7 @@ def _decide_jointly(
 def _before(
     planned: JointPlan, plans: dict[str, Plan], envelope: Envelope
 ) -> JointlyWritten | JointlySeen | KeyReused | None:
-    """Return what became of the command already, if it stands in one of its streams."""
+    """Return the earlier outcome of the command if one of its streams already records it."""
     seen = {
         stream: found
         for stream, each in plans.items()
@@ -230,7 +233,7 @@ def _before(
 
 
 def _revisions(plans: dict[str, Plan], told: list[tuple[Instance, Event]]) -> dict[str, int]:
-    """Return the revisions after the events, of every stream that was read."""
+    """Return the revision of every stream that was read, after these events."""
     revisions = {stream: each.revision for stream, each in plans.items()}
     for at, _ in told:
         revisions[at.stream] += 1
@@ -238,7 +241,7 @@ def _revisions(plans: dict[str, Plan], told: list[tuple[Instance, Event]]) -> di
 
 
 def _fold(plans: dict[str, Plan], told: list[tuple[Instance, Event]]) -> dict[str, Any]:
-    """Return the states after the events, of every stream that was read."""
+    """Return the state of every stream that was read, after these events."""
     states = {stream: each.state for stream, each in plans.items()}
     for at, event in told:
         states[at.stream] = at.aggregate.fold([event], states[at.stream])

@@ -1,4 +1,4 @@
-"""The bounds of a host."""
+"""The limits of a host."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class HostLimits:
-    """Bounds of a host. Sizes are in events or bytes, times in seconds."""
+    """The limits of a host. Sizes are in events or bytes, times in seconds."""
 
     max_queued: int = 10_000
-    """Commands in all mailboxes; beyond that they are refused at once."""
+    """Commands in all mailboxes; more are refused at once."""
     commit_events: int = 500
     commit_bytes: int = 512 * 1024
     concurrent_commits: int = 2
-    """On their way to the store at a time: one is decided while one is written."""
+    """Commits in progress at a time: one is decided while another is written."""
     attempts: int = 5
-    """How often a command is decided before its host gives up against another writer."""
+    """Attempts at a command before the host gives up because another writer keeps winning."""
     concurrent_loads: int = 32
-    """Aggregates that are being folded from the log at a time."""
+    """Aggregates that are folded from the log at the same time."""
     idle_timeout: float = 300.0
-    """Seconds after which an aggregate without commands leaves memory."""
+    """Seconds without commands after which an aggregate is evicted from memory."""
     cached_aggregates: int = 200_000
-    """Aggregates in memory; the least recently used leave first."""
+    """Aggregates in memory; above that, the least recently used are evicted."""
     memory_bytes: int = 2 * 1024**3
-    """Bytes of the process; above that the least recently used quarter leaves, again and again."""
+    """Memory of the process in bytes; while it is above that, each sweep evicts the least recently
+    used quarter.
+    """

@@ -1,4 +1,4 @@
-"""Folding an aggregate from the log: its snapshot where it pays, then what came after."""
+"""Folding an aggregate from the log: from a snapshot where that pays, then the events after it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rayfold.runtime.turns import Turn
 
 
 async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: str) -> Entity:
-    """Fold the aggregate as the log has it now.
+    """Fold the aggregate to the end of its stream.
 
-    A short stream is one read. Only one that goes on behind `WORTH` events is asked for
-    a snapshot, so that the many short-lived aggregates never pay for the few long ones.
+    A short stream takes a single read. A snapshot is only looked for if the stream has more than
+    `WORTH` events, so that the many short-lived aggregates do not pay for the few long ones.
 
     Raises:
         StoreUnavailable: the log cannot be read.
-        StreamTombstoned: it was deleted for good.
-        UnknownEventType, UnreadableEvent: nor can an event.
+        StreamTombstoned: the stream was deleted for good.
+        UnknownEventType, UnreadableEvent: an event cannot be read.
     """
     entity = Entity(aggregate, stream)
     folded = await _fold(log, registry, entity, limit=WORTH)
@@ -36,7 +36,7 @@ async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: s
 
 
 async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None) -> int:
-    """Fold what comes after the entity's revision; return how many events that were."""
+    """Fold the events after the entity's revision; return how many there were."""
     folded, turn = 0, Turn()
     async for raw in log.read_stream(entity.stream, after=entity.expected, limit=limit):
         entity.fold(registry, raw)
@@ -46,7 +46,7 @@ async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None)
 
 
 async def moved_streams(log: Log, entities: Sequence[Entity]) -> tuple[str, ...]:
-    """Return the streams that are no longer where these aggregates were folded to.
+    """Return the streams whose revision has changed since these aggregates were folded.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -61,5 +61,5 @@ async def _last_revision(log: Log, stream: str) -> int:
     try:
         last = await last_record(log, stream)
     except StreamTombstoned:
-        return -2  # where no aggregate was ever folded to
+        return -2  # a revision that no aggregate can have
     return last.revision if last is not None else -1

@@ -28,14 +28,14 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 @dataclass(slots=True)
 class JointDecision:
-    """What a command in a mailbox reads beside the aggregate that leads."""
+    """The aggregates that a command in a mailbox reads besides the leading one."""
 
     definition: DecisionDefinition
     instances: tuple[Instance, ...]
 
     @property
     def others(self) -> tuple[Instance, ...]:
-        """All but the leading one."""
+        """All aggregates except the leading one."""
         return self.instances[1:]
 
 
@@ -48,16 +48,16 @@ class PendingCommand:
     answer: asyncio.Future[Outcome]
     attempts: int = 0
     alone: bool = False
-    """Whether it is decided without others of its stream: one of them was invalid."""
+    """Whether it is decided alone, because a command decided with it was invalid."""
     joint: JointDecision | None = None
-    """What it reads beside its stream, where it is a decision over several aggregates."""
+    """Its other aggregates, if it decides over several."""
     span: Span | None = None
-    """Where it is traced: from its arrival to its outcome."""
+    """The span from arrival to outcome, if it is traced."""
     is_used: bool = False
-    """Whether an author's code had it already, which may have changed a list in it."""
+    """Whether domain code has received this object already, and may have changed a list in it."""
 
     def as_sent(self) -> Command:
-        """Return the command as it was sent: it may be decided on again and again."""
+        """Return the command as it was sent, also when it is decided again."""
         if self.is_used:
             self.command = type(self.command).__rayfold__.decode(self.envelope.payload)
         self.is_used = True
@@ -66,17 +66,17 @@ class PendingCommand:
 
 @dataclass(slots=True)
 class Written:
-    """Done once the commit is durable, at this revision; the commit's position comes with it."""
+    """Done at this revision once the commit is durable; the commit gives the position."""
 
     revision: int
 
 
 @dataclass(slots=True)
 class Plan:
-    """Decisions on one aggregate, one after the other on speculative state.
+    """Decisions on one aggregate, made in order on speculative state.
 
-    `verdicts` has one for each of `commands`. None of them holds until `records` are
-    durable: also a refusal may rest on what was decided before it in the same commit.
+    `verdicts` has one entry for each of `commands`. None of them is final until `records` are
+    durable: even a refusal may depend on earlier decisions of the same commit.
     """
 
     entity: Entity
@@ -89,9 +89,10 @@ class Plan:
 
     @property
     def is_unread(self) -> bool:
-        """Tell whether a verdict rests on a stream at which nobody has looked, nor will an append.
+        """Return whether a verdict depends on a stream that was not read and that no append will
+        check.
 
-        A refusal does, and that there is nothing to do.
+        That is so for a refusal, and for a command that changes nothing.
         """
         return self.entity.optimistic and (
             self.is_unproven or any(isinstance(verdict, Exception) for verdict in self.verdicts)
@@ -99,22 +100,22 @@ class Plan:
 
     @property
     def entities(self) -> tuple[Entity]:
-        """The one aggregate, as `JointPlan` has several."""
+        """The one aggregate, in the same form as `JointPlan.entities`."""
         return (self.entity,)
 
     @property
     def is_unproven(self) -> bool:
-        """Tell whether there is a verdict that rests on what no append has checked."""
+        """Return whether a verdict is based on a revision that no append will check."""
         return not self.records and not all(
             isinstance(verdict, Seen | KeyReused) for verdict in self.verdicts
         )
 
     def append(self) -> StreamAppend:
-        """Return the records, with the check of their stream."""
+        """Return the records, with the expected revision of their stream."""
         return StreamAppend(self.entity.stream, self.entity.expected, self.records)
 
     def commit(self, position: int, last_revision: int | None = None) -> None:
-        """Move the entity on: the records are durable, the last of them at `position`.
+        """Update the entity: the records are durable, the last of them at `position`.
 
         `last_revision`: see `Appended`.
         """
@@ -142,9 +143,9 @@ class Plan:
 
 
 def plan(entity: Entity, commands: list[PendingCommand], writer: str, turn: Turn) -> Plan:
-    """Decide on the first of `commands`, and on those that the turn has the time for, in order.
+    """Decide the first of `commands`, then further ones in order while the turn lasts.
 
-    Pure: the entity is left as it is.
+    Pure: the entity is not changed.
     """
     planned = Plan(entity, commands, entity.state, entity.revision)
     for at, each in enumerate(commands, 1):
@@ -156,7 +157,7 @@ def plan(entity: Entity, commands: list[PendingCommand], writer: str, turn: Turn
 
 
 def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Seen | Outcome:
-    """Decide on one command, on what those before it would leave behind."""
+    """Decide one command on the state that the earlier ones would leave."""
     envelope = pending.envelope
     seen = planned.entity.recent.get(envelope.command_id)
     if seen is not None:
@@ -176,7 +177,7 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
             events = listed(aggregate.decide(planned.state, command))
             check_events(events, aggregate, command)
             keeps = aggregate.keep_commands
-            records = [  # before the fold, which may change a list in an event
+            records = [  # before the fold, which may change a list inside an event
                 record(event, envelope, writer, index, keeps=keeps)
                 for index, event in enumerate(events)
             ]
@@ -196,9 +197,9 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
 
 
 def decision_failed(error: BaseException, envelope: Envelope, revision: int) -> DecisionFailed:
-    """Log that an author's code broke on a command; return its outcome.
+    """Log that domain code failed on a command; return the command's outcome.
 
-    It fails that command, not the commit.
+    Only that command fails, not the whole commit.
     """
     log.error(
         "a decision failed",
@@ -224,13 +225,14 @@ def record(
     *,
     keeps: bool = False,
 ) -> NewRecord:
-    """Return a command's event, `index`th, as it is appended.
+    """Return the record to append for a command's event number `index`.
 
-    `streams` is JSON: the streams that a decision over several read, and where they are after it.
-    `keeps`: the command itself goes with its first event; see `Aggregate.keep_commands`.
+    `streams` is JSON: the streams that a decision over several aggregates read, with their
+    revisions after it. `keeps`: the command itself is stored with its first event; see
+    `Aggregate.keep_commands`.
 
     Raises:
-        ValueError: it would not come back from the log as it is.
+        ValueError: the event would not read back from the log unchanged.
     """
     definition = type(event).__rayfold__
     metadata = {
@@ -260,11 +262,11 @@ def record(
 
 
 def _event_id(envelope: Envelope, index: int) -> str:
-    """Return the same id for a repeat of the command, so that the store too knows it for one.
+    """Return an event id that is the same for a repeat, so that the store recognises it as well.
 
-    The fingerprint is in it: the same command id with another payload is no repeat.
+    It includes the fingerprint: the same command id with another payload is not a repeat.
     """
     name = f"{envelope.command_id}/{envelope.fingerprint}/{index}"
     text = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    # A UUID of version 8: "custom", RFC 9562, section 5.8.
+    # A version 8 ("custom") UUID: RFC 9562, section 5.8.
     return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

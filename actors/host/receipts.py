@@ -1,4 +1,4 @@
-"""The receipt of a command that was written before: a repeat gets it again, out of the log."""
+"""The receipt of a command that was written before, read from the log to answer a repeat."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from eventstore.records import Metadata
 from rayfold.foreign_json import UNREADABLE
 
 _PAGE = 1024
-"""Events looked at together; few group commits hold more."""
+"""Events read at a time; few group commits hold more."""
 
 
 async def receipt_position(log: Log, prefixes: list[str], stream: str, revision: int) -> int:
-    """Return the position that the receipt of the event at that revision gave.
+    """Return the position in the receipt of the command whose event is at this revision.
 
-    A group commit is one transaction of the store, and its receipts give the last position
-    of all: the events behind this one that the same writer wrote in the same commit. Other
-    stores give each its own.
+    A group commit is one transaction of the store, and all its receipts give its last position:
+    that of the last event that the same writer wrote in the same commit. Other stores give each
+    stream its own position.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -32,7 +32,7 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
         return 0
     writer = Metadata(raw.metadata).get("writer")
     last = raw.position
-    if not log.receipts_share_position or writer is None:  # None: somebody else's client
+    if not log.receipts_share_position or writer is None:  # None: written by another client
         return last
     while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
         last = position
@@ -40,9 +40,10 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
 
 
 async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str, Seen]) -> Done:
-    """Return the receipt of a decision over several aggregates, which stands in streams already.
+    """Return the receipt of a decision over several aggregates that is already on the log.
 
-    `seen` has the decision by stream. Where it left those that it read alone, its events say.
+    `seen` has the decision's record by stream. The revisions of streams that it only read are in
+    the metadata of its events.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -52,7 +53,8 @@ async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str
     raw = await first_record(log, stream, found.revision)
     if raw is not None:
         revisions = revisions_in(Metadata(raw.metadata))
-    # What was deleted before goes on from where it ended, which nobody knew who wrote the event.
+    # A stream deleted before continues its revisions, which were unknown when the event was
+    # written.
     revisions |= {each: was.revision for each, was in seen.items()}
     position = found.position
     if not found.exact and log.receipts_share_position:
@@ -61,11 +63,13 @@ async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str
 
 
 def revisions_in(metadata: Metadata) -> dict[str, int]:
-    """Return where a decision over several aggregates left its streams; empty for other events."""
+    """Return the revisions at which a decision over several aggregates left its streams; empty for
+    other events.
+    """
     streams = metadata.get("streams")
     try:
         return msgspec.json.decode(streams, type=dict[str, int]) if streams else {}
-    except UNREADABLE:  # somebody else's metadata
+    except UNREADABLE:  # metadata of another client
         return {}
 
 

@@ -1,7 +1,7 @@
-"""What became of a host's last commands, for whoever did not send them: also of those refused.
+"""The outcomes of a host's latest commands, including refusals, for callers that did not send them.
 
-The log knows what was done, but by stream; and of a refusal it knows nothing. A gateway that is
-asked for a command of another one, which may be gone, asks the hosts.
+The log records what was done, but by stream, and it records no refusals. A gateway that is asked
+about a command of another gateway, which may be gone, asks the hosts.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from actors.envelope import Done, Envelope, Outcome
 from actors.errors import InvalidCommand, KeyReused, NeedsOwnActor, Overloaded
 
 CAPACITY = 20_000
-"""Commands that a host remembers until it ends: some 5 MB."""
+"""Commands that a host remembers while it runs: about 5 MB."""
 
 
 _NO_OUTCOME = (KeyReused, InvalidCommand, Overloaded, NeedsOwnActor)
 
 
 class _Batch:
-    """Commands that arrived together. `coming` has their outcomes until all are known."""
+    """Commands that arrived together. `coming` has the futures of their outcomes until all are
+    known.
+    """
 
     __slots__ = ("coming", "ids", "outcomes", "streams")
 
@@ -32,7 +34,7 @@ class _Batch:
         self.outcomes: Sequence[Outcome] | None = None
 
     def outcome(self, at: int) -> Outcome | None:
-        """Return what became of one of them; None if it is not known yet."""
+        """Return the outcome of the command at this place; None if it is not known yet."""
         if self.outcomes is not None:
             return self.outcomes[at]
         if self.coming and self.coming[at].done() and not self.coming[at].cancelled():
@@ -40,10 +42,10 @@ class _Batch:
         return None
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
-        """All outcomes are known.
+        """Store the outcomes, once all are known.
 
-        Errors are kept as what they say: where one was raised states and commands were in memory,
-        also of people who are forgotten meanwhile, and would be for as long.
+        Errors are kept without traceback and cause, which would keep states and commands in memory,
+        including those of people who are forgotten later.
         """
         for each in outcomes:
             if isinstance(each, Exception):
@@ -52,21 +54,21 @@ class _Batch:
 
 
 class RecentOutcomes:
-    """One note for a batch, whatever its size, found by the ids in it.
+    """One entry per batch of any size, found by the command ids in it.
 
-    Whoever may read may ask for any id as often as it likes: a look through all would hold up
-    every command of the host.
+    A reader may ask for ids as often as it likes, so a scan of all entries would delay every
+    command of the host.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._batches: deque[_Batch] = deque()
         self._with: dict[str, deque[_Batch]] = {}
-        """Those that a command is in, in their order: it may have been sent again."""
+        """The batches that contain a command, in order: it may have been sent again."""
         self._size = 0
 
     def begin(self, envelopes: Sequence[Envelope]) -> _Batch:
-        """Note that these commands are on their way; set their outcomes on the batch returned."""
+        """Note that these commands are in progress; outcomes go to the returned batch."""
         batch = _Batch(envelopes)
         self._batches.append(batch)
         self._size += len(batch.ids)
@@ -85,10 +87,11 @@ class RecentOutcomes:
                 del self._with[each]
 
     def of(self, command_id: str) -> tuple[str, Outcome | None] | None:
-        """Return the command's stream, and what became of it if that is known; None if nothing is.
+        """Return the command's stream, and its outcome if known; None for an unknown command.
 
-        Of a command that was sent again, what stands in the log counts, then what came last. What
-        was refused unread, as under another's id, or was passed on, is no outcome.
+        If a command was sent more than once, an outcome on the log counts first, then the latest
+        one. A refusal without reading the command (its id belongs to another), or a redirection, is
+        not an outcome.
         """
         last: tuple[str, Outcome | None] | None = None
         for batch in reversed(self._with.get(command_id, ())):

@@ -1,6 +1,6 @@
-"""Snapshots: a fold's result beside the stream, so that a long one need not be read whole.
+"""Snapshots: the result of a fold, stored so that a long stream need not be read in full.
 
-They are a cache. One that cannot be read, or is of another fold version, is passed over.
+They are a cache. A snapshot that cannot be read, or has another fold version, is ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rayfold.personal import marked, plain
 log = logging.getLogger(__name__)
 
 WORTH = 64
-"""Events. Folding fewer costs less than looking for a snapshot."""
+"""Number of events; folding fewer costs less than looking for a snapshot."""
 
 PREFIX = "snapshot-"
 
@@ -56,30 +56,29 @@ _encode = msgspec.json.Encoder().encode
 
 
 def snapshot_stream(stream: str) -> str:
-    """Return the name of the stream where an aggregate's snapshots are."""
+    """Return the name of the stream that holds an aggregate's snapshots."""
     return f"{PREFIX}{stream}"
 
 
 async def save(event_log: Log, entity: Entity) -> None:
     """Write a snapshot of the entity as it is now.
 
-    One that would read back as another state is not written, nor one that cannot be JSON, or that
-    the store never takes: the aggregate is folded from its events then, and no other has to do
-    with it.
+    Nothing is written if the state would read back differently, cannot be JSON, or is rejected by
+    the store: the aggregate is then folded from its events, and others are not affected.
 
     Raises:
-        StoreUnavailable: it may not have been written.
+        StoreUnavailable: the snapshot may not have been written.
     """
     entity.snapshot_revision = entity.revision
     if entity.aggregate.has_data_of_others():
-        return  # it would take the keys of all of them to decrypt it
+        return  # reading it back would need the keys of all of them
     about: dict[str, object] = {"stream": entity.stream, "revision": entity.revision}
     try:
         state = entity.state.__pydantic_serializer__.to_json(entity.state)
         is_same = bool(_state(entity.aggregate, state) == entity.state)
     except ValidationError:
         is_same = False
-    except (Exception, SystemExit) as error:  # the author's serializer, validator, `__eq__`
+    except (Exception, SystemExit) as error:  # the domain's serializer, validator, `__eq__`
         log.error("a snapshot was not written: its state breaks", exc_info=error, extra=about)
         return
     if not is_same:
@@ -89,7 +88,7 @@ async def save(event_log: Log, entity: Entity) -> None:
         return
     recent = entity.recent.latest(ALWAYS_REMEMBERED)
     if entity.aggregate.has_personal_data():
-        # Whole, as nobody knows what of it came from where.
+        # The whole state, as it is unknown which part of it came from which event.
         state = marked(state, entity.stream.partition("-")[2])
     data = _encode(
         _Snapshot(
@@ -110,17 +109,17 @@ async def save(event_log: Log, entity: Entity) -> None:
 def _state(aggregate: AggregateType, data: bytes) -> Message:
     if aggregate.has_personal_data():
         data = plain(data)
-    # What a model computes from its fields is in its JSON too, and is no field.
+    # Computed fields are in the JSON as well, but are not fields of the model.
     return aggregate.state_type.model_validate_json(data, extra="ignore")
 
 
 async def restore(
     log: Log, aggregate: AggregateType, stream: str, *, not_before: int
 ) -> Entity | None:
-    """Return the entity as of its latest snapshot; None where there is none that fits.
+    """Return the entity as of its latest snapshot; None if none is usable.
 
-    `not_before` is the first revision that the stream has: a snapshot of an earlier one is
-    of a life that ended, as the stream was deleted since.
+    `not_before` is the first revision of the stream: an earlier snapshot is from before the stream
+    was deleted.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -133,7 +132,7 @@ async def restore(
         if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
             return None
         state = _state(aggregate, bytes(snapshot.state))
-    except (Exception, SystemExit):  # somebody else's, or what an author's validator raises
+    except (Exception, SystemExit):  # of another client, or an error in the domain's validator
         return None
     entity = Entity(aggregate, stream)
     entity.state = state
@@ -155,7 +154,7 @@ async def restore(
 
 @cache
 def _fold_id(aggregate: AggregateType) -> str:
-    """Return a text that changes when folding the same events may give another state."""
+    """Return a text that changes whenever folding the same events may give another state."""
     meaning = aggregate.fold_fingerprint().encode()
     digest = hashlib.blake2b(meaning, digest_size=9).digest()
     return f"{aggregate.fold_version}.{base64.urlsafe_b64encode(digest).decode()}"

@@ -1,7 +1,7 @@
-"""Where a host's aggregates are kept: how one is loaded, and how a group commit is written.
+"""Storage of a host's aggregates: how one is loaded, and how a group commit is written.
 
-Mailboxes, decisions and answers are the same whatever it is. Event-sourced aggregates are folds
-over the log; those that are state-stored are rows as well (`actors.host.state`).
+Mailboxes, decisions and answers do not depend on it. Event-sourced aggregates are folds of the log;
+state-stored aggregates are also rows (`actors.host.state`).
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from rayfold.aggregate import AggregateType
 
 
 class Storage(Protocol):
-    """What a host asks of the place where its aggregates are kept."""
+    """What a host needs of the storage of its aggregates."""
 
     takes_snapshots: bool
-    """Whether loading an aggregate costs more the longer its stream is."""
+    """Whether loading an aggregate takes longer the longer its stream is."""
 
     async def load(self, aggregate: AggregateType, stream: str) -> Entity:
-        """Return the aggregate as it is now.
+        """Return the aggregate in its current state.
 
         Raises:
-            StoreUnavailable, Unavailable: something that is needed does not answer.
-            StreamTombstoned: it was deleted for good.
-            UnknownEventType, UnreadableEvent, StreamUnreadable: it cannot be made out.
+            StoreUnavailable, Unavailable: a store that is needed does not answer.
+            StreamTombstoned: the stream was deleted for good.
+            UnknownEventType, UnreadableEvent, StreamUnreadable: its events cannot be folded.
         """
         ...
 
     async def commit(self, plans: Sequence[Plan | JointPlan]) -> list[AppendResult]:
-        """Write what was decided; return an answer for each plan: see `Log.append`.
+        """Write the plans; return a result for each: see `Log.append`.
 
         Raises:
-            StoreUnavailable, Unavailable: no answer; any of them may have been written.
+            StoreUnavailable, Unavailable: no answer; any of the plans may have been written.
         """
         ...
 
     async def deleted(self, aggregate: AggregateType, stream: str) -> None:
-        """Keep nothing of an aggregate whose stream was deleted just now.
+        """Remove everything that is stored for an aggregate whose stream was just deleted.
 
         Raises:
-            StoreUnavailable, Unavailable: something of it may be left.
+            StoreUnavailable, Unavailable: part of it may be left.
         """
         ...
 
 
 class EventStorage:
-    """The log alone."""
+    """Aggregates that are stored in the log alone."""
 
     takes_snapshots = True
 

@@ -1,8 +1,8 @@
-"""Whose turn it is: which of a host's streams wait, which can be decided on, which are busy.
+"""The state of a host's streams: which wait, which can be decided, which are busy.
 
 A stream is *busy* while its aggregate is folded from the log, while it is in a commit, and while
-somebody is alone with it, to delete it say: one of them at a time. It is *ready* once it has
-commands, is in memory, and is not busy.
+one task holds it alone, for example to delete it; only one of these at a time. It is *ready* once
+it has commands, is in memory, and is not busy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Streams:
-    """Of one host: their mailboxes, and how their aggregates come into memory."""
+    """The streams of one host: their mailboxes, and how their aggregates are loaded into memory."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Streams:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         go_on: Callable[[], None],
     ) -> None:
-        """`spawn` begins a task; `go_on` is called when one of them may have made streams ready."""
+        """`spawn` starts a task; `go_on` is called when a task may have made streams ready."""
         self._registry = registry
         self._storage = storage
         self._cache = cache
@@ -50,14 +50,15 @@ class Streams:
         self._spawn = spawn
         self._go_on = go_on
         self.mailboxes: dict[str, deque[PendingCommand]] = {}
-        self.ready: dict[str, None] = {}  # in the order in which they became so
+        self.ready: dict[str, None] = {}  # in the order in which they became ready
         self._busy: set[str] = set()
         self._owners: dict[str, AggregateType] = {}
-        """Of the streams that are being folded, or have commands."""
+        """The aggregate type of each stream that is being folded or has commands."""
         self._awaited: dict[str, dict[str, None]] = {}
-        """Busy streams, with those whose decisions read them too."""
-        self._stale: set[str] = set()  # of the busy ones, those that were deleted meanwhile
-        self._turns: dict[str, deque[asyncio.Event]] = {}  # of who wants a stream alone
+        """By busy stream: the leading streams of decisions that also read it."""
+        self._stale: set[str] = set()  # busy streams that were deleted meanwhile
+        # Of tasks that wait to hold a stream alone.
+        self._turns: dict[str, deque[asyncio.Event]] = {}
 
     def put(self, pending: PendingCommand, owner: AggregateType, *, optimistic: bool) -> None:
         """Put a command into its stream's mailbox; see `_make_ready` for `optimistic`."""
@@ -73,11 +74,11 @@ class Streams:
             self._make_ready(stream, optimistic=optimistic)
 
     def put_back(self, stream: str, commands: Sequence[PendingCommand]) -> None:
-        """Put commands where they were taken from: at the head of the mailbox."""
+        """Return commands to the head of the mailbox that they were taken from."""
         self.mailboxes[stream].extendleft(reversed(commands))
 
     def take(self, stream: str, most: int) -> list[PendingCommand]:
-        """Return the next in a mailbox, without those for whose outcome nobody waits any more."""
+        """Take the next commands of a mailbox, except those whose callers no longer wait."""
         mailbox = self.mailboxes[stream]
         now = time.monotonic()
         count = 1 if mailbox[0].alone else min(len(mailbox), most)
@@ -90,13 +91,13 @@ class Streams:
         return [each for each in taken if each.envelope.deadline >= now] if expired else taken
 
     def hold(self, stream: str) -> None:
-        """Make a stream busy that is not, until it is released."""
+        """Make a stream that is not busy busy, until it is released."""
         self._busy.add(stream)
         self.ready.pop(stream, None)
 
     @asynccontextmanager
     async def alone_with(self, stream: str) -> AsyncIterator[None]:
-        """Hold a stream between two of its commands; the next one is decided on another fold."""
+        """Hold a stream between two of its commands; the next command sees a new fold."""
         if stream in self._busy:
             await self._turn_with(stream)
         self.hold(stream)
@@ -109,7 +110,7 @@ class Streams:
             self._go_on()
 
     def release(self, stream: str) -> None:
-        """Let a stream be busy no more, unless somebody waits to be alone with it."""
+        """Mark a stream as no longer busy, unless a task waits to hold it alone."""
         if stream in self._stale:
             self._stale.discard(stream)
             self._cache.drop(stream)
@@ -128,13 +129,13 @@ class Streams:
             self._owners.pop(stream, None)
 
     def release_all(self, entities: Sequence[Entity]) -> None:
-        """Release each, the one that leads as the last: then the others are at hand for it."""
+        """Release each stream, the leading one last: then the others are available to it."""
         for entity in entities[1:]:
             self.release(entity.stream)
         self.release(entities[0].stream)
 
     def fail(self, stream: str, error: Exception) -> None:
-        """Answer all that waits at a stream with the error; the next command tries again."""
+        """Answer all commands waiting at a stream with the error; the next command tries again."""
         for pending in self.mailboxes.pop(stream, ()):
             self._answers.give(pending, error)
         for lead in self._awaited.pop(stream, ()):
@@ -143,7 +144,7 @@ class Streams:
         self.release(stream)
 
     def forget(self, stream: str) -> None:
-        """Drop what is in memory of a stream, at once or after its commit; it is folded again."""
+        """Drop a stream's cached state, now or after its commit; it is folded again."""
         if stream in self._busy:
             self._stale.add(stream)
         elif stream in self._cache:
@@ -153,20 +154,20 @@ class Streams:
                 self._make_ready(stream, optimistic=False)
 
     def forget_all(self, gone: Callable[[str], bool]) -> None:
-        """Forget each stream of which `gone` is true."""
+        """Forget each stream for which `gone` is true."""
         for stream in [*self._cache, *self._busy]:
             if gone(stream):
                 self.forget(stream)
 
     def catch_up(self, stream: str, revision: int) -> None:
-        """Forget a stream that is known as it was before that revision."""
+        """Forget a stream if its cached state is older than this revision."""
         if stream not in self._busy and self._cache.is_behind(stream, revision):
             self.forget(stream)
 
     async def forget_known(self, knows: Callable[[str], bool]) -> None:
-        """Forget each stream of which `knows` is true.
+        """Forget each stream for which `knows` is true.
 
-        Return when no commit that began before uses what was in memory of one of them.
+        Return once no commit that began earlier still uses the state that was in memory.
         """
         for stream in [*self._cache]:
             if stream not in self._busy and knows(stream):
@@ -178,14 +179,14 @@ class Streams:
             pass
 
     def warm(self, streams: Iterable[str]) -> None:
-        """Begin to fold streams, so that their next commands need not wait for it."""
+        """Start folding streams, so that their next commands need not wait for that."""
         for stream in streams:
             owner = self._registry.aggregates.get(stream.partition("-")[0])
             if owner is not None:
                 self._bring(stream, owner)
 
     def _make_ready(self, stream: str, *, optimistic: bool) -> None:
-        """Let the next commit decide on the stream, once it is in memory.
+        """Let the next commit decide on the stream once it is in memory.
 
         `optimistic`: without reading it, as if it did not exist; see `Entity.optimistic`.
         """
@@ -198,7 +199,7 @@ class Streams:
             self._bring(stream, self._owners[stream])
 
     def _bring(self, stream: str, owner: AggregateType) -> None:
-        """Begin to fold a stream, unless its aggregate is in memory, or it is busy."""
+        """Start folding a stream, unless its aggregate is in memory or the stream is busy."""
         if stream not in self._cache and stream not in self._busy:
             self._owners[stream] = owner
             self.hold(stream)
@@ -217,7 +218,7 @@ class Streams:
         except (UnknownEventType, UnreadableEvent) as error:
             self.fail(stream, StreamUnreadable(str(error)))
         except (Exception, SystemExit) as error:
-            # Whatever it was: that aggregate refuses, others go on.
+            # Whatever the error is: this aggregate refuses its commands, others are not affected.
             log.exception("loading an aggregate failed", extra={"stream": stream})
             self.fail(stream, StreamUnreadable(f"loading {stream} failed: {error!r}"))
         else:
@@ -226,14 +227,14 @@ class Streams:
         self._go_on()
 
     async def _turn_with(self, stream: str) -> None:
-        """Wait until a busy stream is held for us, and for nothing else."""
+        """Wait until a busy stream is held for this task alone."""
         turn = asyncio.Event()
         waiting = self._turns.setdefault(stream, deque())
         waiting.append(turn)
         try:
             await turn.wait()
         except asyncio.CancelledError:
-            if turn.is_set():  # just now: whoever is next must not wait for what nobody does
+            if turn.is_set():  # it was just given to us: pass it on to the next task
                 self.release(stream)
                 self._go_on()
             else:
@@ -243,17 +244,18 @@ class Streams:
     # Decisions over several aggregates
 
     def _bring_others(self, joint: JointDecision) -> None:
-        """Begin to fold what a decision reads beside the aggregate that leads."""
+        """Start folding what a decision reads besides the leading aggregate."""
         for _, aggregate, stream in joint.others:
             self._bring(stream, aggregate)
 
     def at_hand(
         self, lead: str, commands: list[PendingCommand]
     ) -> tuple[list[PendingCommand], dict[str, Entity]]:
-        """Return the commands of a mailbox for which all that they read is there, and that.
+        """Return the commands of a mailbox whose aggregates are all available, and these
+        aggregates.
 
-        The others wait, at the head of the mailbox, until it is. No stream is held while another
-        is waited for, so that nothing waits in a circle.
+        The others wait at the head of the mailbox until theirs are. No stream is held while waiting
+        for another, so there is no deadlock.
         """
         first = commands[0].attempts > 0
         entities = {lead: self._cache.use(lead)}
@@ -261,7 +263,8 @@ class Streams:
         taken: list[PendingCommand] = []
         left: list[PendingCommand] = []
         for pending in commands:
-            # What has met a conflict goes without what has not: the next may hold it up as well.
+            # Commands that met a conflict are not decided with those that did not: their next
+            # attempt may fail as well.
             others = pending.joint.others if pending.joint else ()
             wanted = [each.stream for each in others if each.stream not in entities]
             if (pending.attempts > 0) is not first or not self._is_at_hand(pending, lead):
@@ -277,7 +280,7 @@ class Streams:
         return taken, entities
 
     def _is_at_hand(self, pending: PendingCommand, lead: str) -> bool:
-        """Tell whether all that a command reads is in memory and free; see to it if not."""
+        """Return whether all that a command reads is in memory and free; if not, arrange for it."""
         if pending.joint is None:
             return True
         self._bring_others(pending.joint)
@@ -288,13 +291,13 @@ class Streams:
         return True
 
     def _wake(self, leads: Iterable[str]) -> None:
-        """Let decisions go on for which a stream has become free."""
+        """Resume the decisions that waited for a stream that is now free."""
         for lead in leads:
             if lead in self.mailboxes and lead not in self._busy:
                 self._make_ready(lead, optimistic=False)
 
     def _fail_readers(self, lead: str, stream: str, error: Exception) -> None:
-        """Answer the decisions that read a stream with the error that it met."""
+        """Answer the decisions that read a failed stream with its error."""
         waiting = self.mailboxes.get(lead, ())
         left: deque[PendingCommand] = deque()
         for each in waiting:

@@ -1,6 +1,6 @@
-"""The hosts of one process: one for event-sourced aggregates, one for those that are state-stored.
+"""The two hosts of a process: one for event-sourced aggregates, one for state-stored ones.
 
-They share nothing: neither waits for what the other needs.
+They share nothing: neither waits for a store that only the other needs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Writers:
         limits: HostLimits | None = None,
         states: States | None = None,
     ) -> None:
-        """`states` has the states of state-stored aggregates; None: the domain has none."""
+        """`states` stores the state-stored aggregates; None if the domain has none."""
         self._events = Host(registry, eventstore, incarnation, limits)
         self._stored: Host | None = None
         self._storage: StateStorage | None = None
@@ -45,16 +45,16 @@ class Writers:
             self._stored = Host(registry, eventstore, incarnation, limits, self._storage)
 
     async def prepare(self) -> None:
-        """Be ready for the domain's states; see `States.prepare` for what it raises."""
+        """Prepare the storage of the domain's states; see `States.prepare` for what it raises."""
         if self._states is not None and self._aggregates:
             await self._states.prepare(self._aggregates)
 
     async def handle(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Wait until all of the commands have an outcome; return these, in order."""
+        """Wait until every command has an outcome; return the outcomes in order."""
         return [await outcome for outcome in self.begin(envelopes)]
 
     def begin(self, envelopes: Sequence[Envelope]) -> list[asyncio.Future[Outcome]]:
-        """Take the commands in; return their outcomes to come, in order."""
+        """Accept commands; return a future for each outcome, in order."""
         if self._stored is None:
             return self._events.begin(envelopes)
         mine = [each.command in self._commands for each in envelopes]
@@ -66,18 +66,18 @@ class Writers:
         return [next(stored if is_mine else folded) for is_mine in mine]
 
     async def delete(self, stream: str, *, tombstone: bool) -> bool:
-        """Delete a stream, with all that is kept of its aggregate; see `Log.delete_stream`."""
+        """Delete a stream and everything stored for its aggregate; see `Log.delete_stream`."""
         return await self._host_of(stream).delete(stream, tombstone=tombstone)
 
     async def forget(self, stream: str) -> None:
-        """Take no more for granted what is known of a stream, as somebody has deleted it."""
+        """Discard the cached state of a stream that another client has deleted."""
         self._host_of(stream).forget(stream)
         aggregate = self._categories.get(stream.partition("-")[0])
         if aggregate is not None and self._storage is not None:
             await self._storage.deleted(aggregate, stream)
 
     def catch_up(self, stream: str, revision: int) -> None:
-        """See `Host.catch_up`: of event-sourced aggregates, as decisions write to no others."""
+        """See `Host.catch_up`; for event-sourced aggregates, as decisions write to no others."""
         self._events.catch_up(stream, revision)
 
     def forget_streams(self, gone: Callable[[str], bool]) -> None:
@@ -90,9 +90,9 @@ class Writers:
         await asyncio.gather(*(host.forget_known(knows) for host in self._hosts))
 
     async def refill(self, stream: str) -> None:
-        """Write the row of a state-stored aggregate again; see `StateStorage.refill`.
+        """Rewrite the row of a state-stored aggregate; see `StateStorage.refill`.
 
-        Between two of its commands: else one of them could write what was known before.
+        This happens between two of its commands: otherwise one of them could write the old state.
         """
         assert self._stored is not None, "it is asked of state-stored aggregates alone"
         assert self._storage is not None, "it is asked of state-stored aggregates alone"
@@ -100,7 +100,7 @@ class Writers:
             await self._storage.refill(self._categories[stream.partition("-")[0]], stream)
 
     def hot(self, most: int) -> list[str]:
-        """See `Host.hot`: so many of each kind."""
+        """See `Host.hot`: up to `most` streams of each kind."""
         return [stream for host in self._hosts for stream in host.hot(most)]
 
     def warm(self, streams: Iterable[str]) -> None:
@@ -109,16 +109,18 @@ class Writers:
             self._host_of(stream).warm([stream])
 
     async def passivate(self, resident_bytes: int = 0) -> int:
-        """Evict aggregates, and take to the log what others have left in the outbox."""
+        """Evict aggregates, and relay to the log what other writers have left in the outbox."""
         evicted = [await host.passivate(resident_bytes) for host in self._hosts]
         return sum(evicted)
 
     async def take_over(self) -> int:
-        """Take to the log what others have left in the outbox; see `StateStorage.take_over`."""
+        """Relay to the log what other writers have left in the outbox; see
+        `StateStorage.take_over`.
+        """
         return await self._storage.take_over() if self._storage is not None else 0
 
     async def drain(self) -> None:
-        """Wait until no command is queued or on its way; then close what only they used."""
+        """Wait until no command is queued or in progress; then close what only these hosts used."""
         for host in self._hosts:
             await host.drain()
         if self._storage is not None:
@@ -128,11 +130,11 @@ class Writers:
 
     @property
     def busy(self) -> bool:
-        """Tell whether a command is queued or on its way."""
+        """Return whether a command is queued or in progress."""
         return any(host.busy for host in self._hosts)
 
     def status(self) -> dict[str, Any]:
-        """Return counts of both, for operators."""
+        """Return the counts of both hosts, for operators."""
         counts = [host.status() for host in self._hosts]
         return {name: sum(each[name] for each in counts) for name in counts[0]}
 

@@ -1,7 +1,6 @@
-"""Aggregates that have an actor each, as their owner sees them: made when asked for, ended when
-idle.
+"""Dedicated actors as their owner manages them: started on demand, ended when idle.
 
-Commands come from elsewhere, maybe from several gateways; so how long one was idle it says itself.
+Commands come from gateways, maybe several, so each actor itself reports how long it was idle.
 """
 
 from __future__ import annotations
@@ -23,21 +22,23 @@ log = logging.getLogger(__name__)
 
 
 SILENCE = 10.0
-"""Seconds that a new one waits for its turn and for room, at most: those that have crashed come up
-again meanwhile, which a machine that is busy leaves little time for."""
+"""Seconds that a new actor waits for its turn and for room at most: crashed ones restart in that
+time, even on a busy machine.
+"""
 
 BUSY = 3.0
-"""Seconds in which one of them may come to its end of work: most commands take milliseconds."""
+"""Seconds in which a busy actor may become idle: most commands take milliseconds."""
 
 FEW = 4
-"""Newcomers of a tenant at a time, until they answer: each is a process. So a tenant's next one
-waits for few of another's, however many that one asks for."""
+"""New actors of one tenant that start at a time: each is a process. So a tenant waits for few of
+another tenant's, however many that one requests.
+"""
 
 RETRY_AFTER = 2
-"""Seconds after which there may be room."""
+"""Seconds after which there may be room: the `Retry-After` of a refusal."""
 
 PAUSE = 0.2
-"""Seconds between two questions to actors that are not there, or busy."""
+"""Seconds between two status requests to actors that are away or busy."""
 
 
 class DedicatedActors:
@@ -52,8 +53,9 @@ class DedicatedActors:
         idle_timeout: float,
         tenant_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """`client` gives the client of a stream's actor. `retire` ends one unless it is busy, or
-        was within so many seconds. Times in seconds. `tenant_of` tells whose a stream is.
+        """`client` returns the client of a stream's actor. `retire` ends an actor unless it is
+        busy, or was within so many seconds. Times are in seconds. `tenant_of` returns a stream's
+        tenant.
         """
         self._client = client
         self._retire = retire
@@ -61,18 +63,18 @@ class DedicatedActors:
         self._idle_timeout = idle_timeout
         self._tenant_of = tenant_of
         self._newcomers = WeakValueDictionary[str, asyncio.Semaphore]()
-        """By tenant: who of it may look for room."""
+        """By tenant: a semaphore for those that may look for room."""
         self._clients: dict[str, HostClient] = {}
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._making = asyncio.Lock()
         self._replacing = False
         self._restarts_of_gone = 0
         self._kept: list[str] = []
-        """What kept each of them from making room for another when they were last asked."""
+        """For each actor: why it did not make room for another when last asked."""
 
     @property
     def clients(self) -> list[HostClient]:
-        """Return the clients of the actors that are there."""
+        """Return the clients of the existing actors."""
         return list(self._clients.values())
 
     @property
@@ -82,24 +84,24 @@ class DedicatedActors:
 
     @property
     def capacity(self) -> int:
-        """Return how many there may be."""
+        """Return the largest number of dedicated actors."""
         return self._capacity
 
     @property
     def restarts(self) -> int:
-        """Return how often one of them was started again, those that have gone since too."""
+        """Return how often actors were restarted, including actors that have ended since."""
         return self._restarts_of_gone + sum(each.restarts for each in self._clients.values())
 
     def adopt(self, streams: Iterable[str]) -> None:
-        """Take over actors that are there already."""
+        """Take over actors that exist already."""
         for stream in streams:
             self._clients[stream] = self._client(stream)
 
     async def client_of(self, stream: str) -> HostClient:
-        """Return the client of the stream's own actor, which is made if need be.
+        """Return the client of a stream's dedicated actor, which is started if needed.
 
         Raises:
-            Overloaded: there are too many, and none gives way, as far as they say in time.
+            Overloaded: there are too many, and none could be evicted in time.
         """
         client = self._there(stream) or await self._newcomer(stream)
         await client.actor()
@@ -114,7 +116,8 @@ class DedicatedActors:
                     waiting.reschedule(None)
                     await self._up(stream, client)
                     return client
-            # All are on their way to another release; or there is room, but many came at once.
+            # Either all are being replaced by another release, or there is room, but many came at
+            # once.
             if not self._replacing and len(self._clients) >= self._capacity:
                 log.warning(
                     "no aggregate's own actor makes room for another",
@@ -139,7 +142,7 @@ class DedicatedActors:
             await asyncio.sleep(PAUSE)
 
     async def _up(self, stream: str, client: HostClient) -> None:
-        """Wait until it answers, if that takes no longer than `SILENCE`."""
+        """Wait until the actor answers, but no longer than `SILENCE`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SILENCE):
                 await client.actor()
@@ -150,18 +153,18 @@ class DedicatedActors:
                     await asyncio.sleep(PAUSE)
 
     async def forget(self, stream: str) -> None:
-        """Let a stream's actor fold it again, if there is one."""
+        """Make a stream's actor, if there is one, fold the stream again."""
         client = self._clients.get(stream)
         if client is not None:
             await client.forget(stream)
 
     def lose(self) -> None:
-        """Call no actor any more, as Ray is gone."""
+        """Stop calling actors: Ray is gone."""
         for client in self._clients.values():
             client.lose()
 
     async def clear(self) -> None:
-        """Forget all actors. Where commands wait for one, it is looked up or made again."""
+        """Forget all actors. If commands wait for one, it is found or started again."""
         clients = self.clients
         self._restarts_of_gone = self.restarts
         self._clients.clear()
@@ -170,17 +173,17 @@ class DedicatedActors:
             await client.close()
 
     async def sweep(self) -> None:
-        """End those that were idle for long."""
+        """End the actors that have been idle for too long."""
         await asyncio.gather(*(self._evict(s, self._idle_timeout) for s in list(self._clients)))
 
     async def close(self) -> None:
-        """End all."""
+        """End all actors."""
         await all_done(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
 
     async def replace(
         self, fresh: Mapping[str, HostClient], retire: Callable[[HostClient], Awaitable[None]]
     ) -> None:
-        """Put the `fresh` actors in the place of all; `retire` those that were there before."""
+        """Replace all actors by the `fresh` ones; `retire` the old ones."""
         async with self._making:
             self._restarts_of_gone = self.restarts
             leaving, self._clients = self._clients, dict(fresh)
@@ -191,10 +194,10 @@ class DedicatedActors:
                 self._replacing = False
 
     async def _found_or_made(self, stream: str) -> HostClient | None:
-        """Return the stream's client; None if there may be room for it as soon as others answer.
+        """Return the stream's client; None if there may be room once the other actors answer.
 
         Raises:
-            Overloaded: all have answered, and none gives way.
+            Overloaded: all have answered, and none can be evicted.
         """
         async with self._making:
             while (leaving := self._leaving.get(stream)) is not None:
@@ -207,16 +210,16 @@ class DedicatedActors:
             return client
 
     def _there(self, stream: str) -> HostClient | None:
-        # One that takes the place of another gets no command until that one has finished.
+        # A replacement gets no command until the actor that it replaces has finished.
         if self._replacing or stream in self._leaving:
             return None
         return self._clients.get(stream)
 
     async def _evict_one(self, newcomer: str) -> bool:
-        """End one that gives way; return False if none does, and not all have answered.
+        """Evict one actor; return False if none can be evicted and not all have answered.
 
         Raises:
-            Overloaded: all have answered.
+            Overloaded: none can be evicted, and all have answered.
         """
         clients = dict(self._clients)
         said = await asyncio.gather(*(client.status() for client in clients.values()))

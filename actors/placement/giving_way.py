@@ -1,8 +1,8 @@
-"""Which aggregate's own actor gives way to another, when all places are taken.
+"""Which dedicated actor is evicted for a new one when all places are taken.
 
-Who names ids that nobody else uses gets actors that are used once. They go before any that is
-used again and again, and a tenant's go before those of a tenant with fewer: so neither a client
-nor a tenant takes from others what these use, whatever ids it makes up.
+A client that sends commands with made-up ids gets actors that are used once. They are evicted
+before any that is used repeatedly, and a tenant's actors before those of a tenant that has fewer.
+So neither a client nor a tenant can displace what others use, whatever ids it makes up.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from actors.host.usage import LAPSE
 
 ARRIVAL = 2.0
-"""Seconds in which the command comes that an actor was made for."""
+"""Seconds within which the command arrives for which an actor was started."""
 
 
 class Place(NamedTuple):
-    """An actor, as it has said of itself.
+    """An actor's place, by the status that it reported.
 
-    In seconds: `idle`, 0 where it has something to do, or is about to; and `steady`, for how long
-    it has been in use without a lapse until now.
+    `idle` and `steady` are in seconds. `idle` is 0 if it is working or about to; `steady` is how
+    long it has been in steady use until now.
     """
 
     stream: str
@@ -32,10 +32,10 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, stream: str, tenant: str, status: dict[str, Any]) -> Place:
-        """Return it by its status."""
+        """Return the place of an actor with this status."""
         if not status["ready"]:
             return cls(stream, tenant, False, 0.0, 0.0)
-        # An actor of a release before does not say all of it.
+        # An actor of an older release does not report all of it.
         idle, steady = status.get("idle", 0.0), status.get("steadily", 0.0)
         if steady is None and idle < ARRIVAL:
             idle = 0.0
@@ -43,17 +43,17 @@ class Place(NamedTuple):
 
     @property
     def busy(self) -> bool:
-        """Tell whether it has something to do, or is about to."""
+        """Return whether it is working or about to."""
         return self.idle == 0
 
 
 def giving_way(places: list[Place], newcomer: str) -> list[Place]:
-    """Return those that may go for a tenant's newcomer, first those that go first.
+    """Return the places that may be evicted for a tenant's newcomer, the first candidates first.
 
-    They are of the tenants that have more than the newcomer's, and of its own. Its own that are in
-    use stay where another tenant has more; else they go by how long they have been in use, and
-    none before one that was in use for less and is busy just now. Busy ones go at last, and only
-    of tenants that have more than one more.
+    They belong to tenants that have more actors than the newcomer's tenant, or to that tenant
+    itself. Its own in steady use are spared if another tenant has more; otherwise only those can go
+    that were in steady use no longer than each of its busy ones. Busy actors come last, and only
+    those of tenants that have at least two more.
     """
     have = Counter(place.tenant for place in places)
     mine = have[newcomer]

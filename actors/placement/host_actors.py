@@ -1,4 +1,4 @@
-"""The write side's actors as Ray has them: made, found by their names, waited for, and ended."""
+"""The write side's Ray actors: created, found by name, awaited, and ended."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from rayfold.runtime.together import all_done, together
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 60.0
-"""Seconds for an actor to come up on a busy machine."""
+"""Seconds that an actor may take to start on a busy machine."""
 
 DRAIN_TIMEOUT = 10.0
-"""Seconds that an actor has to finish what it accepted."""
+"""Seconds that an actor has to finish the commands it accepted."""
 
 ASK_INTERVAL = 0.2
-"""Seconds between two questions whether one is there."""
+"""Seconds between two checks whether an actor answers."""
 
 FEW = 4
-"""Actors of one aggregate that are made at a time while others serve: each is a process."""
+"""Dedicated actors that are started at a time while others serve: each is a process."""
 
 
 class Named(NamedTuple):
-    """Actors of a stack's write side that are there already."""
+    """The existing actors of a stack's write side."""
 
     hosts: list[str]
-    """Names of those that have shards."""
+    """The names of the hosts that serve shards."""
     streams: list[str]
-    """Of those that have one aggregate."""
+    """The streams of the dedicated actors."""
     of_others: list[str]
-    """Names of those of other releases that have one."""
+    """The names of dedicated actors of other releases."""
 
 
 class HostActors:
-    """Gives the clients of actors, whichever of them Ray has already."""
+    """Creates clients of actors, including those that Ray knows already."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class HostActors:
         on_silence: Callable[[HostClient], None],
         on_other: Callable[[], None],
     ) -> None:
-        """`on_silence` is called for one that gives no sign of life any more, `on_other` when
-        another actor has come to the name of a host.
+        """`on_silence` is called for an actor that no longer responds, `on_other` when another
+        actor has taken the name of a host.
         """
         self._settings = settings
         self._on_silence = on_silence
         self._on_other = on_other
         self.lost = False
-        """Whether Ray is gone, so that there is none to find."""
+        """Whether Ray is gone, so that no actor can be found."""
 
     def named(self, release: str) -> Named:
-        """Return those that Ray knows, with the streams of a release; blocks."""
+        """Return the actors that Ray knows, with the streams of a release; blocks."""
         named = Named([], [], [])
         one, own = self._settings.host_name(""), self._settings.dedicated_name("")
         for actor in list_named_actors(all_namespaces=True):
@@ -82,39 +82,39 @@ class HostActors:
         return named
 
     def host(self, name: str) -> HostClient:
-        """Return the client of an actor that has shards; it is made when it is asked for."""
+        """Return the client of a host; its actor is started when it is first called."""
         return self._client(name, "write")
 
     def dedicated(self, stream: str, release: str) -> HostClient:
-        """Return the client of an aggregate's own actor; it is made when it is asked for."""
+        """Return the client of a dedicated actor; the actor is started when it is first called."""
         return self.dedicated_named(self._settings.dedicated_name(stream, release))
 
     def dedicated_named(self, name: str) -> HostClient:
-        """Return the client of such an actor by the actor's name."""
+        """Return the client of a dedicated actor by the actor's name."""
         client = self._client(name, "dedicated")
         client.show((self._settings.epoch, 0), {})
         return client
 
     async def new_hosts(self, numbers: range, release: str) -> list[HostClient]:
-        """Return those of these numbers once they answer.
+        """Return the hosts of these numbers once they answer.
 
         Raises:
-            WriteSideError: one of them does not.
+            WriteSideError: one of them does not answer.
         """
         clients = [self.host(self._settings.host_name(number, release)) for number in numbers]
         try:
             await up(clients)
         except BaseException:
-            # Whoever tries again makes others; what an owner before has left may serve on.
+            # A retry creates new ones; those of a previous owner may go on serving.
             await give_up(clients, end=bool(numbers.start) or not self._settings.detached)
             raise
         return clients
 
     async def new_dedicated(self, streams: Iterable[str], release: str) -> dict[str, HostClient]:
-        """Start an actor for each of these aggregates; return them by stream once all answer.
+        """Start a dedicated actor for each stream; return them by stream once all answer.
 
         Raises:
-            WriteSideError: one of them does not.
+            WriteSideError: one of them does not answer.
         """
         clients = {stream: self.dedicated(stream, release) for stream in streams}
         few = asyncio.Semaphore(FEW)
@@ -137,7 +137,8 @@ class HostActors:
         async def find() -> Any:
             actor = await asyncio.to_thread(self._actor, name, kind, place)
             if known != [found := actor._actor_id.hex()]:
-                if known and kind == "write":  # another one has the name: who calls it must look
+                # Another actor has the name now: the caller must look it up again.
+                if known and kind == "write":
                     asyncio.get_running_loop().call_soon(self._on_other)
                 known[:] = [found]
             return actor
@@ -168,7 +169,7 @@ async def up(clients: Iterable[HostClient]) -> None:
     """Wait until all answer.
 
     Raises:
-        WriteSideError: one of them does not.
+        WriteSideError: one of them does not answer.
     """
     try:
         async with asyncio.timeout(START_TIMEOUT):
@@ -185,7 +186,7 @@ async def _answer(client: HostClient) -> None:
         except ActorDiedError as error:
             if broke_while_made(error):
                 raise
-            # The name may still lead to one that was ended just now (ray#44083).
+            # The name may still resolve to an actor that was just ended (ray#44083).
             client.renew()
             await asyncio.sleep(ASK_INTERVAL)
         else:
@@ -193,7 +194,7 @@ async def _answer(client: HostClient) -> None:
 
 
 async def give_up(clients: Iterable[HostClient], *, end: bool) -> None:
-    """Close the ways to actors that are not needed after all; `end` them too, or let them be."""
+    """Close the connections to actors that are not needed after all; `end` also ends the actors."""
 
     async def one(client: HostClient) -> None:
         try:
@@ -207,7 +208,7 @@ async def give_up(clients: Iterable[HostClient], *, end: bool) -> None:
 
 
 async def retire(client: HostClient) -> None:
-    """Let an actor finish what it accepted, then end it."""
+    """Let an actor finish the commands it accepted, then end it."""
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT):
             actor = await client.actor()
@@ -220,9 +221,9 @@ async def retire(client: HostClient) -> None:
 
 
 async def drain_idle(client: HostClient, idle: float) -> bool:
-    """Drain an aggregate's own actor unless it was busy within so many seconds.
+    """Drain a dedicated actor unless it was busy within so many seconds; return whether it is idle.
 
-    One that is gone has nothing to do either.
+    An actor that is gone counts as idle.
     """
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT):
@@ -234,7 +235,7 @@ async def drain_idle(client: HostClient, idle: float) -> bool:
 
 
 async def hot(client: HostClient) -> list[str]:
-    """Return the streams that a host has in memory, if it says so."""
+    """Return the most recently used streams of a host; none if it does not answer."""
     with suppress(RayError, RpcDisconnected, TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT):
             actor = await client.actor()
@@ -244,7 +245,7 @@ async def hot(client: HostClient) -> list[str]:
 
 
 async def warm(client: HostClient, streams: list[str]) -> None:
-    """Let a host fold these before anybody asks; it serves meanwhile."""
+    """Let a host fold these streams in advance; it serves meanwhile."""
     with suppress(RayError, RpcDisconnected, TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT):
             actor = await client.actor()

@@ -1,4 +1,4 @@
-"""The client of a host actor: single commands in, batches on the way."""
+"""The client of a host actor: takes single commands, sends batches."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
 
 LONG_AGO = 5.0
-"""Seconds without a command after which a host's silence does not count."""
+"""Seconds without a command after which a host's silence is ignored."""
 
 MAX_BATCH = 256
 CONCURRENT_BATCHES = 1
-"""On their way to an actor at a time. More would overlap, but in smaller batches: slower."""
+"""Batches in progress to an actor at a time. More would overlap, but in smaller batches: slower."""
 
 PATIENCE = 0.5
-"""Of a batch's time, for those it answered to send their next: 8 to 17 % less CPU a write."""
+"""Share of a batch's duration to wait for more commands, as callers that it answered send their
+next ones: saves 8 to 17 % CPU per write.
+"""
 
 MAX_NOTES = 10_000
-"""Streams of which a host may be told with its next batch."""
+"""The most streams whose changes are reported to a host with one batch."""
 
 MAX_QUEUE = 2048
-"""Commands that may wait for their turn to travel."""
+"""Commands that may wait to be sent."""
 
 MAX_OUTSTANDING = MAX_QUEUE + MAX_BATCH
-"""Commands without an outcome: those of batches that others do not wait for count, too."""
+"""Commands without an outcome, including those of slow batches that others do not wait for."""
 
 
 class Moved(WriteSideError):
-    """The stream's shard is at another host meanwhile; it is safe to send the command there."""
+    """The stream's shard has moved to another host; it is safe to send the command there."""
 
 
 class HostClient(HostLink):
-    """Sends commands to one host, and again to what comes in its place when it died."""
+    """Sends commands to one host, and sends them again to its replacement if it died."""
 
     def __init__(
         self,
@@ -61,10 +63,10 @@ class HostClient(HostLink):
         on_silence: Callable[[HostClient], None] | None = None,
         place: Placed | None = None,
     ) -> None:
-        """`find` gives the actor's handle; an owner's makes the actor unless it is there already.
+        """`find` returns the actor's handle; an owner's creates the actor if it does not exist.
 
-        `on_silence` is called when the actor gives no sign of life any more. `place` is where it
-        is made.
+        `on_silence` is called when the actor no longer responds. `place` is where the actor is
+        created.
         """
         super().__init__(find, partial(on_silence, self) if on_silence else lambda: None)
         self.place = place or Placed(Anywhere(), "", "", "")
@@ -74,7 +76,7 @@ class HostClient(HostLink):
         self._shards: dict[int, int] = {}
         self._shown = False
         self._written: dict[str, int] = {}
-        """Streams to which decisions of other hosts have written, and up to which revision."""
+        """By stream: the revision up to which decisions of other hosts have written to it."""
         self.used_at = self.heard_at
         self.outstanding = 0
         self._idle = asyncio.Event()
@@ -90,9 +92,9 @@ class HostClient(HostLink):
         )
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """Return the command's outcome; `Overloaded` at once if too many wait already.
+        """Return the command's outcome; `Overloaded` at once if too many commands wait already.
 
-        `Moved` is the outcome of what has none when the host is handed over, or ends.
+        A command without an outcome gets `Moved` if the host's shards move, or the host ends.
         """
         if self.outstanding >= MAX_OUTSTANDING:
             return Overloaded()
@@ -103,10 +105,10 @@ class HostClient(HostLink):
                 return Overloaded()
 
     async def delete_stream(self, stream: str, *, tombstone: bool) -> bool:
-        """Delete a stream of which the host is the writer; see `Host.delete`.
+        """Delete a stream that the host writes; see `Host.delete`.
 
         Raises:
-            Unavailable: no answer; it may have been deleted.
+            Unavailable: no answer; the stream may have been deleted.
         """
         with self._counted():
             try:
@@ -117,25 +119,25 @@ class HostClient(HostLink):
                 raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
 
     async def forget(self, stream: str) -> None:
-        """Let the host fold a stream again; one that is away has forgotten it anyway."""
+        """Make the host fold a stream again; a host that is away has lost its state anyway."""
         with suppress(RayError, RpcDisconnected, TimeoutError):
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 actor = await self.actor()
                 await actor.forget.remote(stream)
 
     async def forget_personal(self, subjects: list[str]) -> None:
-        """Let the host fold again what may know these persons.
+        """Make the host fold again every aggregate that may hold data of these persons.
 
         Raises:
-            Unavailable: it may not have.
+            Unavailable: the host may not have done it.
         """
         await self._do("forget_personal", subjects)
 
     async def refill(self, stream: str) -> None:
-        """Let the host write the row of a state-stored aggregate again; see `Writers.refill`.
+        """Make the host rewrite the row of a state-stored aggregate; see `Writers.refill`.
 
         Raises:
-            Unavailable: it may not have.
+            Unavailable: the host may not have done it.
         """
         await self._do("refill", stream)
 
@@ -150,7 +152,7 @@ class HostClient(HostLink):
             raise Unavailable(f"a host may not have done {asked}: {cause!r}") from error
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
-        """Return a command's stream and outcome if the host remembers it; None if it is away."""
+        """Return a command's stream and outcome if the host is there and remembers it."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
                 actor = await self.actor()
@@ -163,52 +165,52 @@ class HostClient(HostLink):
         return stream, Done(*outcome) if isinstance(outcome, tuple) else outcome
 
     def renew(self) -> None:
-        """Find or make the actor again, and send it what has no answer yet."""
+        """Find or create the actor again, and send it the commands that have no answer yet."""
         super().renew()
         for attempt in self._attempts:
             attempt.cancel()
 
     def hand_over(self) -> None:
-        """Send the host no command any more: others have its shards."""
+        """Send the host no more commands: other hosts have its shards."""
         self._handed_over = True
         for attempt in self._attempts:
             attempt.cancel()
 
     def show(self, term: Term, shards: dict[int, int]) -> None:
-        """Take note of a newer table: what the host has, since which version. It is shown that."""
+        """Record a newer table, to be sent to the host: its shards, and since which version."""
         self._term, self._shards, self._shown = term, shards, False
         self._handed_over = False
 
     def note(self, stream: str, revision: int) -> None:
-        """Tell the host, with the next batch, that a decision elsewhere has written to a stream.
+        """Tell the host with the next batch that another host's decision has written to a stream.
 
-        A hint, which may be lost: the host would learn of it by a conflict.
+        This is a hint, which may be lost: the host would then learn of it by a conflict.
         """
         if len(self._written) < MAX_NOTES or stream in self._written:
             self._written[stream] = max(revision, self._written.get(stream, -1))
 
     def leave(self) -> None:
-        """Send again elsewhere what the host does not answer: it is about to end."""
+        """Send unanswered commands to another host: this one is about to end."""
         self._leaving = True
 
     async def idle(self) -> None:
-        """Wait until every command that was sent has its answer."""
+        """Wait until every command that was sent has an answer."""
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Give up what waits, and the actor: it is called no more."""
+        """Give up waiting commands and the actor, which is no longer called."""
         await self._batcher.close()
         for asking in self._asking:
             asking.cancel()
-        # A client is part of cycles, which are collected rarely: Ray would keep what it has of an
-        # ended actor until then, as its handle is there.
+        # A client is part of reference cycles, which are collected rarely. Until then, its handle
+        # would make Ray keep the data of an ended actor.
         self.lose()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
         now = time.monotonic()
         if not self.outstanding and now - self.used_at > LONG_AGO:
-            self._begin_silence()  # nobody asked
+            self._begin_silence()  # no command waited before
         self.used_at = now
         self.outstanding += 1
         self._idle.clear()
@@ -220,7 +222,7 @@ class HostClient(HostLink):
                 self._idle.set()
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome | asyncio.Future[Outcome]]:
-        """Return the actor's answers; futures for those that take longer than others."""
+        """Return the actor's outcomes; futures for those that take longer than the others."""
         sent = SentBatch(batch)
         asking = asyncio.create_task(self._settle(sent))
         self._asking.add(asking)
@@ -240,10 +242,9 @@ class HostClient(HostLink):
         sent.go_on()
 
     async def _settle(self, sent: SentBatch) -> None:
-        """Ask the actor for outcomes; one that died is asked again for what it has not answered.
+        """Get outcomes from the actor; after a restart, ask again for those that are missing.
 
-        Command ids make that safe. The command bus tells each caller when its own deadline has
-        passed.
+        Command ids make that safe. The command bus enforces each caller's own deadline.
         """
         deadline = max(each.deadline for each in sent.left.values())
         while not self._handed_over and (left := sent.left):
@@ -253,11 +254,11 @@ class HostClient(HostLink):
             except TimeoutError:
                 sent.unanswered()
                 if self.heard_at < began:
-                    # It may be gone without a word: the next attempt asks where it is now.
+                    # It may be gone without notice: the next attempt looks it up again.
                     self._rpc.close()
                 if time.monotonic() + 0.5 > deadline:
                     sent.settle_left(Unavailable("the write host does not answer"))
-            except WriteSideError as error:  # no actor is made
+            except WriteSideError as error:  # no actor can be created
                 sent.settle_left(error)
             except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:
                 sent.unanswered()
@@ -277,11 +278,11 @@ class HostClient(HostLink):
     async def _ask(
         self, sent: SentBatch, left: dict[int, Envelope], now: float, timeout: float
     ) -> None:
-        """Settle what is left of a batch.
+        """Get the remaining outcomes of a batch.
 
         Raises:
-            TimeoutError: not all of it was within so many seconds.
-            RpcDisconnected: no answer, as the actor went away, or was replaced.
+            TimeoutError: some are missing after so many seconds.
+            RpcDisconnected: no answer, as the actor ended or was replaced.
             RpcServerFailed, RayError: see `RpcClient.call`.
         """
         places = list(left)
@@ -317,7 +318,7 @@ class HostClient(HostLink):
         await self._exchange([], lambda _: None)
 
     async def _exchange(self, batch: list[tuple[Any, ...]], part: Part) -> list[Any]:
-        """Return the answers; show the host the table where it has not seen it."""
+        """Return the outcomes; send the host the table if it has not seen it."""
         while True:
             term, shards = self._term, None if self._shown else self._shards
             written, self._written = self._written, {}
@@ -326,7 +327,7 @@ class HostClient(HostLink):
             try:
                 outcomes = await self._rpc.call(request, part)
             finally:
-                if outcomes is None:  # it was not told, or nobody knows
+                if outcomes is None:  # it was not sent, or none is known
                     self._written = written | self._written
             self._was_connected = True
             if term == self._term:
@@ -343,12 +344,13 @@ def _read(outcome: Any) -> Outcome:
 async def outcome_of(
     command_id: str, clients: Sequence[HostClient]
 ) -> tuple[str, Outcome | None] | None:
-    """Return a command's stream and what became of it, if one of the hosts remembers it.
+    """Return a command's stream and outcome if one of the hosts remembers it.
 
-    For whoever did not send it: another gateway may have, which may be gone.
+    For callers that did not send it: another gateway may have, which may be gone.
     """
     found = await asyncio.gather(*(client.outcome(command_id) for client in clients))
     known = [each for each in found if each is not None]
-    # A shard that moved: another host may have refused it, or have it on its way still.
+    # If the shard has moved, another host may have refused the command or still have it in
+    # progress.
     known.sort(key=lambda each: (isinstance(each[1], Done), each[1] is not None))
     return known[-1] if known else None

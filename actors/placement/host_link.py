@@ -1,4 +1,4 @@
-"""The link to one host actor: found or made, connected with, asked how it is."""
+"""The link to one host actor: finding or creating it, connecting, and checking its health."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ from rayfold.runtime.rpc import (
 log = logging.getLogger(__name__)
 
 STATUS_TIMEOUT = 1.0
-"""Seconds in which an actor says how it is."""
+"""Seconds within which an actor must report its status."""
 
 MAKING = 5.0
-"""Seconds to wait for an actor that is being made, to end it: without Ray's head it never is."""
+"""Seconds to wait for an actor that is being created in order to end it: without Ray's head node it
+never is.
+"""
 
 
 class HostLink(ABC):
-    """It may die meanwhile, hang, or be lost with its Ray, and come back or be replaced."""
+    """The actor may die, hang, or be lost with its Ray, and come back or be replaced."""
 
     def __init__(self, find: Callable[[], Awaitable[Any]], on_silence: Callable[[], None]) -> None:
-        """`find` gives the actor's handle; an owner's makes the actor unless it is there already.
+        """`find` returns the actor's handle; an owner's creates the actor if it does not exist.
 
-        `on_silence` is called when the actor gives no sign of life any more.
+        `on_silence` is called when the actor no longer responds.
         """
         self._find = find
         self._on_silence = on_silence
         self.actor_id = ""
-        """Which actor it was when it was last found; a restarted one is the same."""
+        """The id of the actor that was last found; a restarted actor keeps it."""
         self._process_key = b""
         self._restarts = -1
         self._actor: Any = None
@@ -51,22 +53,22 @@ class HostLink(ABC):
         self._died_at: float | None = None
         self._finding: asyncio.Task[Any] | None = None
         self.heard_at = time.monotonic()
-        """When it was last heard, or was asked again after a time in which nobody had."""
+        """When the actor last responded, or was first asked after a time without requests."""
         self.unanswered = 0
-        """Times that it was asked since, and did not answer."""
+        """Unanswered requests since then."""
         self.hangs = False
-        """Whether it has come up, but did not answer when it was last asked."""
+        """Whether it was up, but did not answer the last request."""
         self._has_come_up = self._was_connected = False
         self.error = self._broken = ""
-        """Why it did not answer when it was last asked."""
+        """Why it did not answer the last request."""
         self._rpc = self._new_rpc()
 
     async def actor(self) -> Any:
-        """Return the actor's handle, and make the actor if need be.
+        """Return the actor's handle; create the actor if needed.
 
         Raises:
             RpcDisconnected: Ray is gone; see `lose`.
-            RayError: it cannot be made.
+            RayError: it cannot be created.
         """
         if self._lost:
             raise RpcDisconnected("Ray is started again")
@@ -77,20 +79,21 @@ class HostLink(ABC):
                 self._finding = asyncio.create_task(self._found())
                 self._finding.add_done_callback(_noted)
             finding = self._finding
-            # It goes on where we are cancelled: nobody would know of the actor, and end it. A
-            # shield would be part of a cycle, and hold the handle until that is collected.
+            # The search goes on if this task is cancelled: otherwise nobody would know the new
+            # actor and end it. `asyncio.shield` would be part of a reference cycle that holds the
+            # handle until it is collected.
             await asyncio.wait([finding])
             return finding.result()
         return self._actor
 
     def lose(self) -> None:
-        """Call the actor no more, as Ray is gone; what has no answer yet waits for `renew`."""
+        """Stop calling the actor: Ray is gone; commands without an answer wait for `renew`."""
         self.renew()
         self._finding = None
         self._lost = True
 
     def renew(self) -> None:
-        """Find or make the actor again, and connect with it anew."""
+        """Find or create the actor again, and connect to it anew."""
         self._lost = False
         self._died_at = None
         self._actor = None
@@ -101,21 +104,21 @@ class HostLink(ABC):
 
     @property
     def has_been_cut_off(self) -> bool:
-        """Whether commands went to the host, and their connection has ended since."""
+        """Whether the host was connected, and the connection has ended since."""
         return self._was_connected and not self._rpc.connected
 
     @property
     def restarts(self) -> int:
-        """How often another process was in the host's place when it was connected with again."""
+        """How often a reconnection found another process in the host's place."""
         return max(self._restarts, 0)
 
     @property
     def connected(self) -> bool:
-        """Whether commands go to the host at once: its heartbeat is that of its connection."""
+        """Whether the host is connected; its heartbeat is then the connection's."""
         return self._rpc.connected
 
     async def status(self) -> dict[str, Any]:
-        """Return what the host says of itself, `ready`, and `error` where it does not answer."""
+        """Return the host's status with `ready`, and with `error` if it does not answer."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
                 actor = await self.actor()
@@ -131,16 +134,16 @@ class HostLink(ABC):
         return {"ready": True, **said}
 
     async def ping(self) -> None:
-        """Ask the host for a word, the way that commands go; see `heard_at`, `hangs`, `error`."""
+        """Check that the host responds where commands go; see `heard_at`, `hangs`, `error`."""
         if self.has_been_cut_off and not self.hangs:
-            self._has_come_up = False  # it died, and Ray restarts it: it has to come up again
+            self._has_come_up = False  # it died, and Ray restarts it: wait until it is up again
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
                 await self._greet()
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self._noted_error(error)
             self.unanswered += 1
-            # One that was never connected may hang as well: its port still listens.
+            # A host that was never connected may hang as well: its port still listens.
             self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
             self.hangs = self._has_come_up
             if isinstance(error, ActorDiedError):
@@ -149,15 +152,16 @@ class HostLink(ABC):
             self._heard()
 
     async def replace(self) -> None:
-        """End the actor, whatever it is at, and make another.
+        """End the actor, whatever it is doing, and create another.
 
-        One that is stopped or hangs may go on later: its appends fail by their expected revision.
+        If it was suspended or hangs, it may continue later: its appends fail on their expected
+        revision.
         """
         await self.end()
         self.renew()
 
     async def end(self) -> None:
-        """End the actor, whatever it is at; one that is still being made too."""
+        """End the actor, whatever it is doing, even while it is being created."""
         if self._finding is not None:
             await asyncio.wait([self._finding], timeout=MAKING)
         if self._actor is not None:
@@ -166,7 +170,7 @@ class HostLink(ABC):
 
     @abstractmethod
     async def _greet(self) -> None:
-        """Ask the host for nothing, the way that commands go.
+        """Send the host an empty request on the path that commands take.
 
         Raises:
             RpcDisconnected, RpcServerFailed, RayError: see `RpcClient.call`.
@@ -178,9 +182,9 @@ class HostLink(ABC):
             self._died_at = time.monotonic()
 
     def _went_away(self, *, for_good: bool) -> None:
-        """Take note that it has to come up again; `for_good`: by another handle than it has now.
+        """Record that it must come up again; `for_good`: under another handle than the current one.
 
-        The name may still lead to a dead one for a while (ray#44083), then to a new one.
+        For a while, the name may still resolve to the dead actor (ray#44083), then to a new one.
         """
         self._has_come_up = False
         if for_good and not self._lost:
@@ -201,12 +205,12 @@ class HostLink(ABC):
         if broken and broken != self._broken:
             self._broken = broken
             log.error("a write host does not come up", extra={"error": broken})
-        # One that breaks while it is made has no connection either, between two attempts.
+        # An actor that fails while it starts has no connection either, between two attempts.
         self.error = self._broken or type(error).__name__
 
     async def _found(self) -> Any:
         actor = await self._find()
-        if self._finding is asyncio.current_task():  # else it was of a Ray that is gone
+        if self._finding is asyncio.current_task():  # otherwise it belonged to a Ray that is gone
             self._actor = actor
             self.actor_id = str(actor._actor_id.hex())
             self._begin_silence()
@@ -215,7 +219,7 @@ class HostLink(ABC):
     async def _address(self) -> Address:
         actor = await self.actor()
         address: Address = await actor.address.remote()
-        if address.key != self._process_key:  # each process makes one for itself
+        if address.key != self._process_key:  # each process creates its own key
             self._process_key = address.key
             self._restarts += 1
         return address
@@ -225,7 +229,7 @@ class HostLink(ABC):
         return rpc
 
     def _fell_silent(self, rpc: RpcClient) -> None:
-        if rpc is not self._rpc:  # the actor before was meant
+        if rpc is not self._rpc:  # this is about the previous actor
             return
         self.hangs = True
         self.error = RpcSilent.__name__
@@ -233,6 +237,6 @@ class HostLink(ABC):
 
 
 def _noted(finding: asyncio.Task[Any]) -> None:
-    """Take note of an error of which nobody may be left to hear."""
+    """Retrieve an error that may have no other receiver."""
     if not finding.cancelled() and (error := finding.exception()) is not None:
         log.info("an actor was not found", extra={"error": repr(error)})

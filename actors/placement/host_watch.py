@@ -1,4 +1,4 @@
-"""Hosts that fall silent are replaced: Ray restarts what dies, not what is stopped or hangs."""
+"""Replacing hosts that fall silent: Ray restarts those that die, not those that hang."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from actors.placement.host_client import HostClient
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 SILENCE_TIMEOUT = 4.0
-"""Seconds without a word from a host that is connected until it is replaced."""
+"""Seconds without a response after which a connected host is replaced."""
 
 UNANSWERED = 2
-"""Questions in that time at least: where this process or the machine stood still, it passed without
-any, and the host may wake later than we do."""
+"""Unanswered requests that are needed in that time as well: while this process or the machine was
+suspended, time passed without any, and the host may wake later than we do.
+"""
 
 AWAY = 2.0
-"""Seconds without a word from a host that is not connected until others have its shards: one whose
-process died is there again in about as many, one whose node died is not."""
+"""Seconds without a response after which the shards of a disconnected host move to others: a
+restarted process is back in about that time, a process on a dead node is not.
+"""
 
 START_TIMEOUT = 20.0
-"""Seconds that an actor has to come up, on a busy machine, before it counts as silent."""
+"""Seconds that an actor may take to start on a busy machine before it counts as silent."""
 
 
 class HostWatch:
-    """Looks at all clients again and again."""
+    """Checks all clients periodically."""
 
     def __init__(
         self,
@@ -38,10 +40,10 @@ class HostWatch:
         away: Callable[[HostClient], None],
         replace: Callable[[HostClient], None],
     ) -> None:
-        """`clients` gives those to look at; one that waits for nothing may be left out.
+        """`clients` returns the clients to check; one that waits for nothing may be left out.
 
-        `away` is called again and again for one that is not there, and may be soon, `replace` for
-        one that is to be replaced.
+        `away` is called repeatedly for a host that is away and may return soon, `replace` for one
+        that is to be replaced.
         """
         self._clients = clients
         self._away = away
@@ -49,16 +51,16 @@ class HostWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
 
     async def look(self, client: HostClient) -> None:
-        """Ask a host that was not heard of lately how it is; replace one that is silent."""
+        """Ping a host that has not responded lately; replace one that is silent."""
         if time.monotonic() - client.heard_at < INTERVAL:
             return
         await client.ping()

@@ -1,4 +1,4 @@
-"""A batch of commands on its way to a host, and what is known of it."""
+"""A batch of commands that is being sent to a host, and its known outcomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from actors.errors import Overloaded, Unavailable
 
 
 class SentBatch:
-    """Outcomes come for all commands at once, or for some of them first."""
+    """Outcomes arrive for all commands at once, or for some of them first."""
 
     def __init__(self, envelopes: Sequence[Envelope]) -> None:
         self._envelopes = envelopes
@@ -22,52 +22,52 @@ class SentBatch:
 
     @property
     def left(self) -> dict[int, Envelope]:
-        """The commands that have no outcome yet, by their places."""
+        """The commands that have no outcome yet, by their places in the batch."""
         commands = enumerate(self._envelopes)
         return {at: each for at, each in commands if at not in self._outcomes}
 
     def settle(self, at: int, outcome: Outcome) -> None:
-        """Take note of an outcome; the first one counts.
+        """Record an outcome; the first one counts.
 
-        That nothing was done holds for the last attempt alone.
+        An outcome that says nothing was done only holds for the last attempt.
         """
         if at not in self._outcomes:
             if self._may_be_done and isinstance(outcome, Overloaded):
                 outcome = unsure(outcome)
             self._outcomes[at] = outcome
             late = self._late.pop(at, None)
-            if late is not None and not late.done():  # who waits may have gone away
+            if late is not None and not late.done():  # the caller may have gone away
                 late.set_result(outcome)
 
     def settle_left(self, outcome: Outcome) -> None:
-        """Take note that what has no outcome yet has this one."""
+        """Record this outcome for all commands that have none yet."""
         for at in self.left:
             self.settle(at, outcome)
 
     def goes_out(self) -> None:
-        """Take note that the host gets it now, whatever becomes of its answer."""
+        """Record that the batch is now sent, whatever becomes of the answer."""
         self._went_out = True
 
     def unanswered(self) -> None:
-        """Take note that the host has not answered: if the batch went out, it may be done."""
+        """Record that the host did not answer: if the batch was sent, it may have been executed."""
         self._may_be_done = self._went_out
 
     def go_on(self) -> None:
-        """Let `answers` return what is there."""
+        """Let `answers` return the outcomes that are there."""
         self._begun.set()
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever waits get an error: no outcome comes any more."""
+        """Raise an error in the callers that wait: no more outcomes will come."""
         self._error = error
         for late in self._late.values():
             if not late.done():
                 late.set_exception(error)
 
     async def answers(self) -> list[Outcome | asyncio.Future[Outcome]]:
-        """Wait until outcomes are there; return them, and futures for those that are not.
+        """Wait for outcomes; return them, and futures for those that are missing.
 
         Raises:
-            BaseException: what `fail` was told.
+            BaseException: the error that was passed to `fail`.
         """
         await self._begun.wait()
         if self._error is not None:

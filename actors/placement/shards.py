@@ -1,4 +1,4 @@
-"""Which host serves which aggregates: a table of logical shards."""
+"""The table that maps logical shards, and so aggregates, to hosts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from actors.host.shard import SHARDS, shard_of
 
 Moves = dict[int, set[int]]
-"""The shards that each host has more than before."""
+"""By host: the shards that it has gained."""
 
 
 class ShardTable:
-    """Shards to hosts. Being wrong costs a conflict and a fold, never an event.
+    """Maps shards to hosts. An outdated table costs a conflict and a fold, never an event.
 
-    A shard has a home. While that host is away, another one has it.
+    Each shard has a home host. While that host is away, another host serves the shard.
     """
 
     def __init__(self, hosts: int) -> None:
@@ -22,13 +22,13 @@ class ShardTable:
         self._host = list(self._home)
         self._away: set[int] = set()
         self.version = 1
-        """Raised whenever anybody has to know."""
+        """Incremented whenever others must learn of a change."""
         self._since = [1] * SHARDS
-        """The version at which each shard came to its host."""
+        """For each shard, the version at which it came to its host."""
 
     @classmethod
     def read(cls, plain: dict[str, Any]) -> ShardTable:
-        """Return what `plain` gave: it goes on where its owner before has left it."""
+        """Return the table that `plain` gave, to continue where the previous owner left it."""
         table = cls(len(plain["hosts"]))
         table._home = list(plain["homes"])
         table._host = list(plain["shards"])
@@ -37,7 +37,7 @@ class ShardTable:
         return table
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON, without the hosts themselves."""
+        """Return the table as plain JSON, without the hosts themselves."""
         return {
             "version": self.version,
             "shards": list(self._host),
@@ -46,11 +46,11 @@ class ShardTable:
         }
 
     def touch(self) -> None:
-        """Raise the version: a host is another one."""
+        """Increment the version: a host was replaced."""
         self.version += 1
 
     def shards_of(self, host: int) -> dict[int, int]:
-        """Return the host's shards, with the version at which each came there."""
+        """Return the host's shards with the version at which each came there."""
         return {s: self._since[s] for s, at in enumerate(self._host) if at == host}
 
     def host_of(self, stream: str) -> int:
@@ -62,19 +62,19 @@ class ShardTable:
         return self._host.count(host)
 
     def lose(self, host: int) -> Moves:
-        """Give the shards of a host to others, evenly; it keeps them where no other is there."""
+        """Give a host's shards to the others evenly; it keeps them if there is no other."""
         self._away.add(host)
         return self._settle()
 
     def rejoin(self, host: int) -> Moves:
-        """Give a host its shards again, as it is there again."""
+        """Give a host its shards back: it has returned."""
         self._away.discard(host)
         return self._settle()
 
     def spread(self, hosts: int) -> Moves:
-        """Map the shards evenly to hosts 0 to `hosts` - 1.
+        """Spread the shards evenly over the hosts 0 to `hosts` - 1.
 
-        No more move than must: a host keeps its own up to its fair share.
+        As few as possible move: a host keeps its own up to its fair share.
         """
         share, rest = divmod(SHARDS, hosts)
         room = [share + (host < rest) for host in range(hosts)]
@@ -92,7 +92,7 @@ class ShardTable:
         return self._settle()
 
     def _settle(self) -> Moves:
-        """Leave shards at home, or where they are, or take them to whoever has the fewest."""
+        """Place each shard at home, else where it is, else at the host with the fewest."""
         there = [host for host in range(self._hosts) if host not in self._away]
         before, homeless = list(self._host), []
         for shard, home in enumerate(self._home):
@@ -100,7 +100,7 @@ class ShardTable:
                 self._host[shard] = home
             elif there and self._host[shard] not in there:
                 homeless.append(shard)
-            elif self._host[shard] >= self._hosts:  # nobody is there, and it was removed
+            elif self._host[shard] >= self._hosts:  # no host is there, and this one was removed
                 self._host[shard] = home
         load = {host: self.count(host) for host in there}
         for shard in homeless:

@@ -1,1 +1,1 @@
-"""Process managers at work: what they are told, what they decide, and what becomes of it."""
+"""Running process managers: what they handle, what they decide, and what becomes of it."""

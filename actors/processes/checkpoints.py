@@ -1,9 +1,9 @@
-"""How a process manager is divided, and how far each partition has followed the log.
+"""The partitions of a process manager, and how far each has followed the log.
 
-A *layout* says how many partitions there are, and from where they begin; it is a record of the
-stream `rayfold-process-NAME`, and its revision there is its number. Each partition of a layout has
-a stream of its own for its checkpoints, so that those of another layout, whose actors may live for
-a while, mean nothing to it.
+A *layout* is a number of partitions and the position where they begin. It is a record of the stream
+`rayfold-process-NAME`, and its revision there is its number. Each partition of a layout has its own
+checkpoint stream, so checkpoints of another layout, whose actors may live for a while, do not
+affect it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ TYPES = (_LAYOUT, CHECKPOINT)
 PREFIX = "rayfold-process-"
 
 KEPT = 2
-"""Records of each of these streams that the store is asked to keep: the last one matters."""
+"""Records that the store is asked to keep in each of these streams: only the last one matters."""
 
 
 class Layout(NamedTuple):
-    """`number` is one more than that of the layout before; keys are told from `after` on."""
+    """`number` is one more than the previous layout's; events after position `after` are
+    handled.
+    """
 
     number: int
     partitions: int
@@ -53,7 +55,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def moved_record(data: bytes, at: At) -> bytes:
-    """Return a layout's or a checkpoint's data as a copy of the log has it.
+    """Return a layout's or a checkpoint's data, adapted for a copy of the log.
 
     Raises:
         NotCopiedYet: see `Positions.at_known`.
@@ -62,10 +64,10 @@ def moved_record(data: bytes, at: At) -> bytes:
 
 
 async def lay_out(log: Log, name: str, partitions: int, prefixes: Sequence[str]) -> Layout:
-    """Return the layout with so many partitions: the one that there is, or a new one.
+    """Return the layout with this number of partitions: the current one, or a new one.
 
-    A new one goes on from where the partition of the last one that is furthest behind has come:
-    whatever is told again, a process knows already. The first begins with what happens from now on.
+    A new layout continues from the slowest partition of the last one; a process ignores events that
+    it knows already. The first layout begins with future events.
 
     Raises:
         StoreUnavailable: no answer.
@@ -103,9 +105,9 @@ def _stream_of(name: str) -> str:
 
 
 class Checkpoints:
-    """Of one partition of a layout.
+    """The checkpoints of one partition of a layout.
 
-    One that is older than need be costs time alone: a process knows what it was told.
+    An outdated checkpoint only costs time: a process ignores events that it has handled already.
     """
 
     def __init__(self, log: Log, name: str, layout: Layout, partition: int) -> None:
@@ -117,7 +119,7 @@ class Checkpoints:
         self._at = 0.0
 
     async def load(self) -> int:
-        """Return the position to go on after.
+        """Return the position to continue after.
 
         Raises:
             StoreUnavailable: no answer.
@@ -131,7 +133,7 @@ class Checkpoints:
         return position
 
     async def save_after(self, position: int, interval: float) -> None:
-        """Save it if the last was saved that many seconds ago.
+        """Save the position if the last one was saved at least `interval` seconds ago.
 
         Raises:
             StoreUnavailable: no answer.
@@ -140,7 +142,7 @@ class Checkpoints:
             await self.save(position)
 
     async def save(self, position: int) -> None:
-        """Write it, unless it is what was written last.
+        """Write the position, unless it was the last one written.
 
         Raises:
             StoreUnavailable: it may not have been written.

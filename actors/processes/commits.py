@@ -1,9 +1,9 @@
-"""Mailboxes for processes, and the steps that come of them, appended together.
+"""Mailboxes of processes, and group commits of their steps.
 
-What waits to be told lies in a mailbox for each process; whatever is ready is decided and appended
-in one call. A step is applied only once it is durable, at the revision that was expected: where
-another runner was faster, or nobody knows, the process is folded again from its stream, which is
-all that there is of it.
+Messages wait in one mailbox per process; steps of all ready processes are decided and appended in
+one call. A step is applied only once it is durable, at its expected revision. If another runner was
+faster, or the outcome is unknown, the process is folded again from its stream, which holds all of
+its state.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ COMMIT_PROCESSES = 200
 """Processes whose steps are appended together."""
 
 CACHED = 10_000
-"""Processes in memory; the oldest that have nothing to do leave first."""
+"""Processes in memory; above that, the oldest idle ones are dropped."""
 
 RETRY = 1.0
-"""Seconds until what the store did not take is tried again."""
+"""Seconds until a failed append is tried again."""
 
 
 class ProcessCommits:
-    """The one writer of many processes' streams, as long as there is no other.
+    """The only writer of many processes' streams, unless a second runner exists.
 
-    `open` are the keys of processes to which something may still happen, `parked` those of parked
-    ones, with the errors.
+    `open` has the keys of processes that have not ended, `parked` those of parked ones, with the
+    errors.
 
-    A process that cannot even be parked in its stream is left: the events that it is not told of
-    are read again from the log once it is retried, or at the next start. What else it was to be
-    told stands in its stream.
+    A process that cannot even be parked in its stream is *left*: events that it missed are read
+    again from the log when it is retried, or at the next start. Its other messages are in its
+    stream.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class ProcessCommits:
         clock: Callable[[], datetime],
         timers: Timers,
     ) -> None:
-        """`timers` are kept as the processes set them."""
+        """`timers` are updated as processes set them."""
         self.open: set[str] = set()
         self.parked: dict[str, str] = {}
         self.steps = 0
         self.forgotten = 0
-        """How often somebody was: what was read before may tell of them."""
+        """How many times a person was forgotten: what was read earlier may hold their data."""
         self.error = ""
         self._registry = registry
         self._definition = definition
@@ -79,7 +79,7 @@ class ProcessCommits:
         self._clock = clock
         self._timers = timers
         self._held: set[str] = set()
-        """Left processes that were not told of an event."""
+        """Left processes that have missed an event."""
         self._writer = f"process:{definition.name}:{uuid4().hex[:12]}"
         self._delivery = Delivery(registry, log, bus)
         self._tracing = tracing()
@@ -90,11 +90,11 @@ class ProcessCommits:
         self._reading_again: list[asyncio.Future[None]] = []
 
     def start(self) -> None:
-        """Begin to work on what is in the mailboxes."""
+        """Start processing the mailboxes."""
         self._begin(self._commit_always())
 
     async def stop(self) -> None:
-        """Stop where it is."""
+        """Stop immediately."""
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -103,18 +103,18 @@ class ProcessCommits:
 
     @property
     def holds_any(self) -> bool:
-        """Return whether a process was not told of an event: no checkpoint may lie behind it."""
+        """Return whether a process has missed an event: no checkpoint may be saved after it."""
         return bool(self._held)
 
     def holds(self, key: str) -> bool:
-        """Return whether this process was not told of an event."""
+        """Return whether this process has missed an event."""
         return key in self._held
 
     def tell(self, key: str, what: What, trace: str = "") -> asyncio.Future[None]:
-        """Put something into a process's mailbox; `trace` is what it belongs to, if anything.
+        """Put a message into a process's mailbox; `trace` is the trace that it belongs to, if any.
 
-        The answer is done once it is recorded, or once it is clear that it is not needed. Of an
-        order it may be `ProcessStuck`.
+        The returned future is done once the message is recorded, or is found to be unneeded. For an
+        order it may raise `ProcessStuck`.
         """
         process = self._process(key)
         message = Message(what, asyncio.get_running_loop().create_future())
@@ -134,25 +134,25 @@ class ProcessCommits:
         return message.done
 
     async def retry(self, key: str) -> None:
-        """Tell a parked process again what it broke on, or try again to read one that was left.
+        """Retry what a process is parked on, or read a left process again.
 
         Raises:
-            ProcessStuck: it cannot be read yet.
+            ProcessStuck: its stream still cannot be read.
         """
         process = self._process(key)
         process.left = process.refused = ""
         await self.tell(key, Order.RETRY)
 
     def read_again(self, key: str) -> None:
-        """Let a process take events again: its reader begins before those that it missed."""
+        """Deliver events to a left process again: its reader restarts before the missed ones."""
         self._held.discard(key)
 
     def resume(self, key: str) -> None:
-        """Go on with what a process has not done yet."""
+        """Continue with the unfinished work of a process."""
         self._wake(self._process(key))
 
     async def forget_personal(self) -> None:
-        """Read processes again from the log, where somebody may be forgotten by now."""
+        """Read processes again from the log, as a person in them may have been forgotten."""
         self.forgotten += 1
         done = asyncio.get_running_loop().create_future()
         self._reading_again.append(done)
@@ -173,11 +173,11 @@ class ProcessCommits:
 
     @property
     def unanswered(self) -> int:
-        """How many commands had no answer, and are sent again."""
+        """The number of commands without an answer, which are sent again."""
         return len(self._delivery.unanswered)
 
     def why_unanswered(self, key: str) -> str | None:
-        """Return why a process's command had no answer; None if none is sent again."""
+        """Return why a process's command has no answer; None if all have."""
         state = self.in_memory(key)
         if not self._delivery.unanswered or state is None or state.next_sending is None:
             return None
@@ -187,7 +187,7 @@ class ProcessCommits:
         return None if error is None else f"{name} has no answer, and is sent again: {error}"
 
     def in_memory(self, key: str) -> ProcessState | None:
-        """Return a process as it is in memory, if it is."""
+        """Return a process if it is in memory."""
         process = self._processes.get(key)
         return process.state if process else None
 
@@ -207,7 +207,7 @@ class ProcessCommits:
     async def _commit_always(self) -> None:
         while True:
             await self._work.wait()
-            if self._reading_again:  # between two commits: none holds a state
+            if self._reading_again:  # between two commits: nothing uses a state
                 self._read_all_again()
             keys = list(self._ready)[:COMMIT_PROCESSES]
             for key in keys:
@@ -218,7 +218,7 @@ class ProcessCommits:
             try:
                 await self._commit(processes)
             except StoreUnavailable as error:
-                # What was appended, if anything, is seen when they are folded again.
+                # If events were appended nevertheless, the next fold of these processes shows it.
                 self.error = str(error)
                 await self._again(processes)
             except Exception as error:
@@ -281,19 +281,19 @@ class ProcessCommits:
         except StreamTombstoned:
             self._gone(process)
             return False
-        except (Exception, SystemExit) as error:  # also what an author's `evolve` raises
+        except (Exception, SystemExit) as error:  # also errors in the domain's `evolve`
             log.exception("a process cannot be read", extra=self._about(process.key))
             self._leave(process, f"its stream cannot be read: {type(error).__name__}: {error}")
             return False
         return True
 
     async def _read_told_again(self, process: ActiveProcess) -> None:
-        """Tell a process of events as they read by now: else it would write who is forgotten."""
+        """Read the events of a mailbox again, to record no data of forgotten persons."""
         for message in [*process.mailbox]:
             told = message.what
             if isinstance(told, Told) and told.event and is_marked(bytes(told.data)):
                 raw = await record_at(self._log, told.stream, told.revision)
-                if raw is None:  # it was deleted: after a restart nobody would be told of it
+                if raw is None:  # it was deleted: after a restart it would not be delivered either
                     process.mailbox.remove(message)
                     message.settle()
                 else:
@@ -305,7 +305,7 @@ class ProcessCommits:
         self._wake(process)
 
     def _gone(self, process: ActiveProcess) -> None:
-        """Forget a process whose stream was deleted for good: it is told nothing, ever again."""
+        """Forget a process whose stream was deleted for good: it gets no more messages."""
         key, process.left = process.key, "its stream was deleted for good"
         log.warning("a process was deleted for good", extra=self._about(key))
         self.open.discard(key)
@@ -322,7 +322,7 @@ class ProcessCommits:
         del self._processes[key]
 
     def _leave(self, process: ActiveProcess, reason: str) -> None:
-        """Go on without a process that cannot even be parked in its stream; see the class."""
+        """Leave a process that cannot even be parked in its stream; see the class."""
         process.left, process.refused, process.state = reason, "", None
         process.stop_sending()
         self.parked[process.key] = reason
@@ -340,9 +340,9 @@ class ProcessCommits:
             message.settle()
 
     def _refuse(self, process: ActiveProcess, reason: str) -> None:
-        """Park a process whose step the store never takes: it is too large, say."""
+        """Park a process whose step the store will never accept: it is too large, for example."""
         log.error("a step cannot be recorded", extra=self._about(process.key))
-        if process.refused:  # it was to be parked just now
+        if process.refused:  # this append was to park it
             self._leave(process, f"it cannot be parked: {reason}")
         else:
             process.refused = reason
@@ -373,7 +373,7 @@ class ProcessCommits:
             self.parked[key] = state.error
         else:
             self.parked.pop(key, None)
-            if state.parked:  # the first was mended: go on with what waits
+            if state.parked:  # the first message succeeded: continue with those that wait
                 self.tell(key, Order.RETRY).add_done_callback(_heard)
         self._timers.replace(key, {t.name: (t.number, t.due) for t in instance.timers.values()})
         if process.sender is None and state.next_sending is not None:
@@ -410,6 +410,6 @@ class ProcessCommits:
 
 
 def _heard(done: asyncio.Future[None]) -> None:
-    """Take note of an error that is told elsewhere."""
+    """Retrieve an error that is reported elsewhere."""
     if not done.cancelled():
         done.exception()

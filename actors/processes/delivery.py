@@ -1,4 +1,4 @@
-"""The way of a command that nobody waits for to its aggregate, and of the answer back."""
+"""Delivering a command for which no client waits, and its answer."""
 
 from __future__ import annotations
 
@@ -43,38 +43,41 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
-"""Seconds for one attempt."""
+"""Seconds that one attempt may take."""
 
 LONGEST_PAUSE = 5.0
-"""Seconds between two attempts; more where so many break on an author's code that they would be
-sent more often than `BROKEN` a second together: a mended release begins with all of them at once.
+"""The longest pause between two attempts, in seconds. It is longer if so many commands fail on
+domain code that they would be sent more than `BROKEN` times a second together: a corrected release
+starts with all of them at once.
 """
 
 BROKEN = 50
-"""Attempts a second at commands that break on the code of the domain."""
+"""Attempts per second at commands that fail on the domain's code."""
 
 SENDING = 128
-"""Commands that are on their way at a time; those between two attempts are not."""
+"""Commands in progress at a time, not counting those between two attempts."""
 
 SEARCHING = 2
-"""Commands that are looked for in the whole log at a time: that holds up none that are sent."""
+"""Commands that are searched for in the whole log at a time, without delaying those that are
+sent.
+"""
 
 NOTHING_DONE = (Overloaded, StreamUnreadable, DecisionFailed)
-"""Errors after which a command stands in no log."""
+"""Errors after which a command is certainly not on the log."""
 
 OF_AUTHORS = (StreamUnreadable, DecisionFailed, MiddlewareFailed)
-"""Errors of the domain's code: sent again, a command most likely meets the same."""
+"""Errors of the domain's code: another attempt will most likely fail in the same way."""
 
 
 class Refusal(NamedTuple):
-    """Nothing came of a command, nor will."""
+    """A command had no effect, and never will."""
 
     rule: str
     detail: str
 
 
 class Delivery:
-    """Sends commands until each has an answer that will not change."""
+    """Sends each command until it has a final answer."""
 
     def __init__(self, registry: Registry, log: Log, bus: Bus) -> None:
         self._registry = registry
@@ -85,12 +88,12 @@ class Delivery:
         self._sending = asyncio.Semaphore(SENDING)
         self._searching = asyncio.Semaphore(SEARCHING)
         self.unanswered: dict[str, str] = {}
-        """Why a command that is sent again had no answer the last time, by its id."""
+        """By command id: why the last attempt got no answer."""
         self._broken: set[str] = set()
-        """Those of them that broke on an author's code the last time."""
+        """The commands whose last attempt failed on the domain's code."""
 
     async def close(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         await self._middleware.close()
 
     async def deliver(
@@ -104,7 +107,7 @@ class Delivery:
         trace: str = "",
         tenant: str = "",
     ) -> Accepted | Told:
-        """Return what became of a process's command: it was accepted, or what it is to be told.
+        """Return a process's command's outcome: accepted, or the message for the process.
 
         `decided_at`, `sent`: see `answer`.
         """
@@ -125,15 +128,15 @@ class Delivery:
         *,
         sent: bool = False,
     ) -> Done | Refusal:
-        """Return the answer to a command that will not change.
+        """Return the final answer to a command.
 
-        The domain's middleware is around each attempt; of one that breaks nothing is known to be
-        final, so the command is sent again. One that refuses has not asked the aggregate, which
-        knows what an attempt before it has done: then the log says so.
+        Each attempt passes the domain's middleware. If that fails, no answer is final, so the
+        command is sent again. If it refuses, the aggregate was not asked, which may know of an
+        earlier attempt: then the log is searched.
 
-        `decided_at` is the position of the decision: behind it are its events, if there are any.
-        Where it may have been `sent` before, by somebody or in vain, the log is asked first: an
-        aggregate remembers its latest commands, and that may be too few.
+        `decided_at` is the position of the process's decision: any events of the command come after
+        it. If the command may have been `sent` before, the log is searched first: an aggregate
+        remembers only its latest commands, which may be too few.
         """
         try:
             return await self._answer(envelope, decided_at, sender, sent)
@@ -145,7 +148,7 @@ class Delivery:
         self, envelope: Envelope, decided_at: int, sender: Sender, sent: bool
     ) -> Done | Refusal:
         pause = 0.025
-        refusal: Refusal | None = None  # unless the log says that it was done
+        refusal: Refusal | None = None  # unless the log shows that it was done
         while True:
             try:
                 if sent:
@@ -163,7 +166,7 @@ class Delivery:
                 sent = True
                 continue
             except KeyReused as error:
-                # The id is ours alone: it was written by an older version of the domain.
+                # Nobody else uses this id: an older version of the domain wrote the event.
                 refusal, decided_at, sent = Refusal("key-reused", str(error)), -1, True
                 continue
             except RevisionMismatch as error:
@@ -172,9 +175,10 @@ class Delivery:
                 return Refusal("aggregate-deleted", str(error))
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
-            except Exception as error:  # no answer, or one that may change: it is sent again
+            except Exception as error:  # no answer, or one that is not final: it is sent again
                 self._note(envelope, error)
-                # After any other the log may have it: a middleware may have met a lost answer.
+                # After other errors the events may be on the log: middleware may have missed the
+                # answer.
                 sent = sent or not isinstance(error, NOTHING_DONE)
                 of_authors = isinstance(error, OF_AUTHORS)
             longest = max(LONGEST_PAUSE, len(self._broken) / BROKEN if of_authors else 0)
@@ -192,7 +196,7 @@ class Delivery:
         return Done(receipt.revision, receipt.position, {**receipt.revisions} or None)
 
     def _note(self, envelope: Envelope, error: Exception) -> None:
-        """Keep why a command has no answer; log it where that is another reason than before."""
+        """Record why a command has no answer; log the reason if it has changed."""
         command_id, reason = envelope.command_id, str(error)
         news = self.unanswered.get(command_id) != reason
         self.unanswered[command_id] = reason
@@ -212,12 +216,12 @@ class Delivery:
             )
 
     def _check(self, envelope: Envelope) -> None:
-        """Refuse what nobody will ever read: a writer that cannot may be of another release."""
+        """Refuse a command that cannot be read here; a writer may run another release."""
         definition = self._registry.commands.get(envelope.command)
         try:
             if definition is not None:
                 definition.decode(envelope.payload)
-        except ValueError as error:  # it was kept by another release, say
+        except ValueError as error:  # it was stored by another release, for example
             raise InvalidCommand(f"{envelope.command} does not fit: {error}") from error
 
     def _envelope(
@@ -229,7 +233,7 @@ class Delivery:
             raise InvalidCommand(f"no aggregate takes {definition.name!r}")
         check_keys(self._registry.keyed_by.get(type(command), ()), command)
         given = command.model_dump_json(exclude=set(definition.personal)).encode()
-        # Of what the process decided, the clock included: sent again, it is the same.
+        # It covers the values that the process set, including times: a repeat has the same.
         fingerprint = hashlib.blake2b(definition.name.encode() + given, digest_size=16)
         return Envelope(
             definition.name,
@@ -250,7 +254,7 @@ class Delivery:
         except (ValueError, InvalidCommand, DecisionFailed):
             streams = []
         if not streams or envelope.command not in self._registry.commands:
-            # Of another release: which streams a decision of it wrote to, nobody can tell any more.
+            # From another release: the streams that its decision wrote to are unknown.
             async with self._searching:
                 return await self._found_anywhere(envelope, decided_at)
         async with self._sending:
@@ -283,7 +287,7 @@ class Delivery:
 
 
 def _done_by(raw: RawRecord, envelope: Envelope) -> Done | None:
-    """Return where a command stands in the log, if the record came of it."""
+    """Return the receipt of a command if this record is one of its events."""
     metadata = Metadata(raw.metadata)
     if metadata.get("commandId") != envelope.command_id:
         return None
@@ -303,7 +307,7 @@ def _refused(sending: Sending, correlation_id: str, refusal: Refusal) -> Told:
 
 
 def command_id_of(metadata: Metadata) -> str:
-    """Return the command that an event came of, if its metadata has one of ours."""
+    """Return the id of the command that caused an event, if its metadata has one of ours."""
     found = metadata.get("commandId", "")
     try:
         return str(UUID(found))

@@ -1,8 +1,8 @@
-"""What is open, as an index in Postgres: a start reads what is open, and not what ever was.
+"""An index in Postgres of what is open, so that a start reads that only, not all history.
 
-It is a cache of the log: a fold of streams whose names begin alike, without the domain's code. A
-row for each that is open, `due` being when something is to happen to it next; and how far the log
-is folded in. Where it is lost, or is another version's, it is made again from the log.
+It is a cache of the log: a fold of streams with a common name prefix, without the domain's code. It
+has a row for each open stream, whose `due` is when something happens next, and the position of the
+log up to which it is folded. If it is lost, or of another version, it is made again from the log.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ INTERVAL = 1.0
 """Seconds between two transactions."""
 
 IDLE_INTERVAL = 30.0
-"""Seconds between two where nothing of ours happens: so long is the rest of the log at a start."""
+"""Seconds between two transactions without changes: a start has to read this much of the log."""
 
 RETRY = 1.0
 TIMEOUT = 30.0
-"""Seconds until it is tried again, and for one statement."""
+"""Seconds until a retry; also the time limit of a statement."""
 
 _VERSION = 1
-"""Of what rows hold."""
+"""The version of the rows' content."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS rayfold_open (
@@ -50,34 +50,34 @@ CREATE TABLE IF NOT EXISTS rayfold_open_until (
 );
 """
 
-"""An index of `due`, which a release before this one made, has every update write all indexes."""
+"""An index on `due` from an earlier release; because of it, every update writes all indexes."""
 
 _LOCK = 0x7261796F
 
 
 class Open(Protocol):
-    """What is known of one stream."""
+    """What the index holds about one stream."""
 
     @property
     def is_open(self) -> bool:
-        """Return whether anything may still happen to it."""
+        """Return whether anything can still happen to it."""
         ...
 
     @property
     def due(self) -> datetime | None:
-        """Return when something is to happen to it, whatever else does; None: nothing."""
+        """Return when something is due to happen without other input; None if nothing is."""
         ...
 
     @classmethod
     def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
-        """Return whether a record is the first of its stream; of one that was deleted, again.
+        """Return whether a record is the first of its stream, or the first after a deletion.
 
-        `is_open`: whether the stream is known, and open.
+        `is_open`: whether the stream is known and open.
         """
         ...
 
     def fold(self, raw: RawRecord) -> None:
-        """Take in a record of its stream."""
+        """Apply a record of its stream."""
         ...
 
 
@@ -85,10 +85,10 @@ T = TypeVar("T", bound=Open)
 
 
 class OpenIndex(Generic[T]):
-    """Of streams whose names begin with `prefix`, their keys being the rest."""
+    """The index of streams whose names begin with `prefix`; the rest of the name is the key."""
 
     def __init__(self, log: Log, dsn: str, kind: str, prefix: str, type_: type[T]) -> None:
-        """Without a `dsn` nothing is kept: all is read from the log each time."""
+        """Without a `dsn` there is no index: everything is read from the log each time."""
         self._log = log
         self._folded = FoldedLog(log, [prefix])
         self._dsn = dsn
@@ -98,14 +98,16 @@ class OpenIndex(Generic[T]):
         self._decode = msgspec.json.Decoder(type_).decode
         self.error = ""
         self._lost: int | None = None
-        """Where the index was when it turned out to be of a log that was restored since."""
+        """The index's position when the log turned out to have been restored to an earlier
+        moment.
+        """
         self._broken = False
-        """Whether it has a row that cannot be read: of another release, or changed by hand."""
+        """Whether a row cannot be read: it is of another release, or was changed by hand."""
 
     async def load(self) -> tuple[dict[str, T], int]:
-        """Return what is open by key, as of the log's end, and the position up to which it is.
+        """Return what is open, by key, as of the log's end, and the position of that end.
 
-        Where Postgres does not answer, all is read from the log.
+        If Postgres does not answer, everything is read from the log.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -131,7 +133,7 @@ class OpenIndex(Generic[T]):
         return {key: each for key, each in found.items() if each.is_open}, position
 
     async def keep(self) -> None:
-        """Bring the index up to the log, for ever."""
+        """Keep the index up to date with the log, forever."""
         while self._dsn:
             try:
                 await self._keep_up()
@@ -152,19 +154,19 @@ class OpenIndex(Generic[T]):
             subscription = self._log.subscribe([self._prefix], position or None, gather=INTERVAL)
             async with aclosing(subscription) as batches:
                 async for batch in batches:
-                    # How far it came at first is kept at once: a log without anything of ours may
-                    # be a long one, and would be read whole at every start.
+                    # The first position is saved at once: a log without relevant events may be
+                    # long, and would be read in full at every start.
                     arrives, at_end = batch.caught_up and not at_end, at_end or batch.caught_up
                     soon = time.monotonic() - saved_at < IDLE_INTERVAL
                     idle = soon and not (batch.records or arrives)
                     if idle or batch.position <= position:
                         continue
                     if not await self._take_in(connection, position, batch):
-                        return  # somebody else keeps it as well
+                        return  # another process keeps it as well
                     position, saved_at = batch.position, time.monotonic()
 
     async def _take_in(self, connection: Any, position: int, batch: Batch) -> bool:
-        """Fold records into the rows concerned; return False where the index is elsewhere."""
+        """Fold records into their rows; return False if the index is at another position."""
         keys = list({self._key(raw) for raw in batch.records})
         stored = [storable(key) for key in keys]
         async with connection.transaction():
@@ -220,8 +222,8 @@ class OpenIndex(Generic[T]):
             return {restored(row["key"]): self._decode(row["body"]) for row in rows}, position
 
     async def _is_lost(self, position: int) -> bool:
-        """Whether the log was restored to an earlier moment than the index is of."""
-        if position == self._lost:  # the log may have come as far again by now
+        """Return whether the log was restored to an earlier moment than the index's position."""
+        if position == self._lost:  # by now the log may have reached that position again
             return True
         if not await self._folded.lacks({self._kind: position}):
             return False
@@ -264,7 +266,7 @@ class OpenIndex(Generic[T]):
         if self._type.begins_with(raw, is_open=key in found):
             found[key] = self._type()
         if (each := found.get(key)) is None:
-            return  # it was open no more: what comes afterwards opens nothing again
+            return  # it was no longer open: later records do not open it again
         each.fold(raw)
         if not each.is_open:
             del found[key]

@@ -1,4 +1,4 @@
-"""What a runner begins with: as much of each open process as it takes to go on with it."""
+"""What a runner reads at its start: as much of each open process as is needed to resume it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rayfold.foreign_json import UNREADABLE
 
 @dataclass
 class OpenProcess:
-    """As much of a process as it takes to know what is to be done, without the domain's code."""
+    """What is to be done for a process, known without the domain's code."""
 
     ended: bool = False
     unanswered: set[UUID] = field(default_factory=set)
@@ -37,29 +37,29 @@ class OpenProcess:
     parked: list[str] = field(default_factory=list)
     error: str = ""
     unreadable: bool = False
-    """Whether nobody can go on with it, as another client has written to its stream."""
+    """Whether it cannot be resumed, because another client has written to its stream."""
 
     @property
     def is_open(self) -> bool:
-        """Whether anything may still happen to it."""
+        """Whether anything can still happen to it."""
         return not self.ended or bool(self.unanswered)
 
     @property
     def due(self) -> datetime | None:
-        """When its next timeout is due, if there is one."""
+        """When its next timeout is due, if any."""
         return min((due for _, due in self.timers.values()), default=None)
 
     @classmethod
     def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
         """Return whether a record is the first of its stream.
 
-        After a deletion its revision is not 0. Nothing is decided behind the end of a process, and
-        nothing breaks there.
+        After a deletion the first revision is not 0. A process that has ended decides nothing more
+        and cannot fail.
         """
         return raw.revision == 0 or (raw.event_type in (*STEPS, PARKED) and not is_open)
 
     def fold(self, raw: RawRecord) -> None:
-        """Take in a record of its stream."""
+        """Apply a record of its stream."""
         try:
             self._fold(raw)
         except UNREADABLE:

@@ -1,4 +1,4 @@
-"""A process actor as its owner sees it: asked once a second, replaced when it hangs or is lost."""
+"""A process actor as its owner manages it: checked once a second, replaced if it fails."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ SILENCE = 2.0
 """Seconds without an answer after which an actor counts as not ready."""
 
 PATIENCE = 4.0
-"""Seconds after which one that is silent is ended, and started again: it is stopped, or hangs."""
+"""Seconds after which an unresponsive actor is replaced: it is suspended, or hangs."""
 
 UNANSWERED = 2
-"""Looks in that time at least: where this process or the machine stood still there were none."""
+"""Failed checks that are also needed: while this process or machine was suspended there were
+none.
+"""
 
 ANSWER = 30.0
-"""Seconds for what operators ask of one."""
+"""Seconds that an operator's request may take."""
 
 STOP = 10.0
-"""Seconds to end in order."""
+"""Seconds that an orderly stop may take."""
 
 
 class PartitionHandle:
-    """Ray starts it again when its process dies; when Ray has given it up, or it hangs, we do."""
+    """Ray restarts it when its process dies; if Ray has given up, or it hangs, this class does."""
 
     def __init__(self, name: str, spawn: Spawn, place: Placed) -> None:
         """See `CurrentActor`; `place` is where the actor runs."""
@@ -49,20 +51,20 @@ class PartitionHandle:
         self._spawn = spawn
         self._place = place
         self._actor: CurrentActor | None = None
-        """None until it has been made."""
+        """None until the actor was started."""
         self._pid = 0
         self._told: tuple[int, Address] | None = None
         self._heard = 0.0
         self._unanswered = 0
         self._since: datetime | None = None
-        """When it was first seen not to be ready."""
+        """When it was first found not ready."""
 
     async def start(self) -> None:
-        """Make the actor, or find the one that lives; where it is broken off, `end` has it too."""
+        """Start the actor, or find the running one; `end` also ends it if this is cancelled."""
         await in_thread(self._make if self._actor is None else self._actor.respawn)
 
     async def look(self, address: Address) -> None:
-        """Ask for its status, and tell it where it asks the way of commands."""
+        """Ask for its status, and tell it where to ask for routes of commands."""
         try:
             async with asyncio.timeout(SILENCE):
                 self.seen = await self._call("status")
@@ -84,11 +86,11 @@ class PartitionHandle:
             self._since = datetime.now(UTC)
 
     async def ask(self, method: str, *arguments: Any) -> Any:
-        """Return an answer of the actor's.
+        """Return the actor's answer.
 
         Raises:
-            Unavailable: it gives none.
-            RayfoldError: as the actor raised it.
+            Unavailable: the actor does not answer.
+            RayfoldError: what the actor raised.
         """
         try:
             async with asyncio.timeout(ANSWER):
@@ -97,7 +99,7 @@ class PartitionHandle:
             raise Unavailable(f"{self.name} does not answer") from error
 
     async def end(self) -> None:
-        """Let it stop where it is, and end it for good."""
+        """Stop the actor, and end it for good."""
         try:
             if self._actor is not None:
                 await self._actor.end(STOP)
@@ -105,14 +107,14 @@ class PartitionHandle:
             self._place.ended()
 
     def lose(self) -> None:
-        """Call the actor no more: its runtime is gone."""
+        """Stop calling the actor: its Ray is gone."""
         if self._actor is not None:
             self._actor.lose()
         self.ready = False
         self.seen = {"error": str(RuntimeLost())}
 
     def status(self) -> dict[str, Any]:
-        """Return it for operators; `since` where it is not ready."""
+        """Return its status for operators; `since` if it is not ready."""
         since = self._since
         return {
             "part": self.name,
@@ -136,7 +138,7 @@ class PartitionHandle:
         self._heard, self._unanswered = 0.0, 0
 
     async def _replace_if_it_hangs(self) -> None:
-        """End one that answered once and does not any more; one that starts may take its time."""
+        """Replace an actor that no longer answers; one that is starting may take its time."""
         self._unanswered += 1
         if not self._heard or time.monotonic() - self._heard < SILENCE + PATIENCE:
             return
@@ -154,7 +156,7 @@ class PartitionHandle:
 
 
 def unavailable(name: str, error: BaseException) -> Unavailable:
-    """Return why a process actor gives no answer, as a side's error."""
+    """Return the error of a process actor that does not answer."""
     if isinstance(error, ActorDiedError):
         return Unavailable(f"{name} has died: {why_not_made(error)}")
     if isinstance(error, RuntimeLost):

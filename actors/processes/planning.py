@@ -1,4 +1,4 @@
-"""What a process is to be told, and the records that it would lead to: decided, not written."""
+"""Deciding a process's next step, and the records to append; nothing is written here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Order(Enum):
-    """What operators say to a process."""
+    """An operator's order to a process."""
 
     RETRY = "retry"
     ABORT = "abort"
@@ -42,17 +42,17 @@ What = Told | Accepted | Order
 
 @dataclass
 class Message:
-    """Something for a process; `done` is set once it is recorded, or has failed for good."""
+    """A message for a process; `done` is set once it is recorded, or has failed for good."""
 
     what: What
     done: asyncio.Future[None]
     error: str = ""
     """Why an order cannot be carried out."""
     span: Span | None = None
-    """Where what it is told of is traced."""
+    """The span of the message, if it is traced."""
 
     def settle(self, error: Exception | None = None) -> None:
-        """Tell who waits."""
+        """Complete the future that callers await."""
         if self.span is not None:
             self.span.end(error)
         if self.done.done():
@@ -65,23 +65,23 @@ class Message:
 
 @dataclass
 class ActiveProcess:
-    """A process that is in memory, or has something to do."""
+    """A process that is in memory, or has work to do."""
 
     key: str
     mailbox: deque[Message] = field(default_factory=deque)
     state: ProcessState | None = None
     sender: asyncio.Task[None] | None = None
     refused: str = ""
-    """Why the store does not take its next step, ever."""
+    """Why the store will never accept its next step."""
     trace: str = ""
-    """The trace that its last step belongs to, and what it sends because of that."""
+    """The trace of its last step and of the commands sent because of it."""
     left: str = ""
-    """Why nothing is done with it until it is retried: it cannot even be parked in its stream."""
+    """Why it is left alone until it is retried: it cannot even be parked in its stream."""
     is_stale: bool = False
-    """Whether what it is to be told was read before somebody in it may have been forgotten."""
+    """Whether its messages were read before a person in them may have been forgotten."""
 
     def stop_sending(self) -> None:
-        """Do not wait for the answer to a command any more."""
+        """Stop waiting for the answer to a command."""
         if self.sender is not None:
             self.sender.cancel()
             self.sender = None
@@ -89,10 +89,10 @@ class ActiveProcess:
 
 @dataclass
 class Plan:
-    """What would be appended to a process's stream; `apply` is done once it is.
+    """The records to append to a process's stream; `apply` runs once they are durable.
 
-    `taken` are messages of the mailbox. The first step ends it: the next is decided on the state
-    after that.
+    `taken` is the number of messages taken from the mailbox. A plan ends with its first step: the
+    next one is decided on the state after that.
     """
 
     process: ActiveProcess
@@ -104,17 +104,17 @@ class Plan:
 
     @property
     def state(self) -> ProcessState:
-        """The process as it is."""
+        """The current state of the process."""
         assert self.process.state is not None
         return self.process.state
 
     @property
     def stream(self) -> str:
-        """Where it would be appended."""
+        """The stream to append to."""
         return f"{self.state.instance.definition.prefix}{self.process.key}"
 
     def commit(self, appended: Appended) -> None:
-        """Move the process on: the records are durable."""
+        """Update the process: the records are durable."""
         self.process.refused = ""
         self.state.revision += len(self.records)
         if appended.last_revision is not None:
@@ -124,13 +124,13 @@ class Plan:
         self.state.decided(appended.position)
 
     def drop(self) -> None:
-        """Fold the process again: somebody else has written, or nobody knows."""
+        """Have the process folded again: another writer was faster, or the outcome is unknown."""
         self.taken = 0
         self.process.state = None
 
 
 def plan(process: ActiveProcess, writer: str, now: datetime) -> Plan:
-    """Decide on what is in the mailbox, up to the first step. The process is left as it is."""
+    """Decide the messages of the mailbox, up to the first step; the process is not changed."""
     planned = Plan(process, writer, now)
     for message in process.mailbox:
         planned.taken += 1
@@ -140,7 +140,7 @@ def plan(process: ActiveProcess, writer: str, now: datetime) -> Plan:
 
 
 def _takes(planned: Plan, message: Message) -> bool:
-    """Plan for one message; return whether it was a step."""
+    """Plan one message; return whether it leads to a step."""
     match message.what:
         case Accepted() as accepted:
             _accepted(planned, accepted)
@@ -156,12 +156,12 @@ def _takes(planned: Plan, message: Message) -> bool:
 
 
 def _abort(planned: Plan, *, as_it_is: bool) -> str:
-    """Plan an abort; return why there is none."""
+    """Plan an abort; return why it is impossible, or ""."""
     process, state = planned.process, planned.state
     if not (state.is_open or state.parked):
         return "it has ended"
     if state.instance.aborting and not (as_it_is or state.parked):
-        return ""  # the compensation is on its way
+        return ""  # the compensation is in progress
     try:
         compensation = None if as_it_is else state.decide_abort(planned.now)
     except (Exception, SystemExit) as error:
@@ -199,7 +199,7 @@ def _told(planned: Plan, told: Told) -> bool:
 
 
 def _decide(planned: Plan, told: Told, *, again: bool = False) -> bool:
-    """Plan a step, `again` on what the process is parked on; return whether there is any."""
+    """Plan a step (`again`: for the message that parked the process); return whether it has one."""
     state, writer = planned.state, planned.writer
     if planned.process.refused:
         _park(planned, told, planned.process.refused)
@@ -207,7 +207,7 @@ def _decide(planned: Plan, told: Told, *, again: bool = False) -> bool:
     try:
         step = state.decide(told, planned.now)
         record = None if step is None else state.write(told, step, writer)
-    except (Exception, SystemExit) as error:  # the author's code, or what came of it
+    except (Exception, SystemExit) as error:  # the domain's code, or its result
         _park(planned, told, f"{type(error).__name__}: {error}{place_of(error)}")
         return True
     if step is not None and record is not None:

@@ -23,14 +23,14 @@ from rayfold.runtime.rpc import Address
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until it tries again to begin."""
+"""Seconds until it tries to begin again."""
 
 STARTING = 10.0
-"""Seconds that somebody who asks waits for it to begin."""
+"""Seconds that a request waits for it to begin."""
 
 
 class ProcessActor:
-    """Runs as a Ray actor. A restarted one goes on where its checkpoint and its streams are."""
+    """Runs as a Ray actor. After a restart it resumes from its checkpoint and its streams."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ProcessActor:
         reached: WriteSettings,
         postgres: str,
     ) -> None:
-        """`reached` says which domain and store, and where the writers of aggregates are."""
+        """`reached` gives the domain, the store, and access to the writers of aggregates."""
         begin_part(f"process:{name}#{partition}")
         collect_rarely()
         self._name = name
@@ -58,13 +58,13 @@ class ProcessActor:
         self._error = ""
 
     async def ask_at(self, address: tuple[str, int, bytes]) -> None:
-        """Ask the owner of the stack there from now on: where commands go."""
+        """Ask the stack's owner at this address for routes of commands from now on."""
         self._running()
         assert self._reach is not None
         self._reach.ask_at(Address(*address))
 
     async def status(self) -> dict[str, Any]:
-        """Return counts and the process, for operators."""
+        """Return counts and process data, for operators."""
         status = self._running().status()
         error = self._error or status.pop("error")
         return {
@@ -79,32 +79,32 @@ class ProcessActor:
         return (await self._begun()).describe_open(parked=parked, limit=limit)
 
     async def timeouts(self, limit: int) -> tuple[list[tuple[Any, str, str]], int]:
-        """Return the timeouts that are due next, and how many there are."""
+        """Return the timeouts that are due next, and their number."""
         timers = (await self._begun()).timers
         return [(due, key, name) for due, key, name, _ in nsmallest(limit, timers)], len(timers)
 
     async def retry(self, key: str) -> None:
-        """See `ProcessRunner.retry`; what is not parked is `NoSuchProcess`."""
+        """See `ProcessRunner.retry`; raises `NoSuchProcess` if it is not parked."""
         try:
             await (await self._begun()).retry(key)
         except LookupError as error:
             raise NoSuchProcess(self._name, key, "parked") from error
 
     async def abort(self, key: str, as_it_is: bool) -> None:
-        """See `ProcessRunner.abort`; what is not open is `NoSuchProcess`."""
+        """See `ProcessRunner.abort`; raises `NoSuchProcess` if it is not open."""
         try:
             await (await self._begun()).abort(key, as_it_is=as_it_is)
         except LookupError as error:
             raise NoSuchProcess(self._name, key, "open") from error
 
     async def forget_personal(self) -> None:
-        """See `ProcessCommits.forget_personal`; before it has begun it knows nobody."""
+        """See `ProcessCommits.forget_personal`; before it has begun, nothing is in memory."""
         runner = self._running()
         if self._has_begun:
             await runner.forget_personal()
 
     async def stop(self) -> None:
-        """Stop where it is, with a checkpoint."""
+        """Stop, after saving a checkpoint."""
         runner = self._running()
         if self._starting is not None:
             self._starting.cancel()
@@ -120,10 +120,10 @@ class ProcessActor:
         return self._starting is not None and self._starting.done() and not self._error
 
     async def _begun(self) -> ProcessRunner:
-        """Return the runner once it knows what is open: before that it would say that nothing is.
+        """Return the runner once it knows what is open: earlier, it would report that nothing is.
 
         Raises:
-            Unavailable: it does not yet.
+            Unavailable: it does not know yet.
         """
         runner = self._running()
         if not self._has_begun:
@@ -134,7 +134,7 @@ class ProcessActor:
         return runner
 
     def _running(self) -> ProcessRunner:
-        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        # Not in `__init__`, which Ray runs outside the event loop that the client must belong to.
         if self._runner is None:
             self._reach = Reach(self._registry, self._reached)
             self._reach.start()
@@ -157,7 +157,7 @@ class ProcessActor:
                 await runner.start()
             except StoreUnavailable as error:
                 self._error = str(error)
-            except Exception as error:  # told by `status`
+            except Exception as error:  # reported by `status`
                 self._error = f"{type(error).__name__}: {error}"
                 log.exception("a process manager does not start", extra={"manager": self._name})
             else:

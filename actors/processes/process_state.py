@@ -1,4 +1,4 @@
-"""A process in memory: its instance, and what its stream says beside that."""
+"""A process in memory: its instance, and the bookkeeping of its stream."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ProcessState:
-    """As of `revision`, its stream's last. `parked` begins with what it broke on, by `error`.
+    """The state at `revision`, its stream's last. `parked` begins with the message on which it
+    failed with `error`.
 
-    `decided_at` has the positions at which the commands that wait were decided on, `unsure` those
-    of them that somebody may have sent before us. `lost` are those that wait for an answer and that
-    the domain cannot read any more: a command that has gone since, or has another shape. Once
-    accepted, nobody asks for it.
+    `decided_at` has the positions at which the waiting commands were decided, `unsure` those that
+    another runner may have sent already. `lost` has waiting commands that the domain can no longer
+    read, as they were removed or have another shape. Once one is accepted, it no longer matters.
     """
 
     instance: ProcessInstance
@@ -66,29 +66,29 @@ class ProcessState:
 
     @property
     def expected(self) -> int | None:
-        """Return what an append expects."""
+        """Return the expected revision of an append."""
         return self.revision if self.revision >= 0 else None
 
     @property
     def is_open(self) -> bool:
-        """Whether anything may still happen to it."""
+        """Whether anything can still happen to it."""
         return bool(not self.instance.ended or self.instance.waiting)
 
     @property
     def next_sending(self) -> Sending | None:
-        """Return the command that is on its way, or next; None: all have their answers.
+        """Return the command that is being sent, or is next; None: all have answers.
 
-        One whose refusal waits to be told has its answer.
+        A command whose refusal is waiting in the mailbox has its answer.
         """
         refused = {told.command_id for told in self.parked if told.command_id}
         waiting = self.instance.waiting.values()
         return next((each for each in waiting if str(each.command_id) not in refused), None)
 
     def decide(self, told: Told, now: datetime) -> ProcessStep | None:
-        """Return the step that it leads to; None where it does not concern the process (any more).
+        """Return the resulting step; None if the message does not concern the process (any more).
 
         Raises:
-            Exception: whatever the author's code raises.
+            Exception: any error of the domain's code.
         """
         instance = self.instance
         if instance.ended and not told.command_id:
@@ -112,12 +112,12 @@ class ProcessState:
         )
 
     def decide_abort(self, now: datetime) -> tuple[AbortRecord, ProcessStep] | None:
-        """Return the step that compensates; None where the manager has nothing for it.
+        """Return the compensating step; None if the manager has none.
 
-        What waits since the process is parked is folded, as far as it can be.
+        Messages that wait since the process was parked are folded, as far as possible.
 
         Raises:
-            Exception: whatever the author's handler raises.
+            Exception: any error of the domain's handler.
         """
         instance = self.instance
         if instance.definition.on_abort is None or instance.ended:
@@ -143,7 +143,7 @@ class ProcessState:
                 these = self._happened(told)
                 for each in these:
                     state = evolve(state, each)
-            except (Exception, SystemExit):  # most likely what it is parked on
+            except (Exception, SystemExit):  # most likely the message on which it is parked
                 log.warning(
                     "an aborted process is not told what it cannot fold",
                     extra={"process": self.instance.key, "trigger": told.trigger},
@@ -163,30 +163,30 @@ class ProcessState:
         """Return the record of a step.
 
         Raises:
-            ValueError: it would not come back.
+            ValueError: the record would not read back unchanged.
         """
         return new_record(told.step_type, step_record(told, step), writer, self._correlation(told))
 
     def write_parked(self, told: Told, error: str, writer: str) -> NewRecord:
-        """Return the record of an event, timeout or refusal on which the process broke."""
+        """Return the record of an event, timeout or refusal on which the process failed."""
         return new_record(PARKED, Parked(told, error), writer, self._correlation(told))
 
     def write_waits(self, told: Told, writer: str) -> NewRecord:
-        """Return the record of one that waits behind that on which the process broke."""
+        """Return the record of a message that waits behind the one on which the process failed."""
         return new_record(WAITS, Waits(told), writer, self._correlation(told))
 
     def apply(self, told: Told, step: ProcessStep) -> None:
-        """Move on by a step that is recorded."""
+        """Apply a recorded step."""
         self.correlation_id = self.correlation_id or told.correlation_id
         self.instance.apply(step)
         self.drop(told.trigger)
         self._forget_what_waits_no_more()
 
     def fold(self, raw: RawRecord) -> None:
-        """Take in a record of the stream.
+        """Apply a record of the stream.
 
         Raises:
-            Exception: the domain has changed so that it cannot be read.
+            Exception: the domain has changed so that the record cannot be read.
         """
         self.revision = raw.revision
         if raw.event_type in STEPS:
@@ -207,7 +207,7 @@ class ProcessState:
             self.abort(self._abort_step(read_abort(raw.data), raw.position))
 
     def check(self) -> None:
-        """See that all that waits can be sent.
+        """Check that all waiting commands can be sent.
 
         Raises:
             Exception: the domain has changed so that a command cannot be read.
@@ -216,26 +216,26 @@ class ProcessState:
             raise error
 
     def answered(self, command_id: UUID) -> None:
-        """Note that a command was accepted."""
+        """Record that a command was accepted."""
         self.instance.answered(command_id)
         self.decided_at.pop(command_id, None)
         self.unsure.discard(command_id)
         self.lost.pop(command_id, None)
 
     def park(self, told: Told, error: str) -> None:
-        """Stop the process at what it broke on; its state stays as it was before."""
+        """Park the process on this message; its state stays as it was before."""
         if not self.parked or self.parked[0].trigger != told.trigger:
             self.parked.insert(0, told)
         self.error = error
 
     def drop(self, trigger: str) -> None:
-        """Wait no longer on what the process broke on: it was told, or no longer concerns it."""
+        """Remove a message that parked the process: it was handled, or no longer concerns it."""
         if self.parked and self.parked[0].trigger == trigger:
             del self.parked[0]
             self.error = ""
 
     def abort(self, step: ProcessStep | None) -> None:
-        """Begin to compensate; without a step, end it: what was not sent yet never is."""
+        """Begin to compensate; without a step, end it: commands not sent yet never are."""
         if step is None:
             self.instance.end()
             self.instance.waiting.clear()
@@ -247,7 +247,7 @@ class ProcessState:
         self._forget_what_waits_no_more()
 
     def is_parked_on(self, trigger: str) -> bool:
-        """Return whether this waits already."""
+        """Return whether this message waits already."""
         return any(told.trigger == trigger for told in self.parked)
 
     def _forget_what_waits_no_more(self) -> None:
@@ -263,7 +263,7 @@ class ProcessState:
         return step_of(definition, self.registry, self.instance.key, record, refused, self.lost)
 
     def _sent(self, command_id: UUID) -> Command | None:
-        if command_id in self.lost:  # it was refused, and `evolve` is told which one
+        if command_id in self.lost:  # it was refused, and `evolve` needs to know which one
             raise self.lost[command_id]
         sending = self.instance.waiting.get(command_id)
         return sending.command if sending else None
@@ -282,7 +282,7 @@ class ProcessState:
         return step
 
     def decided(self, position: int) -> None:
-        """Note where the commands stand that were decided on just now."""
+        """Record the position of the commands that were just decided."""
         for command_id in self.instance.waiting:
             self.decided_at.setdefault(command_id, position)
 
@@ -298,7 +298,7 @@ class ProcessState:
 async def load(
     log: Log, registry: Registry, definition: ProcessDefinition, key: str
 ) -> ProcessState:
-    """Fold a process as its stream has it now.
+    """Fold a process from its stream.
 
     Raises:
         StoreUnavailable: the log cannot be read.

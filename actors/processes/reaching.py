@@ -1,4 +1,4 @@
-"""How a process actor reaches the writers of aggregates: as gateways do, by the owner's table."""
+"""How a process actor reaches the writers of aggregates: like gateways, by the owner's table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayfold.runtime.lasting import lasting
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
 
 POLL = 5.0
-"""Seconds that a question for a newer table stays with the owner, if there is none."""
+"""Seconds that a request for a newer table stays open at the owner, if there is none."""
 
 LOOK = 0.05
 RETRY = 0.2
@@ -23,25 +23,25 @@ Routes = dict[str, Any]
 
 
 class Switchboard:
-    """What the owner tells process actors: who has which shards; and makes what they ask for."""
+    """The owner's service for process actors: the shard table, and actors on request."""
 
     def __init__(
         self,
         routes: Callable[[], tuple[int, Routes]],
         make_dedicated: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`routes` gives the owner's epoch, and its table as it is now."""
+        """`routes` returns the owner's epoch and its current table."""
         self._routes = routes
         self._make_dedicated = make_dedicated
         self._rpc = RpcServer(self._answer)
         self._closing = False
 
     async def address(self, host: str) -> Address:
-        """Return where it is asked."""
+        """Return the address of the service."""
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Answer no more; nobody's question stays."""
+        """Stop answering; open requests end."""
         self._closing = True
         self._rpc.cut()
         await self._rpc.close()
@@ -61,7 +61,7 @@ class Switchboard:
 
 
 class Reach:
-    """The ways of one process actor to all writers."""
+    """One process actor's connections to all writers."""
 
     def __init__(self, registry: Registry, settings: WriteSettings) -> None:
         self._at: Address | None = None
@@ -72,19 +72,19 @@ class Reach:
         self.bus = self._gateway.bus
 
     def start(self) -> None:
-        """Begin; commands wait until it is known where they go."""
+        """Start; commands wait until there is a table."""
         self._gateway.start()
         self._following = asyncio.create_task(lasting(self._follow_always, "following the writers"))
 
     def ask_at(self, address: Address) -> None:
-        """Ask the owner there from now on."""
+        """Ask the owner at this address from now on."""
         if address != self._at:
             self._at = address
             self._rpc.close()
             self._known.set()
 
     async def stop(self) -> None:
-        """Close the ways."""
+        """Close the connections."""
         if self._following is not None:
             self._following.cancel()
         self._rpc.close()
@@ -96,7 +96,7 @@ class Reach:
             try:
                 epoch, routes = await self._rpc.call(("routes", mark))
             except (RpcDisconnected, RpcServerFailed):
-                # The table that is followed is good as long as its hosts are.
+                # The current table remains usable as long as its hosts are there.
                 await asyncio.sleep(RETRY)
                 continue
             mark = _mark(epoch, routes)
@@ -105,7 +105,7 @@ class Reach:
     async def _make_dedicated(self, stream: str) -> None:
         try:
             await self._rpc.call(("dedicated", stream))
-        except RpcServerFailed as error:  # too many are busy: the command waits
+        except RpcServerFailed as error:  # too many actors are busy: the command waits
             raise RpcDisconnected(str(error)) from error
 
     async def _find(self) -> Address:
@@ -115,5 +115,5 @@ class Reach:
 
 
 def _mark(epoch: int, routes: Routes) -> tuple[Any, ...]:
-    """Return what is another when the table is."""
+    """Return a value that changes when the table does."""
     return epoch, routes["version"], tuple(each["actor"] for each in routes["hosts"])

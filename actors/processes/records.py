@@ -1,7 +1,8 @@
-"""The records of a process's stream, and what is told to a process, as JSON.
+"""The records of a process's stream, and the messages to a process, as JSON.
 
-One record for each step, written whole or not at all: what the process was told, and what it
-decided on that. Then one for each command that was accepted; a refusal is told, and so has a step.
+There is one record per step, written atomically: the message that the process handled, and what it
+decided. Another one records each command that was accepted; a refusal is a message and so has a
+step.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ TIMED_OUT = "ProcessTimedOut"
 COMMAND_REJECTED = "ProcessCommandRejected"
 COMMAND_ACCEPTED = "ProcessCommandAccepted"
 PARKED = "ProcessParked"
-"""A handler broke on what it was told: the process is parked until it is retried or aborted."""
+"""A handler failed on a message: the process is parked until it is retried or aborted."""
 WAITS = "ProcessWaits"
-"""It was told something while it was parked."""
+"""A message arrived while it was parked."""
 DROPPED = "ProcessDropped"
-"""What waited concerns it no more: a timeout that was unscheduled meanwhile."""
+"""A waiting message no longer concerns it: for example a timeout that was unscheduled meanwhile."""
 ABORTED = "ProcessAborted"
 """An operator has aborted it: its compensation is decided, or it ends as it is."""
 
@@ -42,9 +43,9 @@ _NOTHING = msgspec.Raw(b"{}")
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a process is told: an event of the log, a timeout, or a refused command.
+    """A message to a process: an event of the log, a timeout, or a refused command.
 
-    `trigger` names it, once and for all. `caused_by` is the command that the event came of.
+    `trigger` identifies it uniquely. `caused_by` is the command that caused the event.
     """
 
     trigger: str
@@ -65,7 +66,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def step_type(self) -> str:
-        """Return the event type of a step on it."""
+        """Return the event type of a step that handles it."""
         if self.event:
             return SAW_EVENT
         return TIMED_OUT if self.timeout else COMMAND_REJECTED
@@ -105,14 +106,14 @@ _Decided = _Send | _Schedule | _Unschedule | _Publish | _Complete
 
 
 class StepRecord(msgspec.Struct):
-    """A step as it stands in the stream."""
+    """A step as it is recorded in the stream."""
 
     told: Told
     decided: list[_Decided]
 
 
 class Accepted(msgspec.Struct):
-    """A command that was sent has its events on the log."""
+    """A command that was sent was accepted: its events are on the log."""
 
     command_id: UUID
     stream: str
@@ -120,22 +121,23 @@ class Accepted(msgspec.Struct):
 
 
 class Parked(msgspec.Struct):
-    """What the process broke on, and how."""
+    """The message on which the process failed, and the error."""
 
     told: Told
     error: str
 
 
 class Waits(msgspec.Struct):
-    """What waits behind that."""
+    """A message that waits behind a parked one."""
 
     told: Told
 
 
 class AbortRecord(msgspec.Struct, omit_defaults=True):
-    """An abort. `missed` is folded by a process that compensates, and no handler sees it.
+    """An abort. `missed` is folded by a process that compensates; no handler sees it.
 
-    `answered` are commands that wait for no answer any more. Events up to `position` are not told.
+    `answered` are commands whose answers are no longer awaited. Events up to `position` are not
+    handled.
     """
 
     compensates: bool = False
@@ -146,7 +148,7 @@ class AbortRecord(msgspec.Struct, omit_defaults=True):
 
 
 Lost = dict[UUID, Exception]
-"""Commands of a process that the domain cannot read any more, and why: by their ids."""
+"""By id: commands of a process that the domain can no longer read, and why."""
 
 read_abort = msgspec.json.Decoder(AbortRecord).decode
 read_step = msgspec.json.Decoder(StepRecord).decode
@@ -167,7 +169,7 @@ def new_record(
 
 
 def moved_record(event_type: str, data: bytes, at: At) -> bytes:
-    """Return a record's data as a copy of the log has it: events have other positions there.
+    """Return a record's data adapted for a copy of the log, where events have other positions.
 
     Raises:
         NotCopiedYet: see `Positions.at_known`.
@@ -184,19 +186,19 @@ def moved_record(event_type: str, data: bytes, at: At) -> bytes:
 
 
 def step_record(told: Told, step: ProcessStep) -> StepRecord:
-    """Return a step as it is written.
+    """Return a step in the form that is stored.
 
     Raises:
-        ValueError: what was decided would not come back from JSON.
+        ValueError: the decision would not read back unchanged from JSON.
     """
     return StepRecord(told, [_written(each) for each in step.decided])
 
 
 def abort_record(missed: list[Told], step: ProcessStep) -> AbortRecord:
-    """Return the step that compensates, as it is written.
+    """Return the compensating step in the form that is stored.
 
     Raises:
-        ValueError: what was decided would not come back from JSON.
+        ValueError: the decision would not read back unchanged from JSON.
     """
     decided = [_written(each) for each in step.decided]
     return AbortRecord(True, missed, list(step.answered), decided, step.position)
@@ -205,7 +207,7 @@ def abort_record(missed: list[Told], step: ProcessStep) -> AbortRecord:
 def abort_step_of(
     registry: Registry, record: AbortRecord, happened: Sequence[Happened], lost: Lost
 ) -> ProcessStep:
-    """Return the step that compensates, as it was recorded; `happened` is what is folded."""
+    """Return the compensating step from its record; `happened` is what is folded."""
     return ProcessStep(
         ABORT_TRIGGER,
         (*happened, Aborted()),
@@ -216,7 +218,7 @@ def abort_step_of(
 
 
 def last_position(told: Sequence[Told]) -> int | None:
-    """Return the highest position of the events among these; None without any."""
+    """Return the highest position among these events; None if there are none."""
     positions = (each.position for each in told if each.position is not None)
     return max(positions, default=None)
 
@@ -229,10 +231,10 @@ def step_of(
     command: Command | None,
     lost: Lost,
 ) -> ProcessStep:
-    """Return a step as it was recorded. `command` is the one that was refused, if it was one.
+    """Return a step from its record. `command` is the refused one, if it handled a refusal.
 
     Raises:
-        UnknownEventType, UnreadableEvent: the domain has changed so that it cannot be read.
+        UnknownEventType, UnreadableEvent: the domain has changed so that the event cannot be read.
     """
     happened = happened_of(definition, registry, key, record.told, command)
     decided = tuple(_read(registry, record.decided, lost))
@@ -242,7 +244,7 @@ def step_of(
 def happened_of(
     definition: ProcessDefinition, registry: Registry, key: str, told: Told, command: Command | None
 ) -> Sequence[Happened]:
-    """Return what the process is told, as its handlers take it: several events by an upcaster.
+    """Return a message as handlers take it: an upcaster may make several events of one.
 
     Raises:
         UnknownEventType, UnreadableEvent: the event cannot be read.
@@ -296,6 +298,6 @@ def _read(registry: Registry, decided: Sequence[_Decided], lost: Lost) -> Iterat
             case _Unschedule(name):
                 yield Unschedule(name)
             case _Publish():
-                pass  # that matters to its publication alone: the process never looks back
+                pass  # this only matters to its publication: the process does not look back
             case _Complete():
                 yield Complete()

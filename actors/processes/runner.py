@@ -1,7 +1,7 @@
-"""A process manager at work: told events and timeouts; its steps recorded, its commands sent.
+"""Running a process manager: handle events and timeouts, record its steps, send its commands.
 
 Plain asyncio, on any log and any command bus. It follows the log by the types of the events that
-the manager sees; where nobody asks for a process, nothing of it is read.
+the manager handles; a process is only read when a message concerns it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from rayfold.tenants import NoTenant, within
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until the log is followed again."""
+"""Seconds until a broken subscription to the log is restarted."""
 
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT_INTERVAL = 60.0
-"""Seconds between two checkpoints; the second where nothing was told."""
+"""Seconds between two checkpoints; the second value applies if nothing was handled."""
 
 
 class ProcessRunner:
@@ -63,15 +63,15 @@ class ProcessRunner:
         postgres: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`postgres` is where the index of what is open is; without, all streams are read."""
+        """`postgres` has the index of what is open; without it, all streams are read."""
         self.definition = definition
         self.position = 0
         self.error = ""
         self._read: RawRecord | None = None
-        """The first event of the batch that is being told."""
+        """The first event of the batch that is being handled."""
         self._read_until, self._read_at = 0, 0.0
         self._resume: int | None = None
-        """Where the batch begins with the first event that a process could not be told of."""
+        """The start of the batch with the first event that a process missed."""
         self._registry = registry
         self._log = log
         self._partition, self._partitions = partition, layout.partitions
@@ -88,7 +88,7 @@ class ProcessRunner:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Learn what is open, then follow the log from where it was left.
+        """Load what is open, then follow the log from where it stopped before.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -112,9 +112,9 @@ class ProcessRunner:
             self._begin(lasting(self._index.keep, "the index of open processes"))
 
     async def stop(self) -> None:
-        """Stop where it is; whoever starts next goes on from there."""
+        """Stop; the next start continues from there."""
         if not self._tasks:
-            return  # it never began: a checkpoint of where it is now would be of nothing
+            return  # it never began, so there is nothing to save
         for task in list(self._tasks):
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -141,7 +141,7 @@ class ProcessRunner:
 
     @property
     def open(self) -> frozenset[str]:
-        """The keys of the processes to which something may still happen."""
+        """The keys of the processes that have not ended."""
         return frozenset(self._commits.open)
 
     @property
@@ -150,18 +150,19 @@ class ProcessRunner:
         return dict(self._commits.parked)
 
     async def retry(self, key: str) -> None:
-        """Tell a parked process again what it broke on, and then what waits behind.
+        """Retry the message on which a process is parked, then those that wait behind it.
 
         Raises:
-            LookupError: no such process is parked.
-            ProcessStuck: it cannot even be read.
+            LookupError: no process with that key is parked.
+            ProcessStuck: its stream cannot be read.
         """
         if key not in self._commits.parked:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is parked")
         await self._commits.retry(key)
-        async with self._beginning_again:  # two that follow would each have a place of its own
+        # Two tasks that follow the log would each have their own position.
+        async with self._beginning_again:
             if self._following is not None and self._commits.holds(key):
-                # What it was not told of is read again; the others know what they were told.
+                # Missed events are read again; other processes ignore those that they know.
                 self._following.cancel()
                 await asyncio.wait([self._following])
                 self.position = self._safe_position()
@@ -169,13 +170,13 @@ class ProcessRunner:
                 self._following = self._begin(self._follow_always())
 
     async def abort(self, key: str, *, as_it_is: bool = False) -> None:
-        """End a process: with its compensation, or as it is, where its manager has none.
+        """End a process with its compensation, or without if its manager has none.
 
-        `as_it_is` ends it without in any case.
+        `as_it_is` ends it without compensation in any case.
 
         Raises:
             LookupError: there is none that has not ended.
-            ProcessStuck: it cannot be read, or its compensation breaks.
+            ProcessStuck: its stream cannot be read, or its compensation fails.
         """
         if key not in self._commits.open | self._commits.parked.keys():
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is open")
@@ -187,25 +188,27 @@ class ProcessRunner:
 
     @property
     def timers(self) -> Timers:
-        """What processes wait for."""
+        """The timers of all processes."""
         return self._timers
 
     def in_memory(self, key: str) -> ProcessState | None:
-        """Return a process as it is in memory, if it is."""
+        """Return a process if it is in memory."""
         return self._commits.in_memory(key)
 
     def _lag_seconds(self) -> float:
-        """Return for how long the first event that is not told yet has been on the log."""
+        """Return for how long the first unhandled event has been on the log, in seconds."""
         if self._read is None:
             return 0.0
-        told = time.monotonic() - self._read_at  # the event store's clock may be ahead of ours
+        # The time since is ours, as the event store's clock may be ahead of ours.
+        told = time.monotonic() - self._read_at
         recorded_at = self._read.recorded_at
         return max((self._clock() - recorded_at).total_seconds(), told) if recorded_at else told
 
     def describe_open(self, *, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Return some processes that have not ended, the parked ones first, and how many there are.
+        """Return some of the processes that have not ended, parked ones first, and their number.
 
-        With `parked` those alone. One that is open has an error where its command has no answer.
+        With `parked`, only the parked ones. An open process has an error if its command has no
+        answer.
         """
         commits, errors = self._commits, self._commits.parked
         keys = errors.keys() if parked else commits.open | errors.keys()
@@ -241,7 +244,7 @@ class ProcessRunner:
             except StoreUnavailable as error:
                 self.error = str(error)
             except (Exception, SystemExit) as error:
-                # An event that nobody can read, or whose key cannot be told: it might be anybody's.
+                # An event that cannot be read, or whose key is unknown, might concern any process.
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception(
                     "a process manager cannot go on", extra={"manager": self.definition.name}
@@ -252,7 +255,7 @@ class ProcessRunner:
         subscription = self._log.subscribe(
             self._registry.prefixes, self.position or None, event_types=self._event_types
         )
-        forgotten = self._commits.forgotten  # before a batch is decrypted
+        forgotten = self._commits.forgotten  # taken before a batch is decrypted
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 keys, turn = [], Turn()
@@ -260,8 +263,8 @@ class ProcessRunner:
                     await turn.pass_on()
                     keys.append(self._keys_of(raw))
                 if self._commits.forgotten != forgotten:
-                    return  # it may tell of them: it is read again
-                # Without a pause: what is open changes in one, and so does who is forgotten.
+                    return  # it may hold their data: it is read again
+                # Without an `await`, in which processes may open or end, and persons be forgotten.
                 told = [
                     each
                     for raw, begins in zip(batch.records, keys, strict=True)
@@ -289,7 +292,7 @@ class ProcessRunner:
                 forgotten = self._commits.forgotten
 
     def _traces(self, records: Sequence[RawRecord]) -> dict[int | None, str]:
-        """Return the traces that events belong to, by position, of those that are recorded."""
+        """Return by position the traces of events that are recorded."""
         if self._tracing is None:
             return {}
         traced = ((raw.position, traced_in([raw.metadata])) for raw in records)
@@ -301,21 +304,21 @@ class ProcessRunner:
         return self.position if self._resume is None else min(self._resume, self.position)
 
     def _keys_of(self, raw: RawRecord) -> dict[str, bool]:
-        """Return the processes that a record concerns, and whether it begins them."""
+        """Return the keys of the processes that a record concerns, and whether it begins them."""
         begins: dict[str, bool] = {}
         for each in recorded(self._registry, raw):
             key = self.definition.key_of(each.event)
             if key is not None and self._registry.tenants:
                 try:
                     key = within(self._registry.tenant_of(raw.stream), key)
-                except NoTenant:  # somebody else's: no process is told of it
+                except NoTenant:  # from another client: no process handles it
                     continue
             if key is not None and self._owns(key):
                 begins[key] = begins.get(key, False) or self.definition.begins_with(each.event)
         return begins
 
     def _told(self, raw: RawRecord, begins: dict[str, bool]) -> list[tuple[str, Told]]:
-        # What comes next in the same batch may concern a process that this begins.
+        # Later events of the same batch may concern a process that this one begins.
         self._commits.open |= {key for key, begin in begins.items() if begin}
         concerned = [key for key in begins if key in self._commits.open]
         if not concerned:
@@ -343,16 +346,16 @@ class ProcessRunner:
                 await turn.pass_on()
                 told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
                 self._commits.tell(key, told)
-            await self._timers.sleep(self._clock())  # it may have taken a while
+            await self._timers.sleep(self._clock())  # this may have taken a while
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """Return which partition has the process of this key."""
+    """Return the partition that has the process of this key."""
     return zlib.crc32(key.encode()) % partitions
 
 
 def _version_of(metadata: Metadata) -> int:
     try:
         return int(metadata.get("schemaVersion", "1"))
-    except ValueError:  # somebody else's
+    except ValueError:  # another client's
         return 1

@@ -1,4 +1,4 @@
-"""What process managers must be told."""
+"""The settings of process managers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
 MOST = 64
-"""Partitions of a process manager."""
+"""The default number of partitions of a process manager."""
 
 KIND = "process"
 
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """`domain` is a package, `eventstore` a URI, `postgres` a DSN: without one, no index is kept.
+    """`domain` is a package, `eventstore` a URI, `postgres` a DSN: without it there is no index.
 
-    `wanted` is what operators have set, by target of `rayfold scale`. `detached` actors outlive
-    whoever made them.
+    `wanted` has the numbers that operators have set, by target of `rayfold scale`. `detached`
+    actors outlive the process that started them.
     """
 
     domain: str
@@ -34,7 +34,7 @@ class ProcessSettings:
     placing: Placing = field(default_factory=Anywhere)
 
     def partitions(self, name: str) -> int:
-        """Return how many partitions a process manager is to have."""
+        """Return the wanted number of partitions of a process manager."""
         return self.wanted.get(f"{KIND}:{name}", 1)
 
 
@@ -42,7 +42,7 @@ def manager_of(registry: Registry, target: str, number: int) -> str:
     """Return the process manager that a target of `rayfold scale` names.
 
     Raises:
-        BadScale: there is none, or there cannot be so many of it.
+        BadScale: there is no such manager, or the number is not possible.
     """
     kind, _, name = target.partition(":")
     if kind != KIND or name not in registry.processes:

@@ -1,4 +1,4 @@
-"""A process as operators see it: folded from its stream by whoever is asked."""
+"""A process as operators see it: folded from its stream on request."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from rayfold.process_instance import ProcessInstance
 from rayfold.runtime.turns import Turn
 
 STEPS = 1000
-"""Of one process, that are shown: it may be told something for years."""
+"""The most steps that are shown: a process may run for years."""
 
 
 async def show(
     log: Log, registry: Registry, definition: ProcessDefinition, key: str
 ) -> dict[str, Any]:
-    """Return a process: its state, its last steps and how many came before them, what waits.
+    """Return a process: its state, its last steps and how many came before, and what waits.
 
     Raises:
-        NoSuchProcess: there never was one, or its stream was deleted.
+        NoSuchProcess: it never existed, or its stream was deleted.
         StoreUnavailable: its stream cannot be read.
     """
     state = ProcessState(ProcessInstance(definition, key), registry)
     last: deque[RawRecord] = deque(maxlen=STEPS)
     unreadable, number, turn = "", 0, Turn()
-    with suppress(StreamTombstoned):  # by somebody else
+    with suppress(StreamTombstoned):  # deleted by another client
         async for raw in log.read_stream(f"{definition.prefix}{key}"):
             await turn.pass_on()
             last.append(raw)
@@ -87,6 +87,6 @@ def _lost(state: ProcessState) -> str:
 def _fold(state: ProcessState, raw: RawRecord) -> str:
     try:
         state.fold(raw)
-    except (Exception, SystemExit) as error:  # what the log has is shown all the same
+    except (Exception, SystemExit) as error:  # the content of the log is shown all the same
         return f"revision {raw.revision} cannot be read: {error}"
     return ""

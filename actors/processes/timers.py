@@ -1,4 +1,4 @@
-"""The timers of many processes: which is due next."""
+"""The timers of many processes: which one is due next."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import NamedTuple
 from rayfold.runtime.waking import asleep
 
 LONGEST_SLEEP = 10.0
-"""Seconds. Sleeping goes by another clock than timeouts do: the wall's is set ahead, or goes on
-while a machine is suspended, and is looked at again so soon."""
+"""The longest sleep, in seconds. Sleeping uses another clock than timeouts do: the wall clock may
+be set, or go on while a machine is suspended, and is checked again after this time.
+"""
 
 
 class Due(NamedTuple):
-    """A timer of a process, its `number`th."""
+    """A process's timer that is due; `number` is its number."""
 
     due: datetime
     key: str
@@ -25,7 +26,7 @@ class Due(NamedTuple):
 
 
 class Timers:
-    """What processes wait for. A timer that has fired stays until its process goes on without."""
+    """The timers of processes. A fired timer stays until its process's timers are replaced."""
 
     def __init__(self) -> None:
         self._timers: dict[str, dict[str, Due]] = {}
@@ -41,7 +42,7 @@ class Timers:
             yield from timers.values()
 
     def replace(self, key: str, timers: Mapping[str, tuple[int, datetime]]) -> None:
-        """Let these be the timers of a process: number and instant by name."""
+        """Replace the timers of a process: number and time by name."""
         before = self._timers.get(key, {})
         if not (before or timers):
             return
@@ -67,23 +68,23 @@ class Timers:
         return min((each.due for each in self._timers.get(key, {}).values()), default=None)
 
     def pop_due(self, now: datetime) -> Iterator[Due]:
-        """Take out and yield the timers that are due, the first first."""
+        """Remove and yield the timers that are due, the earliest first."""
         while self._heap and self._heap[0].due <= now:
             timer = heapq.heappop(self._heap)
             if self._timers.get(timer.key, {}).get(timer.name) == timer:
                 yield timer
 
     def wake(self) -> None:
-        """Let `sleep` return: look at the clock again."""
+        """Make `sleep` return, so that the clock is checked again."""
         self._moved.set()
 
     async def sleep(self, now: datetime) -> None:
-        """Wait until the next one is due, or another one may be the next."""
+        """Wait until the next timer is due, or another one may be the next."""
         wait = (self._heap[0].due - now).total_seconds() if self._heap else LONGEST_SLEEP
         await asleep(min(wait, LONGEST_SLEEP), self._moved)
 
     def _rebuild_if_stale(self) -> None:
-        """Drop what was moved or forgotten, once that is most of the heap."""
+        """Remove outdated entries once they are most of the heap."""
         if len(self._heap) > 2 * self._count + 1000:
             self._heap = [each for each in self._heap if self._is_current(each)]
             heapq.heapify(self._heap)

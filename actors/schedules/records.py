@@ -1,8 +1,8 @@
-"""The stream `schedule-COMMAND_ID` of a command that is sent later: what it says, one at a time.
+"""The records of `schedule-COMMAND_ID`, the stream of a scheduled command.
 
-The first record is the command. What comes next ends the choice: it is due, or it is cancelled;
-both expect that neither is there yet, so that a command that was cancelled is never sent, and one
-that is due cannot be cancelled any more. Then what became of it.
+The first record is the command. The second says either that it is due or that it is cancelled. Both
+are appended at the same expected revision, so a cancelled command is never sent, and one that is
+due can no longer be cancelled. The last record is its outcome.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ACCEPTED = "ScheduledCommandAccepted"
 REFUSED = "ScheduledCommandRefused"
 
 ENDS = (CANCELLED, ACCEPTED, REFUSED)
-"""What ends it. A record of any other type is somebody else's, and says nothing of it."""
+"""The types that end it. A record of any other type is another client's, and is ignored."""
 
 
 class ScheduledCommand(msgspec.Struct, omit_defaults=True):
-    """What is sent, and when; the fields are those of `Envelope`.
+    """A command and when it is sent; the fields are those of `Envelope`.
 
-    `role` and `permissions` are the caller's, as they were when the command was taken: middleware
-    is told of them when it is sent.
+    `role` and `permissions` are those of the caller when the command was scheduled: middleware gets
+    them when it is sent.
     """
 
     command: str
@@ -51,7 +51,9 @@ class ScheduledCommand(msgspec.Struct, omit_defaults=True):
 
 
 class Acceptance(msgspec.Struct, omit_defaults=True):
-    """Where the command's events are. `revisions` are of a decision over several aggregates."""
+    """The receipt of the command's events. `revisions` is set for a decision over several
+    aggregates.
+    """
 
     revision: int
     position: int
@@ -59,18 +61,18 @@ class Acceptance(msgspec.Struct, omit_defaults=True):
 
 
 class Refusal(msgspec.Struct):
-    """Why there are none."""
+    """Why it has no events."""
 
     rule: str
     detail: str
 
 
 class Nothing(msgspec.Struct):
-    """It happened; there is nothing to say about it."""
+    """A record without content."""
 
 
 class Cancellation(msgspec.Struct):
-    """Who did not want it any more."""
+    """Who cancelled it."""
 
     principal: str
 
@@ -97,12 +99,12 @@ def new_record(event_type: str, body: msgspec.Struct, correlation_id: str = "") 
 
 
 def moved_record(event_type: str, data: bytes, at: At) -> bytes:
-    """Return a record's data as a copy of the log has it.
+    """Return a record's data adapted for a copy of the log.
 
     Raises:
         NotCopiedYet: see `Positions.at_known`.
     """
-    if event_type != ACCEPTED:  # a command may have any field: it is the client's
+    if event_type != ACCEPTED:  # a command may have any field, as it is the client's
         return data
     return moved(data, lambda fields: move(fields, at))
 
@@ -112,7 +114,9 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass
 class OpenSchedule:
-    """As much of one as it takes to send it in time. `due_at` is its position, once it was due."""
+    """What is needed to send a scheduled command in time. `due_at` is the position at which it was
+    recorded as due.
+    """
 
     command: str = ""
     stream: str = ""
@@ -121,16 +125,16 @@ class OpenSchedule:
     due_at: int | None = None
     done: bool = False
     error: str = ""
-    """Why it is not sent: another client wrote what nobody can read."""
+    """Why it is not sent: another client wrote a record that cannot be read."""
 
     @property
     def is_open(self) -> bool:
-        """Whether it is to be sent, or has no answer yet."""
+        """Whether it is still to be sent, or has no answer yet."""
         return not self.done
 
     @property
     def due(self) -> datetime | None:
-        """When it is to be sent; None where it was."""
+        """When it is to be sent; None if it was sent."""
         return self.not_before if self.due_at is None else None
 
     @classmethod
@@ -139,7 +143,7 @@ class OpenSchedule:
         return raw.event_type == SCHEDULED
 
     def fold(self, raw: RawRecord) -> None:
-        """Take in a record of its stream."""
+        """Apply a record of its stream."""
         if raw.event_type == SCHEDULED:
             try:
                 found = _read_when(raw.data)

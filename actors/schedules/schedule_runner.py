@@ -1,7 +1,7 @@
 """Sends scheduled commands when they are due: each once, late rather than never.
 
-One process of a stack does. Where two do for a while, each command is sent by the one whose record
-says that it is due, or by both under one id, which counts once.
+One process of a stack does this. If two do for a while, a command is sent by the one that recorded
+it as due, or by both with the same id, so that it is executed once.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from rayfold.runtime.waking import asleep
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until what the store did not take is tried again."""
+"""Seconds until a failed append is tried again."""
 
 FIRING = 256
-"""Commands that are read, and noted as due, at a time; the others wait for their turn."""
+"""Commands that are read and recorded as due at a time; the others wait."""
 
 BEGUN = 2 * FIRING
-"""Commands that are being sent, apart from those that had no answer: others stay timers."""
+"""Commands that are being sent, not counting those without an answer; others remain timers."""
 
 LOOK = 0.1
-"""Seconds after which it looks again whether some of them had no answer."""
+"""Seconds between checks whether some of them got no answer."""
 
 WAITING = 1_000_000
 """Records that may wait to be appended."""
@@ -64,7 +64,7 @@ BATCH = 200
 
 
 class ScheduleRunner:
-    """Follows the streams of scheduled commands, of whichever gateway took them."""
+    """Follows the streams of scheduled commands, whichever gateway accepted them."""
 
     def __init__(
         self,
@@ -85,19 +85,19 @@ class ScheduleRunner:
         self._timers = Timers()
         self._open: dict[str, OpenSchedule] = {}
         self._held: dict[str, str] = {}
-        """Why commands are not sent: nobody can read what is scheduled."""
+        """By command id: why it is not sent, as its record cannot be read."""
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
         self._sent = asyncio.Event()
         self._left = 0
-        """How many of those that are begun broke, and are tried again after a while."""
+        """How many of the started commands failed and are retried later."""
         self._sending: dict[asyncio.Task[None], tuple[str, datetime]] = {}
-        """What sends commands: which, and when it was due."""
+        """The tasks that send commands, each with the command's id and due time."""
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Learn what is scheduled; send what is due.
+        """Load what is scheduled; send what is due.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -108,9 +108,9 @@ class ScheduleRunner:
                 self._held[command_id] = each.error
             elif each.due_at is None:
                 self._timers.replace(command_id, {"": (0, each.not_before)})
-            else:  # whoever found it due may not have sent it
+            else:  # the process that recorded it as due may not have sent it
                 self._begin_to_send(command_id, self._clock())
-        for command_id in [*self._held]:  # the index does not know of deletions
+        for command_id in [*self._held]:  # the index does not reflect deletions
             if await read_schedule(self._log, command_id) is None:
                 self._forget(command_id)
         self._begin(self._follow_always())
@@ -118,7 +118,7 @@ class ScheduleRunner:
         self._begin(lasting(self._index.keep, "the index of scheduled commands"))
 
     async def stop(self) -> None:
-        """Stop where it is; the next start goes on from there."""
+        """Stop; the next start continues from there."""
         try:
             await cancel(*self._tasks)
         finally:
@@ -126,7 +126,7 @@ class ScheduleRunner:
             await self._delivery.close()
 
     def status(self) -> dict[str, Any]:
-        """Return counts, for operators; `error` where something is wrong."""
+        """Return counts, for operators; `error` if something is wrong."""
         error = self.error or self._index.error
         return {
             "position": self._position,
@@ -139,7 +139,7 @@ class ScheduleRunner:
         }
 
     def scheduled(self, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the commands that are due next, and how many there are; those held come first."""
+        """Return the commands that are due next, and their number; unreadable ones come first."""
         found = [*self._held, *(key for _, key, *_ in nsmallest(limit, self._timers))]
         return [
             {
@@ -154,19 +154,19 @@ class ScheduleRunner:
         ], len(self._timers) + len(self._held)
 
     def wake(self) -> None:
-        """Look at the clock again."""
+        """Check the clock again."""
         self._timers.wake()
 
     async def forget_personal(self) -> None:
-        """Read again from the log what is being sent, as somebody in it may be forgotten by now.
+        """Read commands being sent from the log again: a person in them may be forgotten.
 
-        A command without an answer is sent again for as long as it has none: until then it would
-        hold what was decrypted, and write that once it is taken.
+        A command without an answer is sent again and again: without this, it would hold the
+        decrypted data until it is accepted, and write it then.
         """
         sending = {**self._sending}
         await cancel(*sending)
         for command_id, due in sending.values():
-            if command_id in self._open:  # perhaps as one that was scheduled again, and is not due
+            if command_id in self._open:  # perhaps because it was scheduled again and is not due
                 self._begin_to_send(command_id, due)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -176,7 +176,8 @@ class ScheduleRunner:
         return task
 
     def _begin_to_send(self, command_id: str, due: datetime) -> None:
-        known = self._open[command_id]  # before the task begins: it may be scheduled again by then
+        # Read before the task starts: it may be scheduled again by then.
+        known = self._open[command_id]
         task = self._begin(self._fire(command_id, known, due))
         self._sending[task] = command_id, due
 
@@ -224,11 +225,11 @@ class ScheduleRunner:
             now = self._clock()
             for timer in self._timers.pop_due(now):
                 self._begin_to_send(timer.key, timer.due)
-                # All that are due at midnight, say, would be in memory at once.
+                # Otherwise all that are due at midnight, for example, would be in memory at once.
                 while len(self._sending) - self._left - len(self._delivery.unanswered) >= BEGUN:
                     self._sent.clear()
                     await asleep(LOOK, self._sent)
-            await self._timers.sleep(self._clock())  # it may have taken a while
+            await self._timers.sleep(self._clock())  # this may have taken a while
 
     async def _fire(self, command_id: str, known: OpenSchedule, due: datetime) -> None:
         while True:
@@ -236,12 +237,12 @@ class ScheduleRunner:
                 left = await self._send(command_id, due)
             except (StoreError, OSError) as error:
                 self.error = str(error)
-            except (Exception, SystemExit) as error:  # an author's validator, for instance
+            except (Exception, SystemExit) as error:  # the domain's validator, for example
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("a scheduled command was not sent", extra={"command_id": command_id})
             else:
                 if self._open.get(command_id) is not known:
-                    return  # it was scheduled again meanwhile, and has its timer
+                    return  # it was scheduled again meanwhile, and has a new timer
                 if isinstance(left, datetime):
                     self._timers.replace(command_id, {"": (0, left)})
                 elif left:
@@ -257,9 +258,9 @@ class ScheduleRunner:
                 self._left -= 1
 
     async def _send(self, command_id: str, due: datetime) -> str | datetime:
-        """Send what is due then until it has an answer.
+        """Send the command that is due at that time until it has an answer.
 
-        Return why nobody can read it, if so; or when it is due, if that is later.
+        Return why it cannot be read, if so; or its due time, if that is later.
         """
         async with self._firing:
             state, due_at = await self._read(command_id), None
@@ -267,7 +268,7 @@ class ScheduleRunner:
                 if state.command is None:
                     return state.error
                 if state.command.not_before > due:
-                    return state.command.not_before  # it was deleted, and scheduled again
+                    return state.command.not_before  # it was deleted and scheduled again
                 record = new_record(DUE, Nothing(), state.command.correlation_id or command_id)
                 if noted := await self._appended(command_id, state.revision, record):
                     state, due_at = state._replace(revision=state.revision + 1), noted.position
@@ -277,7 +278,7 @@ class ScheduleRunner:
             return ""
         if (scheduled := state.command) is None:
             return state.error
-        sent = due_at is None  # perhaps, by whoever found it due
+        sent = due_at is None  # perhaps, by the process that recorded it as due
         decided_at = state.due_at if due_at is None else due_at
         assert decided_at is not None
         sender = Sender(Origin.SCHEDULE, scheduled.role, frozenset(scheduled.permissions))
@@ -292,13 +293,13 @@ class ScheduleRunner:
         while not await self._appended(command_id, state.revision, end):
             state = await self._read(command_id)
             if state is None or state.end is not None or state.due_at != decided_at:
-                return ""  # somebody else has noted it, or it was scheduled again
+                return ""  # another process has recorded it, or it was scheduled again
         self.fired += 1
         return ""
 
     async def _read(self, command_id: str) -> ScheduleState | None:
         state = await read_schedule(self._log, command_id)
-        if state is None:  # then nobody wants it
+        if state is None:  # then it is not wanted
             log.warning(
                 "a scheduled command is not sent: its stream was deleted",
                 extra={"command_id": command_id},
@@ -309,11 +310,11 @@ class ScheduleRunner:
         payload = bytes(scheduled.payload)
         definition = self._registry.commands.get(scheduled.command)
         if definition is not None and definition.server_supplied:
-            # The fields that hold an instant hold that at which it is sent.
+            # Fields that are set to the current time get the time of sending.
             try:
                 command = definition.decode(payload)
             except ValueError:
-                pass  # kept by another release, say: its writer refuses it
+                pass  # stored by another release, for example: its writer refuses it
             else:
                 payload = definition.encode(stamped(command, self._clock()))
         return Envelope(
@@ -331,7 +332,7 @@ class ScheduleRunner:
         )
 
     def _hold(self, command_id: str, error: str) -> None:
-        if command_id not in self._open:  # it was cancelled just now
+        if command_id not in self._open:  # it has just been cancelled
             return
         log.error("a scheduled command is held", extra={"command_id": command_id, "error": error})
         self._held[command_id] = error

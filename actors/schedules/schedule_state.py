@@ -1,4 +1,4 @@
-"""A scheduled command as its stream has it: what it says, and how far it has come."""
+"""The state of a scheduled command, read from its stream."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rayfold.foreign_json import UNREADABLE
 
 
 class ScheduleState(NamedTuple):
-    """`command` is None where nobody can read it: another has written it, or another release.
+    """`command` is None if it cannot be read: another client or another release has written it.
 
-    `revision` is the stream's last, which may be a record that is none of ours. `due_at` is the
-    position at which it was noted as due, `end` what became of it.
+    `revision` is the stream's last, perhaps of another client's record. `due_at` is the position at
+    which it was recorded as due, `end` its outcome.
     """
 
     command: ScheduledCommand | None
@@ -33,7 +33,7 @@ class ScheduleState(NamedTuple):
 
 
 async def read_schedule(log: Log, command_id: str) -> ScheduleState | None:
-    """Return a scheduled command; None where there is none, or somebody has deleted its stream.
+    """Return a scheduled command; None if there is none, or its stream was deleted.
 
     Raises:
         StoreUnavailable: no answer.

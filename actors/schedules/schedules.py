@@ -1,4 +1,4 @@
-"""What gateways do with commands that are sent later: take, cancel, tell what became of them."""
+"""Scheduled commands for gateways: accept them, cancel them, and return their outcome."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, Strea
 
 
 class Schedules:
-    """On the log alone: any gateway may be asked."""
+    """Uses only the log, so that any gateway can be asked."""
 
     def __init__(self, log: Log) -> None:
-        """`log` stays whose it is."""
+        """`log` is not closed by this object."""
         self._log = log
 
     async def schedule(
@@ -46,17 +46,18 @@ class Schedules:
         role: str = "",
         permissions: Collection[str] = (),
     ) -> dict[str, Any]:
-        """Keep a command until then; return what is known of it once it is durable.
+        """Schedule a command; return what is known about it once it is durable.
 
-        `role` and `permissions` are those of whoever asks.
+        `role` and `permissions` are those of the caller.
 
-        The same command under the same id again is the first one, whatever became of it.
+        Scheduling the same command again under the same id returns the first one, whatever its
+        outcome.
 
         Raises:
-            InvalidCommand: the store never takes it: it is too large, say.
-            KeyReused: the command id stands for another command, or another time.
-            NoSuchSchedule: it stood for one, and its stream was deleted for good.
-            EventStoreUnavailable: it may not have been kept; safe to try again.
+            InvalidCommand: the store will never accept it, as it is too large for example.
+            KeyReused: the command id was used for another command, or another time.
+            NoSuchSchedule: it was used before, and that stream was deleted for good.
+            EventStoreUnavailable: it may not have been scheduled; it is safe to try again.
         """
         command_id = envelope.command_id
         scheduled = ScheduledCommand(
@@ -84,7 +85,7 @@ class Schedules:
         return _described(command_id, known, state)
 
     async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
-        """Do not send it; return what is known of it. Cancelled twice is cancelled.
+        """Cancel a scheduled command; return what is known about it. Cancelling twice is allowed.
 
         Raises:
             NoSuchSchedule: none was scheduled under that id.
@@ -103,10 +104,10 @@ class Schedules:
         return _told(command_id, state.command, "cancelled")
 
     async def about(self, command_id: str) -> dict[str, Any] | None:
-        """Return what became of a command that was scheduled; None of one that was not.
+        """Return the state of a scheduled command; None if it was not scheduled.
 
         Raises:
-            EventStoreUnavailable: the log does not say.
+            EventStoreUnavailable: the log cannot be read.
         """
         try:
             state = await self._read(command_id)

@@ -1,1 +1,1 @@
-"""State-stored aggregates: rows first, in one transaction with an outbox, from there to the log."""
+"""State-stored aggregates: one transaction for state and outbox, then the events go to the log."""

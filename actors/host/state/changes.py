@@ -1,4 +1,4 @@
-"""What is written to the rows of an aggregate: of a plan, or of all that the log has."""
+"""The changes to an aggregate's rows: those of a plan, or a full rewrite from the log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from actors.host.state.port import Change, KeptCommand
 from eventstore.port import Appended
 
 FORGOTTEN_TOGETHER = 64
-"""Commands of an aggregate that are forgotten at once."""
+"""How many of an aggregate's remembered commands are forgotten at a time."""
 
 
 class Stored(NamedTuple):
-    """What a loaded aggregate's rows have, beside its entity.
+    """What the rows of a loaded aggregate hold, beyond its entity.
 
-    `version` is -1 where there are none. `commands` counts those that were seen, `oldest` is the
-    first that is kept. `whole`: the rows have to be written all over.
+    `version` is -1 if there are no rows. `commands` counts all commands ever seen, `oldest` is the
+    number of the first that is kept. `whole`: all rows must be rewritten.
     """
 
     version: int
@@ -33,9 +33,9 @@ NOTHING = Stored(-1, 0, None, 0, 0, True)
 
 
 def change_of(planned: Plan) -> Change:
-    """Return what a plan writes.
+    """Return what a plan writes to the rows.
 
-    The commands of an aggregate whose rows are behind, or were never written, come from its fold.
+    If the rows are behind the log or were never written, the commands come from the fold.
     """
     entity, stored = planned.entity, planned.entity.stored or NOTHING
     at = entity.recent.now()
@@ -68,7 +68,7 @@ def change_of(planned: Plan) -> Change:
 
 
 def stored_after(planned: Plan, change: Change, answer: Appended) -> Stored:
-    """Return what the rows have now."""
+    """Return what the rows hold after the change."""
     shift = 0 if answer.last_revision is None else answer.last_revision - change.version
     last = change.commands[-1].number + 1 if change.commands else 0
     before: Stored = planned.entity.stored or NOTHING
@@ -77,7 +77,7 @@ def stored_after(planned: Plan, change: Change, answer: Appended) -> Stored:
 
 
 def rewritten(entity: Entity, expected: int, began: int) -> Change:
-    """Return a change that makes the rows what the log has, and no outbox."""
+    """Return a change that rewrites the rows from the entity and empties the outbox."""
     latest = entity.recent.latest(ALWAYS_REMEMBERED)
     return Change(
         entity.aggregate,
@@ -97,6 +97,6 @@ def rewritten(entity: Entity, expected: int, began: int) -> Change:
 
 
 def expected(change: Change) -> int | None:
-    """Return the revision of the stream that a change's events come after; None for its first."""
+    """Return the expected revision for appending a change's events; None if they are the first."""
     before = change.version - len(change.records)
     return before if before >= 0 else None

@@ -1,7 +1,7 @@
-"""Rows for what the log has: of aggregates that were event-sourced before, or all of them again.
+"""Writing the rows of aggregates that were event-sourced before, or rewriting all rows.
 
-It is what a host does when it meets such an aggregate, for those that nobody has met yet; hosts
-may be at work meanwhile, as the row's version admits one of us.
+A host does the same when it loads such an aggregate; this does it for those that no host has loaded
+yet. Hosts may run meanwhile: the row's version lets only one writer succeed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AT_A_TIME = 32
 
 
 async def streams_of(eventstore: Log, aggregate: AggregateType) -> AsyncIterator[str]:
-    """Yield the category's streams once each, as the log has them."""
+    """Yield each stream of the category on the log once."""
     seen: set[str] = set()
     async for raw in eventstore.read_all([f"{aggregate.category}-"]):
         if raw.stream not in seen:
@@ -39,12 +39,12 @@ async def fill(
     *,
     again: bool = False,
 ) -> int:
-    """Write the rows that are missing, or behind the log; return how many those were.
+    """Write the rows that are missing or behind the log; return how many were written.
 
-    `again`: all of them, but for those whose first events are not on the log any more.
+    `again`: rewrite all rows, except those whose first events are no longer on the log.
 
     Raises:
-        StoreUnavailable, Unavailable: something does not answer; run it again.
+        StoreUnavailable, Unavailable: a store does not answer; run it again.
         StreamUnreadable: events of a stream cannot be folded.
     """
     storage = StateStorage(registry, eventstore, states)
@@ -81,10 +81,10 @@ async def fill(
 async def cut_streams(
     registry: Registry, eventstore: Log, states: States, aggregate: AggregateType
 ) -> list[str]:
-    """Return streams whose first events the log has no more, while their rows count on from them.
+    """Return streams whose first events are no longer on the log, though their rows include them.
 
-    Such an aggregate cannot be event-sourced: its state is not in its events. What is in an
-    outbox goes to the log on the way.
+    Such an aggregate cannot become event-sourced: its events do not give its state. Events in an
+    outbox are relayed to the log on the way.
     """
     storage = StateStorage(registry, eventstore, states)
     found = []

@@ -1,4 +1,4 @@
-"""States in this process, for a user's fast tests: the same promises, none of the disk."""
+"""States in this process, for a user's fast tests: the same guarantees, but nothing is on disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Row:
 class MemoryStates:
     """See `States` for what each method promises.
 
-    `down = True` makes it answer like a Postgres that is not there.
+    With `down = True` it behaves like an unreachable Postgres.
     """
 
     def __init__(self) -> None:
@@ -106,6 +106,6 @@ class MemoryStates:
 
     async def _reached(self) -> None:
         if not self.down:
-            await asyncio.sleep(0)  # as a real one, it lets others in between
+            await asyncio.sleep(0)  # like a real store, it lets other tasks run in between
         if self.down:
             raise StatesUnavailable("Postgres does not answer: it is down")

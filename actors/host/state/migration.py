@@ -1,8 +1,8 @@
-"""Tables of states that become others while the code serves: see `migration_plan` for which.
+"""Migrating the tables of states while the code serves: `migration_plan` says which change.
 
-Two steps. The first leaves tables that both the old code and the new can live with. The second,
-`--drop`, removes what only the old code needed, once none of it runs. A row knows the layout that
-it was written for; whoever meets a row of another folds it from the log.
+There are two steps. The first changes the tables such that both old and new code can use them. The
+second, `--drop`, removes what only the old code needed, once none of it runs. Each row records the
+layout for which it was written; a reader that finds another layout folds the state from the log.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from rayfold.aggregate import AggregateType
 from rayfold.state_layout import Place, Table
 
 BATCH = 2000
-"""Rows that are changed together: commands to them wait that long."""
+"""Rows that are changed in one transaction: commands to their aggregates wait that long."""
 
 LOCK_TIMEOUT = 5
-"""Seconds that a change waits for a table: whoever comes behind it waits as well."""
+"""Seconds that a change waits for a table lock: later statements on the table queue behind it."""
 
 
 async def expand(connection: Connection, aggregate: AggregateType) -> Migration:
-    """Make the tables such that old and new code can live with them; return what was done.
+    """Change the tables such that old and new code can use them; return what was done.
 
-    Does nothing where something is refused.
+    Does nothing if a change is refused.
     """
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
@@ -77,7 +77,7 @@ def _sql_value(place: Place) -> Any:
 async def note(
     connection: Connection, aggregate: AggregateType, plan: Migration, found: Found | None
 ) -> None:
-    """Note which layout the tables have now, and which one old code may go on with."""
+    """Record which layout the tables have now, and which older one old code may still use."""
     tables = aggregate.layout().described()
     previous = None
     if found is not None:
@@ -97,9 +97,9 @@ async def note(
 
 
 async def convert(connection: Connection, aggregate: AggregateType, plan: Migration) -> int:
-    """Take rows that old code has written to the new layout, some at a time; return their number.
+    """Convert rows written by old code to the new layout, in batches; return how many.
 
-    Only what has its values from another column is written; the rest is there by default.
+    Only columns that take their values from another column are written; others have their default.
     """
     layout, copies = aggregate.layout(), _copies(aggregate, plan)
     moves = [
@@ -140,7 +140,7 @@ async def convert(connection: Connection, aggregate: AggregateType, plan: Migrat
 
 
 def _copies(aggregate: AggregateType, plan: Migration) -> dict[str, list[tuple[Place, str]]]:
-    """Return by table which columns have their values from others that are still there."""
+    """Return, by table, the columns that take their values from old columns that still exist."""
     found: dict[str, list[tuple[Place, str]]] = {}
     for table in aggregate.layout().tables:
         found[table.name] = [
@@ -162,7 +162,9 @@ async def _columns_of(connection: Connection, table: str) -> list[str]:
 
 
 def _moving(table: Table, before: str, known: list[str]) -> tuple[Any, ...]:
-    """Return SQL that copies a table's rows of the ids in its last parameter, with the others."""
+    """Return SQL that copies a table's rows, with parameters; the last one, the ids, is not
+    included.
+    """
     values, parameters = [], []
     for place in table.places:
         source, sql_type = source_of(place, known), place.column.sql_type
@@ -185,16 +187,16 @@ def _moving(table: Table, before: str, known: list[str]) -> tuple[Any, ...]:
 
 
 class OldCodeWrites(WriteSideError):
-    """Rows were written for the layout before since they were converted: old code still runs."""
+    """Rows were written for the previous layout after the conversion: old code still runs."""
 
 
 async def drop(connection: Connection, aggregate: AggregateType) -> list[str]:
-    """Remove what only old code needed; return what that was, a sentence each. It cannot be undone.
+    """Remove what only old code needed; return a sentence for each. It cannot be undone.
 
-    Added columns become NOT NULL where they are to be, as nobody leaves them out any more.
+    Added columns become NOT NULL where the layout says so, as all code writes them now.
 
     Raises:
-        OldCodeWrites: somebody still needs it; nothing was removed.
+        OldCodeWrites: old code still runs; nothing was removed.
     """
     said = []
     async with connection.transaction():

@@ -1,7 +1,7 @@
-"""From the tables that are there to those that the code wants: what is to be done, and what cannot.
+"""Planning a migration from the existing tables to those the code needs, and what is impossible.
 
-Old code and new live with the tables that this leads to: it adds, and takes NOT NULL from what the
-new code no longer writes. What only the old code needs is `left`.
+Both old and new code can use the resulting tables: a plan adds columns, and drops NOT NULL from
+those that the new code no longer writes. What only the old code needs is in `left`.
 """
 
 from __future__ import annotations
@@ -24,31 +24,38 @@ _WIDER = {
     ("boolean", "text"),
     ("date", "text"),
 }
-"""Types whose every value the other has too, and whose old statements still work."""
+"""By type: wider types that hold all of its values and with which old statements still work."""
 
 
 @dataclass
 class Migration:
-    """What is to be done for one aggregate class: sentences for people, statements for Postgres."""
+    """The migration of one aggregate class: sentences for people, statements for Postgres."""
 
     category: str
     number: int
-    """Of the layout that it leads to."""
+    """The number of the layout that it leads to."""
     said: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     copies: list[tuple[Table, Place, str]] = field(default_factory=list)
-    """Columns that take their values from others, which had that name."""
+    """Columns that take their values from the column of that former name."""
     moves: list[tuple[Table, str]] = field(default_factory=list)
-    """Tables that take their rows from others, which had that name."""
+    """Tables that take their rows from the table of that former name."""
     defaults: list[tuple[Table, Place]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    """What cannot be derived, with what to write instead. If there is any, nothing is done."""
+    """Changes that cannot be derived, with what to write instead. If there are any, nothing is
+    done.
+    """
     left: dict[str, list[str]] = field(default_factory=dict)
-    """By table, columns that only the old code needs; of a whole table, none."""
+    """By table: columns that only the old code needs; an empty list means the whole table."""
+
+    @property
+    def changes(self) -> bool:
+        """Return whether the tables change."""
+        return bool(self.statements or self.copies or self.moves or self.defaults)
 
 
 def compare(aggregate: AggregateType, found: Found | None) -> Migration:
-    """Return what takes the tables that were found to the code's. Pure."""
+    """Return the migration from the tables that were found to the code's layout. Pure."""
     layout = aggregate.layout()
     plan = Migration(aggregate.category, found.number + 1 if found is not None else 1)
     if found is None:
@@ -82,10 +89,10 @@ def compare(aggregate: AggregateType, found: Found | None) -> Migration:
 
 
 def _empty(plan: Migration, found: Found) -> None:
-    """Remove rows that were left when it became event-sourced: they are made again.
+    """Remove rows left from before the aggregate became event-sourced: they are written again.
 
-    Nobody has kept them meanwhile: another `evolve`, a deletion, a person who was forgotten
-    have not reached them, and one that is at its last event would be taken as it is.
+    They were not maintained meanwhile: a changed `evolve`, deletions and forgotten persons have not
+    reached them, and a row that is at its stream's last event would be taken as valid.
     """
     tables = sorted({*found.tables, *found.left})
     plan.said.append(f"empty {', '.join(tables)}: nobody has kept the rows meanwhile")
@@ -96,7 +103,7 @@ def _empty(plan: Migration, found: Found) -> None:
 
 
 def _compare_new(plan: Migration, table: Table, found: Found, wanted: set[str]) -> None:
-    """Say what a table that there is not yet begins with: rows of one that had another name."""
+    """Plan how a new table is filled: from the rows of a table with a former name."""
     before = first_known(table.formers, found.tables)
     if before is None:
         plan.said.append(f"make the table {table.name}, empty")
@@ -119,12 +126,12 @@ def _compare_new(plan: Migration, table: Table, found: Found, wanted: set[str]) 
 
 
 def source_of(place: Place, old: Iterable[str]) -> str | None:
-    """Return which of the old columns has the values of a place, None if none has."""
+    """Return the old column that holds the values of a place, None if none does."""
     return first_known((place.name, *place.formers), old)
 
 
 def first_known(names: Iterable[str], among: Iterable[str]) -> str | None:
-    """Return the first of these names that is among others; None if none is."""
+    """Return the first of these names that is in `among`; None if none is."""
     known = set(among)
     return next((each for each in names if each in known), None)
 
@@ -160,7 +167,7 @@ def _may_be_null(name: str) -> str:
 
 
 def was_there(place: Place, table: Table, old: Iterable[str], tables: Iterable[str] = ()) -> bool:
-    """Tell whether the model that a place marks was there always, when nothing marked it."""
+    """Return whether the model whose presence a place marks was always present before."""
     if not place.marks:
         return False
     inner = [
@@ -244,5 +251,5 @@ def _compare_column(plan: Migration, table: Table, place: Place, old: list[Any])
 
 
 def _add(target: str, place: Place) -> str:
-    # Old code writes rows without it until the last of it is gone.
+    # Old code writes rows without it until the last old process has ended.
     return f"ALTER TABLE {target} ADD COLUMN {place.column.quoted} {place.column.sql_type}"

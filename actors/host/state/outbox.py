@@ -1,4 +1,6 @@
-"""From the outbox to the log: each event once, where it belongs, whoever has begun before."""
+"""Relaying events from the outbox to the log: each event exactly once, at its revision, even if
+another writer has begun to relay it.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +13,28 @@ from eventstore.records import ADDED_BY_SERVERS, NewRecord, RawRecord, metadata_
 from rayfold.foreign_json import UNREADABLE
 
 Outbox = list[tuple[int, NewRecord]]
-"""Records by revision, in their order; of one stream."""
+"""The records of one stream with their revisions, in order."""
 
 _DELETED = 2**63 - 1
 
 
 class Relay:
-    """Appends what is in outboxes, and says what the log has of a stream."""
+    """Appends the events of outboxes, and reads what the log has of a stream."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     async def append(self, stream: str, outbox: Outbox, began: int) -> bool:
-        """Return whether all of it is on the log now, once, where it belongs."""
+        """Append an outbox; return whether all of it is now on the log once, at its revisions."""
         first, last = outbox[0][0], outbox[-1][0]
         records = [record for _, record in outbox]
         expected = first - 1 if first > began else None
         if expected is None and await self.was_deleted(stream, last):
-            return False  # it may have been there already, and is not to come back
+            return False  # it may have been on the log before the deletion, and must not return
         [answer] = await self._log.append([StreamAppend(stream, expected, records)])
         if isinstance(answer, Appended):
             return answer.last_revision in (None, last)
-        # Part of it may be there: what another has relayed before it died.
+        # Part of it may be on the log: another writer may have relayed it before it died.
         return await self._append_rest(stream, outbox)
 
     async def _append_rest(self, stream: str, outbox: Outbox) -> bool:
@@ -48,7 +50,7 @@ class Relay:
         return isinstance(answer, Appended)
 
     async def position_of(self, stream: str, outbox: Outbox) -> int | None:
-        """Return the position of the last of these if all of them are on the log."""
+        """Return the position of the last of these records if all of them are on the log."""
         found = await self._found(stream, outbox)
         if len(found) != len(outbox) or found[0].revision != outbox[0][0]:
             return None
@@ -71,7 +73,9 @@ class Relay:
         return first.revision if first is not None else 0
 
     async def was_deleted(self, stream: str, version: int) -> bool:
-        """Return whether the stream was deleted at that revision or later, not cut or aged."""
+        """Return whether the stream was deleted at or after that revision, not just truncated or
+        aged.
+        """
         try:
             metadata = await last_record(self._log, f"$${stream}")
         except StreamTombstoned:
@@ -86,7 +90,7 @@ class Relay:
 
 
 def _is(raw: RawRecord, record: NewRecord) -> bool:
-    """Tell whether what is on the log is that record: of the same command, by the same writer."""
+    """Return whether this event on the log is that record: same command, same writer."""
     if raw.event_type != record.event_type:
         return False
     if raw.metadata == encode(record.metadata) and raw.data == record.data:
@@ -98,5 +102,5 @@ def _is(raw: RawRecord, record: NewRecord) -> bool:
 
 
 def _told(raw: RawRecord) -> dict[str, str]:
-    """Return what was appended as metadata, without what the server has added."""
+    """Return the metadata that was appended, without what the server has added."""
     return {name: value for name, value in metadata_of(raw).items() if name not in ADDED_BY_SERVERS}

@@ -1,4 +1,4 @@
-"""What is asked of the place where states are kept, and what it may be relied on for.
+"""The interface to the store of states, and its guarantees.
 
 Two implementations pass the same suite: `PostgresStates`, and `MemoryStates` for fast tests.
 """
@@ -15,15 +15,17 @@ from rayfold.aggregate import AggregateType
 
 
 class StatesUnavailable(Unavailable):
-    """Postgres, which has the states, does not answer; the rest is as for `Unavailable`."""
+    """Postgres, which holds the states, does not answer; otherwise as for `Unavailable`."""
 
 
 class StatesRefused(Exception):
-    """Postgres will never take what was to be written: the message says why. Nothing was."""
+    """Postgres can never accept what was to be written, as the message says. Nothing was
+    written.
+    """
 
 
 class KeptCommand(NamedTuple):
-    """A command that an aggregate has seen: its number among all of them, and `Seen`'s fields."""
+    """A command that an aggregate has seen: its number in order of arrival, and `Seen`'s fields."""
 
     number: int
     command_id: str
@@ -33,11 +35,11 @@ class KeptCommand(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """An aggregate as it is kept.
+    """An aggregate as it is stored.
 
-    `began` is the first revision of this life of its stream. `outbox` has what is not known to be
-    on the log, by revision. Where it is not `current`, it was written for another layout of the
-    state, or for a model that took more, and `state` is None.
+    `began` is the first revision of the stream since it was last deleted. `outbox` has the events
+    not known to be on the log, with their revisions. If it is not `current`, it was written for
+    another layout of the state, or for a model that accepted more, and `state` is None.
     """
 
     state: Any
@@ -47,16 +49,16 @@ class Kept(NamedTuple):
     outbox: list[tuple[int, NewRecord]]
     current: bool
     misfit: str = ""
-    """Why a row of this layout is no state: the model takes less than it did."""
+    """Why a row of this layout is not a valid state: the model accepts less than it did."""
 
 
 @dataclass(slots=True)
 class Change:
-    """What is to be written of one aggregate, if it is kept at `expected` still.
+    """What is to be written for one aggregate if it is still stored at `expected`.
 
-    `expected` is -1 if nothing is kept; then, and where `whole`, all of it is written, else what
-    differs from `before`; `whole` replaces the commands as well. `forget_up_to`: commands up to
-    that number are forgotten.
+    `expected` is -1 if nothing is stored. In that case, and if `whole`, all rows are written,
+    otherwise only the differences from `before`; `whole` also replaces the commands.
+    `forget_up_to`: commands up to that number are removed.
     """
 
     aggregate: AggregateType
@@ -71,28 +73,28 @@ class Change:
     forget_up_to: int = -1
     whole: bool = False
     empties_outbox: bool = False
-    """Whether nothing that is in the outbox will be on the log: the log went another way."""
+    """Whether the outbox is discarded: the log has other events in its place."""
 
     @property
     def aggregate_id(self) -> str:
-        """The stream's name behind the category."""
+        """The stream's name after its category."""
         return self.stream[len(self.aggregate.category) + 1 :]
 
 
 class States(Protocol):
-    """Where states are kept."""
+    """The store of states."""
 
     async def prepare(self, aggregates: Sequence[AggregateType]) -> None:
-        """Check that the store can keep the states of these aggregates as they are declared.
+        """Check that the store can hold the states of these aggregates as they are declared.
 
         Raises:
             StatesUnavailable: no answer.
-            WriteSideError: the tables are of another layout; one line says what to do.
+            WriteSideError: the tables have another layout; the message, one line, says what to do.
         """
         ...
 
     async def load(self, aggregate: AggregateType, stream: str) -> Kept | None:
-        """Return what is kept of an aggregate, as of one moment; None if nothing is.
+        """Return what is stored for an aggregate, as of one moment; None if nothing is.
 
         Raises:
             StatesUnavailable: no answer.
@@ -100,30 +102,30 @@ class States(Protocol):
         ...
 
     async def commit(self, changes: Sequence[Change], relayed: dict[str, int]) -> list[bool]:
-        """Write the changes, each whole or not at all; return which of them were.
+        """Write the changes, each atomically; return for each whether it was written.
 
-        With them goes from the outbox what was relayed, by stream up to a revision.
+        The same transaction removes relayed events from outboxes, by stream up to a revision.
 
         Raises:
-            StatesUnavailable: no answer; any of them may have been written.
-            StatesRefused: one of them can never be written, and none was.
+            StatesUnavailable: no answer; any of the changes may have been written.
+            StatesRefused: one of the changes can never be written; none was.
         """
         ...
 
     async def remove(self, aggregate: AggregateType, stream: str, expected: int) -> bool:
-        """Keep nothing of an aggregate, if it is kept at that version; return whether it was.
+        """Remove an aggregate if it is stored at that version; return whether it was.
 
         Raises:
-            StatesUnavailable: no answer; it may be gone.
+            StatesUnavailable: no answer; it may have been removed.
         """
         ...
 
     async def waiting(
         self, categories: list[str], older_than: float, after: str, limit: int
     ) -> list[str]:
-        """Return streams of these categories whose outbox has something so many seconds old.
+        """Return streams of these categories with outbox events at least that many seconds old.
 
-        Those behind `after`, in order; "" is before all.
+        Streams that follow `after`, in order; "" is before all.
 
         Raises:
             StatesUnavailable: no answer.
@@ -131,7 +133,8 @@ class States(Protocol):
         ...
 
     async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
-        """Return ids behind `after` of what is kept of a class, in order; "" is before all.
+        """Return ids of a class's stored aggregates that follow `after`, in order; "" is before
+        all.
 
         Raises:
             StatesUnavailable: no answer.
@@ -139,5 +142,5 @@ class States(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close the connections."""
         ...

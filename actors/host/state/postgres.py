@@ -1,4 +1,4 @@
-"""States in Postgres: tables made of the states' models, written by whole group commits."""
+"""States in Postgres: tables derived from the state models, written by whole group commits."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
 CONNECTIONS = 4
-"""Of one host to Postgres: two commits, a load of many, and one to spare."""
+"""Connections of one host to Postgres: two commits, a load of many, and one spare."""
 
 CLOSED = "the way to Postgres was closed"
 
 TIMEOUT = 10.0
-"""Seconds for a statement, or a connection."""
+"""Seconds that a statement or connecting may take."""
 
 MAX_LOADED = 256
-"""Aggregates that are loaded together."""
+"""Aggregates that are loaded by one query."""
 
 _OVERTAKEN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""Two writers were at the same rows; neither has written."""
+"""Two writers wrote to the same rows; neither succeeded."""
 
 _OUTBOX = f"SELECT * FROM {SCHEMA}._outbox WHERE stream = ANY($1) ORDER BY stream, revision"
 
@@ -61,7 +61,7 @@ _SETTLE = (
 
 _WAITING = (
     f"SELECT DISTINCT stream FROM {SCHEMA}._outbox"
-    # Also what is to come: the clock was set back.
+    # Also times in the future: the clock was set back.
     " WHERE NOT at BETWEEN now() - make_interval(secs => $1) AND now()"
     " AND split_part(stream, '-', 1) = ANY($2)"
     " AND stream > $3 ORDER BY stream LIMIT $4"
@@ -72,7 +72,7 @@ class PostgresStates:
     """See `States` for what each method promises."""
 
     def __init__(self, dsn: str, aggregates: Sequence[AggregateType] = ()) -> None:
-        """Be ready for `aggregates` with the first connection; see `prepare`."""
+        """Prepare for `aggregates` with the first connection; see `prepare`."""
         self._dsn = dsn
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._statements: dict[AggregateType, Statements] = {}
@@ -88,8 +88,8 @@ class PostgresStates:
             return
 
     async def load(self, aggregate: AggregateType, stream: str) -> Kept | None:
-        """See `States.load`. Aggregates that are asked for together are loaded together."""
-        if not is_storable(stream):  # another client's: no row can be there
+        """See `States.load`. Aggregates that are requested at the same time are loaded together."""
+        if not is_storable(stream):  # a stream of another client, which can have no row
             return None
         batcher = self._loads.get(aggregate)
         if batcher is None:
@@ -146,7 +146,7 @@ class PostgresStates:
                 rows = {name: grouped(each.get(aggregate_id, [])) for name, each in items.items()}
                 try:
                     state = state_of(statements.layout, list(root)[4:], rows)
-                except ValueError as error:  # also: no member of an enumeration any more
+                except ValueError as error:  # also a value that an enumeration no longer has
                     misfit = told(error)
             version, began, there = root["_version"], root["_began"], state is not None
             return Kept(state, version, began, seen[stream], sent[stream], there, misfit)
@@ -178,7 +178,7 @@ class PostgresStates:
     ) -> list[str]:
         statements = self._statements[aggregate]
         replaced = [each for each in changes if each.whole and each.expected >= 0]
-        # The same rows always in the same order: two writers of them wait for each other once.
+        # Rows are always locked in the same order, so that two writers cannot deadlock.
         changes = sorted(changes, key=lambda each: each.stream)
         try:
             arguments = statements.arguments(changes, relayed)
@@ -273,7 +273,7 @@ class PostgresStates:
                 try:
                     async with pool.acquire() as connection:
                         numbers = await prepare(connection, self._wanted)
-                    if self._closed:  # meanwhile
+                    if self._closed:  # it was closed meanwhile
                         raise StatesUnavailable(CLOSED)
                 except BaseException:
                     pool.terminate()
@@ -284,7 +284,7 @@ class PostgresStates:
 
 
 async def _clear(connection: Any, statements: Statements, change: Change) -> None:
-    """Remove what a change writes all over, if it will be written: the row is locked until then."""
+    """Remove the rows that a change rewrites, if it can be written: this locks the root row."""
     root, *lists = statements.layout.tables
     there = await connection.fetchval(
         f"SELECT true FROM {name_of(root)} WHERE _id = $1 AND _version = $2 FOR UPDATE",
@@ -314,19 +314,19 @@ def _by_id(
 
 
 def connections_of(registry: Registry, hosts: int, dedicated: int) -> int:
-    """Return how many connections so many hosts, and dedicated actors, open at most together."""
+    """Return how many connections these hosts and dedicated actors open at most together."""
     placements = {each.placement for each in registry.state_stored}
     actors = hosts if placements else 0
     return CONNECTIONS * (actors + (dedicated if Placement.DEDICATED in placements else 0))
 
 
 async def prepare_states(dsn: str, registry: Registry) -> None:
-    """Make the tables of states that have none yet; nothing where no state is stored.
+    """Create the tables of states that have none yet; do nothing if the domain stores no states.
 
     Raises:
         StatesUnavailable: Postgres does not answer.
-        LayoutDiffers: there are some of another layout, or an aggregate was stored otherwise;
-            one line says what to do.
+        LayoutDiffers: tables have another layout, or an aggregate was stored in another way; the
+            message, one line, says what to do.
     """
     try:
         async with connected(dsn, timeout=TIMEOUT) as connection:

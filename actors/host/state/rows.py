@@ -1,4 +1,4 @@
-"""A state as rows of its tables, what two states differ in, and back without loss."""
+"""A state as rows of its tables, the difference of two states, and the lossless way back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from rayfold.state_layout import Items, Layout, Nested, Part, Place
 
 Key = tuple[int, ...]
-"""Of an item: its place in each list around it."""
+"""The key of an item: its index in each list around it."""
 
 Values = list[Any]
-"""Of a row, in the order of its table's columns."""
+"""The values of a row, in the order of its table's columns."""
 
 
 class Difference(NamedTuple):
-    """Rows of the tables of lists to write, and to remove; the root's row is always written."""
+    """List rows to write and to remove; the root row is always written."""
 
     root: Values
     written: dict[str, list[tuple[Key, Values]]]
@@ -29,12 +29,12 @@ class Unstorable(ValueError):
 
 
 def difference(layout: Layout, before: Any, after: Any) -> Difference:
-    """Return what makes rows of `before` those of `after`; None before: there are none.
+    """Return the changes from the rows of `before` to those of `after`; None before: no rows.
 
-    Items that are the same object cost next to nothing.
+    Comparing items that are the same object costs almost nothing.
 
     Raises:
-        Unstorable: a text or a number is none that Postgres can keep.
+        Unstorable: a text or a number cannot be stored in Postgres.
     """
     found = Difference([], {}, {})
     _values(layout.parts, after, found.root)
@@ -43,7 +43,7 @@ def difference(layout: Layout, before: Any, after: Any) -> Difference:
 
 
 def _values(parts: Sequence[Part], model: Any, values: Values) -> None:
-    """Append the values of a model's columns; None for all where there is no model."""
+    """Append the values of a model's columns; all are None if there is no model."""
     for part in parts:
         if isinstance(part, Place):
             values.append(None if model is None else _to_sql(part, getattr(model, part.path[-1])))
@@ -119,11 +119,11 @@ def _compare_items(part: Items, old: Any, new: Any, key: Key, found: Difference)
 
 
 Rows = Mapping[str, Mapping[Key, list[tuple[Key, Values]]]]
-"""By table, then by the key of the list around: its items in order."""
+"""By table, then by the key of the list that contains them: its items in order."""
 
 
 def grouped(rows: Sequence[tuple[Key, Values]]) -> dict[Key, list[tuple[Key, Values]]]:
-    """Return a table's rows, which are in order, by the key of the list that they are in."""
+    """Return a table's rows, given in order, by the key of the list that contains them."""
     found: dict[Key, list[tuple[Key, Values]]] = {}
     for key, values in rows:
         found.setdefault(key[:-1], []).append((key, values))
@@ -131,10 +131,10 @@ def grouped(rows: Sequence[tuple[Key, Values]]) -> dict[Key, list[tuple[Key, Val
 
 
 def state_of(layout: Layout, root: Sequence[Any], rows: Rows) -> Any:
-    """Return the state that such rows hold.
+    """Return the state that these rows hold.
 
     Raises:
-        ValidationError: they hold none.
+        ValidationError: they do not hold a valid state.
     """
     fields = _read(layout.parts, iter(root), (), rows)
     return layout.model.__pydantic_validator__.validate_python(fields)
@@ -143,7 +143,9 @@ def state_of(layout: Layout, root: Sequence[Any], rows: Rows) -> Any:
 def _read(
     parts: Sequence[Part], values: Iterator[Any], key: Key, rows: Rows, *, there: bool = True
 ) -> dict[str, Any]:
-    """Return a model's fields, taking the values of its columns; `there`: whether it is there."""
+    """Return a model's fields from the next values of its columns; `there`: whether it is
+    present.
+    """
     fields: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, Place):
@@ -191,12 +193,12 @@ def _from_sql(place: Place, value: Any) -> Any:
 
 
 def check(layout: Layout, state: Any) -> None:
-    """Check that a state would come back as it is: what got around validation would not.
+    """Check that a state would read back unchanged, which one that bypassed validation may not.
 
-    Models in it that are whole are not looked into again.
+    Nested models that were checked before are not checked again.
 
     Raises:
-        Unstorable: it would not.
+        Unstorable: it would not read back unchanged.
     """
     fields = layout.model.model_fields
     given = {name: value for name, value in state.__dict__.items() if name in fields}
@@ -209,7 +211,7 @@ def check(layout: Layout, state: Any) -> None:
 
 
 def told(error: ValueError) -> str:
-    """Return what does not fit a model, and where: not the value."""
+    """Return what does not fit a model, and where, without the value."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,7 +1,7 @@
-"""SQL for the states of one aggregate class; a group commit is one statement.
+"""SQL for the states of one aggregate class; a group commit is a single statement.
 
-A statement is a transaction by itself: one way to Postgres and back. Everything in it hangs on
-`won`, the aggregates that are where the writer believes them; the others are not touched.
+A single statement is a transaction that takes one round trip to Postgres. Everything in it depends
+on `won`, the aggregates whose version is the expected one; the others are not touched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rayfold.state_layout import Place, Table
 
 
 class Statements:
-    """Of one aggregate class, whose layout has that number."""
+    """The statements of one aggregate class; `number` is that of its layout."""
 
     def __init__(self, aggregate: AggregateType, number: int) -> None:
         self._aggregate = aggregate
@@ -29,7 +29,7 @@ class Statements:
 
     @cached_property
     def commit(self) -> str:
-        """What `arguments` are for; gives the ids of those that were written."""
+        """The statement that takes `arguments`; it returns the ids of those that were written."""
         parameters = _Parameters()
         parts = [  # in the order of `arguments`
             *self._root(parameters),
@@ -39,7 +39,7 @@ class Statements:
         return f"WITH {', '.join(parts)} SELECT _id FROM won"
 
     def _root(self, parameters: _Parameters) -> Iterator[str]:
-        """Yield what writes the aggregates' own rows, and which of them have `won`."""
+        """Yield SQL that writes the aggregates' root rows and finds which of them have `won`."""
         root = self.layout.root
         given = parameters.unnest(
             "_id text, _expected bigint, _version bigint, _began bigint",
@@ -54,7 +54,7 @@ class Statements:
         yield (
             f"changed AS (UPDATE {target} t SET _version = g._version, _began = g._began,"
             f" _layout = {self.number}{sets} FROM given g WHERE g._expected >= 0"
-            # By the index, however small the table was when the statement was planned.
+            # This uses the index, however small the table was when the statement was planned.
             " AND t._id = ANY($1) AND t._id = g._id AND t._version = g._expected"
             " RETURNING t._id)"
         )
@@ -66,7 +66,7 @@ class Statements:
         yield "won AS MATERIALIZED (SELECT _id FROM changed UNION ALL SELECT _id FROM begun)"
 
     def _lists(self, parameters: _Parameters) -> Iterator[str]:
-        """Yield what writes and removes the rows of their lists."""
+        """Yield SQL that writes and removes the rows of their lists."""
         for number, table in enumerate(self.layout.tables[1:]):
             keys = ", ".join(f"{name} {'text' if name == '_id' else 'int'}" for name in table.key)
             written = parameters.unnest(keys, table.places)
@@ -88,7 +88,7 @@ class Statements:
             )
 
     def _outbox(self, parameters: _Parameters) -> Iterator[str]:
-        """Yield what keeps their events until they are on the log, and which commands were seen."""
+        """Yield SQL that stores their events until they are on the log, and the commands seen."""
         category = f"'{self._aggregate.category}-'"
         events = parameters.unnest(
             "_id text, revision bigint, id uuid, type text, data bytea, metadata bytea", []
@@ -124,10 +124,10 @@ class Statements:
         )
 
     def arguments(self, changes: Sequence[Change], relayed: dict[str, int]) -> list[Sequence[Any]]:
-        """Return the arrays that `commit` takes.
+        """Return the arrays that `commit` takes as parameters.
 
         Raises:
-            Unstorable: a state has what its tables cannot hold.
+            Unstorable: a state has a value that its tables cannot hold.
         """
         ids = [each.aggregate_id for each in changes]
         found = [difference(self.layout, each.before, each.state) for each in changes]
@@ -182,7 +182,9 @@ class Statements:
 
     @cached_property
     def load_root(self) -> str:
-        """Gives the rows of the ids in $1: id, version, began, layout, then the columns."""
+        """The query for root rows of the ids in $1: id, version, began, layout, then the
+        columns.
+        """
         columns = "".join(f", {place.column.quoted}" for place in self.layout.root.places)
         return (
             f"SELECT _id, _version, _began, _layout{columns} FROM {name_of(self.layout.root)}"
@@ -190,7 +192,7 @@ class Statements:
         )
 
     def load_list(self, table: Table) -> str:
-        """Return SQL that gives the rows of the ids in $1, in order: the keys, then the columns."""
+        """Return the query for list rows of the ids in $1, in order: the keys, then the columns."""
         key = ", ".join(table.key)
         columns = "".join(f", {place.column.quoted}" for place in table.places)
         return (
@@ -222,17 +224,17 @@ def _transposed(width: int, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]
 
 
 class _Parameters:
-    """Numbers the arrays of a statement, in the order of `Statements.arguments`."""
+    """Numbers the array parameters of a statement in the order of `Statements.arguments`."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def latest(self, count: int) -> str:
-        """Return the first of the last so many parameters."""
+        """Return the first of the last `count` parameters."""
         return f"${self._count - count + 1}"
 
     def unnest(self, columns: str, places: Sequence[Place]) -> str:
-        """Return SQL for rows of arrays, as `g`: of `name type, …`, and of the places."""
+        """Return SQL that unnests arrays as `g`: `columns` (`name type, …`), then the places."""
         typed = [each.strip().split(" ", 1) for each in columns.split(",")]
         typed += [[place.column.quoted, place.column.sql_type] for place in places]
         arrays = []

@@ -1,10 +1,10 @@
-"""The storage of state-stored aggregates: rows first, then the log, then the receipt.
+"""The storage of state-stored aggregates: first the rows, then the log, then the receipt.
 
-A group commit is one transaction: states, versions, command ids, and the events in an outbox.
-Directly after it the events are appended to the log, where each stream was expected, and the
-receipts have their positions. Whoever loads an aggregate next, or finds an old outbox, does the
-same for one that died in between. The version in the rows admits one writer of ours; the log
-decides where somebody else has written to a stream: see `docs/adr`.
+A group commit is one transaction: states, versions, command ids, and the events in an outbox. Right
+after it, the events are appended to the log at the expected revisions, and the receipts get their
+positions. If a writer dies in between, whoever loads the aggregate next, or finds an old outbox,
+appends them. The version in the rows lets only one of our writers succeed; if another client has
+written to a stream, the log decides: see `docs/adr`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 ORPHANED = 3.0
-"""Seconds after which whoever wrote to an outbox is not waited for any more."""
+"""Seconds after which the writer of an outbox is presumed dead."""
 
 TAKEN_OVER = 200
-"""Streams whose outboxes are taken over at a time."""
+"""Streams whose outboxes are relayed for dead writers at a time."""
 
 SETTLED_WITHIN = 0.5
-"""Seconds in which what was relayed leaves the outbox, unless the next commit takes it along."""
+"""Seconds until relayed events leave the outbox, unless the next commit removes them earlier."""
 
 
 class StateStorage:
@@ -65,12 +65,12 @@ class StateStorage:
         self._relay = Relay(beneath(eventstore))
         self._sealed = sealer_of(eventstore)
         self._relayed: dict[str, int] = {}
-        """On the log, and in the outbox still: by stream, up to a revision."""
+        """By stream: the revision up to which events are on the log, though still in the outbox."""
         self._owed: dict[str, AggregateType] = {}
-        """Streams whose events the log did not take when it was last asked."""
+        """Streams whose events the log did not accept at the last attempt."""
         self._settling: asyncio.Task[None] | None = None
         self._taken_over = ""
-        """The last stream that was taken over in this round; "" where a round begins."""
+        """The last stream that `take_over` relayed in this round; "" at the start of a round."""
 
     # Loading
 
@@ -82,14 +82,14 @@ class StateStorage:
         return await self._caught_up(aggregate, stream, kept)
 
     async def _from_log(self, aggregate: AggregateType, stream: str, stored: Stored) -> Entity:
-        """Return the fold of all events, which its rows do not have: they were never written."""
+        """Return the fold of all events: rows were never written, or are discarded."""
         entity = await load(self._log, self._registry, aggregate, stream)
         first = await self._relay.first_of(stream) if entity.revision >= 0 else 0
         entity.stored = stored._replace(began=first, whole=True)
         return entity
 
     async def _caught_up(self, aggregate: AggregateType, stream: str, kept: Kept) -> Entity:
-        """Return what is kept, with the events that others have written to its stream since."""
+        """Return the stored state with the events that other clients have appended since."""
         entity = Entity(aggregate, stream)
         entity.state, entity.revision = kept.state, kept.version
         for each in kept.commands:
@@ -112,7 +112,7 @@ class StateStorage:
                     if last is None and not kept.current:
                         return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
                     if last is not None:
-                        entity.fold(self._registry, raw)  # somebody else's, unknown to the row
+                        entity.fold(self._registry, raw)  # of another client, unknown to the row
                         behind = True
                     entity.position = raw.position
                     last = raw
@@ -130,7 +130,7 @@ class StateStorage:
     async def _of_another_life(
         self, aggregate: AggregateType, stream: str, stored: Stored, first: int | None
     ) -> Entity:
-        """Return what came after the deletion that the rows know nothing of."""
+        """Return the aggregate as it is after a deletion that the rows do not reflect."""
         if first is not None and not await self._relay.was_deleted(stream, stored.version):
             raise StreamUnreadable(
                 f"{stream} goes on at revision {first} on the log, its row is at {stored.version}:"
@@ -142,7 +142,7 @@ class StateStorage:
     async def _of_another_layout(
         self, aggregate: AggregateType, stream: str, stored: Stored, misfit: str
     ) -> Entity:
-        """Return the fold of all events, as the row is of another layout of the state."""
+        """Return the fold of all events, because the row has another layout of the state."""
         if misfit:
             log.warning("a row is no state", extra={"stream": stream, "error": misfit})
         if await self._relay.first_of(stream) != stored.began:
@@ -160,9 +160,9 @@ class StateStorage:
         return await self._relay.first_of(stream)
 
     async def fill(self, aggregate: AggregateType, stream: str, *, again: bool = False) -> bool:
-        """Write the row of an aggregate if it is missing, or behind the log; return whether it was.
+        """Write an aggregate's row if it is missing or behind the log; return whether it was.
 
-        `again`: in any case, if the log has all of its events.
+        `again`: write it in any case, if the log has all events of the aggregate.
 
         Raises what `load` raises.
         """
@@ -175,16 +175,16 @@ class StateStorage:
         return await self._rewrite(entity, stored.version, stored.began)
 
     async def refill(self, aggregate: AggregateType, stream: str) -> None:
-        """Write the row of an aggregate again, if there is one, of what the log says by now.
+        """Rewrite the row of an aggregate, if there is one, from the log.
 
         Raises:
-            StreamUnreadable: the log does not say it any more, or nobody can read it.
-            StoreUnavailable, Unavailable: something does not answer.
+            StreamUnreadable: the events are no longer on the log, or cannot be read.
+            StoreUnavailable, Unavailable: a store does not answer.
         """
         try:
             if await self.fill(aggregate, stream, again=True):
                 return
-        except StreamTombstoned:  # its row went with it
+        except StreamTombstoned:  # its row was removed with it
             return
         except (UnknownEventType, UnreadableEvent) as error:
             raise StreamUnreadable(str(error)) from error
@@ -195,10 +195,10 @@ class StateStorage:
             )
 
     async def _rewrite(self, entity: Entity, version: int, began: int) -> bool:
-        """Make the rows what the log has; return whether they were at `version`.
+        """Rewrite the rows from the entity; return whether they were at `version`.
 
         Raises:
-            StreamUnreadable: they cannot be that.
+            StreamUnreadable: the rows cannot hold this state.
         """
         try:
             [done] = await self._states.commit([rewritten(entity, version, began)], {})
@@ -211,7 +211,7 @@ class StateStorage:
     # Committing
 
     async def commit(self, plans: Sequence[Plan | JointPlan]) -> list[AppendResult]:
-        """See `Storage.commit`. No decision over several aggregates reads one that is stored."""
+        """See `Storage.commit`. Decisions over several aggregates never read state-stored ones."""
         return await self._commit([each for each in plans if isinstance(each, Plan)])
 
     async def _commit(self, plans: list[Plan]) -> list[AppendResult]:
@@ -231,7 +231,7 @@ class StateStorage:
         except StatesRefused as error:
             if len(plans) == 1:
                 return [InvalidAppend(str(error), by_value=True)]
-            # Which of them, nobody says.
+            # Postgres does not say which of them it refused.
             return [(await self._commit([each]))[0] for each in plans]
         kept: dict[int, Change] = {}
         for (index, change), done in zip(changes.items(), written, strict=True):
@@ -248,9 +248,9 @@ class StateStorage:
     async def _with_sealed_records(
         self, changes: dict[int, Change], sealed: Sealer, answers: list[AppendResult | None]
     ) -> dict[int, Change]:
-        """Return changes whose events can rest in the outbox: their personal data is encrypted.
+        """Return changes with the personal data of their events encrypted, as the outbox stores it.
 
-        Those that cannot have their answer.
+        Those for which that fails get their answer.
         """
         appends = [StreamAppend(each.stream, None, list(each.records)) for each in changes.values()]
         ready: dict[int, Change] = {}
@@ -272,10 +272,10 @@ class StateStorage:
             raise
 
     async def _append(self, changes: dict[int, Change]) -> dict[int, AppendResult]:
-        """Take what was written to the log; return how that went.
+        """Append the events of written changes to the log; return the results.
 
         Raises:
-            StoreUnavailable: no answer; the events are in the outbox, and will be on the log.
+            StoreUnavailable: no answer; the events are in the outbox and will be appended later.
         """
         if not changes:
             return {}
@@ -290,33 +290,33 @@ class StateStorage:
         for (index, change), answer in zip(changes.items(), answers, strict=True):
             try:
                 found[index] = await self._concluded(change, answer)
-            except StreamUnreadable as error:  # whoever loads it next is told
+            except StreamUnreadable as error:  # the next load reports it
                 found[index] = Conflict(str(error))
         self._settle_soon()
         return found
 
     async def _concluded(self, change: Change, answer: AppendResult) -> AppendResult:
-        """Return the answer, after what it means for the rows."""
+        """Return the final answer, after adjusting the rows to it."""
         aggregate, stream = change.aggregate, change.stream
         if isinstance(answer, Conflict):
             first = change.version + 1 - len(change.records)
             position = await self._relay.position_of(
                 stream, [(first + number, each) for number, each in enumerate(change.records)]
             )
-            if position is not None:  # somebody has relayed it for us
+            if position is not None:  # another writer has relayed it for us
                 answer = Appended(position, change.version)
         if not isinstance(answer, Appended):
             before = change.version - len(change.records)
             await self._put_right(aggregate, stream, change.version, before)
         elif answer.last_revision not in (None, change.version):
-            # It was deleted, and goes on from there: the rows must know where.
+            # The stream was deleted and its revisions continue: the rows must be renumbered.
             await self._renumber(change, answer.last_revision or 0)
         else:
             self._relayed[stream] = change.version
         return answer
 
     async def _renumber(self, change: Change, last: int) -> None:
-        """Write rows again that are of revisions that the log has counted on from."""
+        """Rewrite rows of a stream whose revisions the log has continued after a deletion."""
         shift = last - change.version
         again = Change(
             change.aggregate,
@@ -335,18 +335,19 @@ class StateStorage:
     # The outbox
 
     async def take_over(self) -> int:
-        """Relay what others have left in the outbox; return how many streams that was.
+        """Relay what dead writers have left in the outbox; return how many streams that were.
 
-        The next call goes on behind those of this one: some may be stuck, and hide no others.
+        The next call continues after the last stream of this one, so that stuck streams do not hide
+        others.
 
         Raises:
-            StoreUnavailable, Unavailable: something does not answer.
+            StoreUnavailable, Unavailable: a store does not answer.
         """
         await self._settle()
         stored = {each.category: each for each in self._registry.state_stored}
         streams = await self._states.waiting(list(stored), ORPHANED, self._taken_over, TAKEN_OVER)
         for stream in streams:
-            self._taken_over = stream  # also where it breaks: it is tried again in the next round
+            self._taken_over = stream  # also if it fails: it is tried again in the next round
             try:
                 await self.relay(stored[stream.partition("-")[0]], stream)
             except StreamUnreadable as error:
@@ -357,11 +358,11 @@ class StateStorage:
         return len(streams)
 
     async def relay(self, aggregate: AggregateType, stream: str) -> Kept | None:
-        """Take what is in a stream's outbox to the log; return what is kept then.
+        """Append a stream's outbox to the log; return what is stored then.
 
         Raises:
-            StreamUnreadable: it belongs to where the log is not, and the row cannot be made again.
-            StoreUnavailable, Unavailable: something does not answer.
+            StreamUnreadable: the log has other events there, and the row cannot be made again.
+            StoreUnavailable, Unavailable: a store does not answer.
         """
         kept = await self._states.load(aggregate, stream)
         if kept is None:
@@ -377,13 +378,14 @@ class StateStorage:
     async def _put_right(
         self, aggregate: AggregateType, stream: str, version: int, before: int
     ) -> Kept | None:
-        """Make the rows what the log has: another client's events are there, and ours cannot be.
+        """Rewrite the rows from the log, because another client's events are in the place of ours.
 
-        Nobody has a receipt for ours, those after the revision `before`. Return what is kept then.
+        No receipt was given for ours, the events after the revision `before`. Return what is stored
+        then.
 
         Raises:
-            StreamUnreadable: the log has not all events of the stream.
-            StoreUnavailable, Unavailable: something does not answer.
+            StreamUnreadable: the log does not have all events of the stream.
+            StoreUnavailable, Unavailable: a store does not answer.
         """
         log.warning("a state is made of the log again", extra={"stream": stream})
         try:
@@ -405,14 +407,14 @@ class StateStorage:
         return await self._states.load(aggregate, stream)
 
     async def _pay(self) -> None:
-        """Relay what the log did not take before; as long as it takes nothing, nothing is written.
+        """Relay events that the log did not accept before; until it does, nothing new is written.
 
         Raises:
-            StoreUnavailable: it still takes nothing.
+            StoreUnavailable: the log still accepts nothing.
         """
         while self._owed:
             stream, aggregate = next(iter(self._owed.items()))
-            with suppress(StreamUnreadable):  # whoever loads it next is told
+            with suppress(StreamUnreadable):  # the next load reports it
                 await self.relay(aggregate, stream)
             self._owed.pop(stream, None)
 
@@ -440,12 +442,12 @@ class StateStorage:
     async def deleted(self, aggregate: AggregateType, stream: str) -> None:
         """See `Storage.deleted`."""
         try:
-            await self.load(aggregate, stream)  # which looks at the log, and removes the rows
+            await self.load(aggregate, stream)  # this reads the log and removes the rows
         except StreamTombstoned:
             return
 
     async def close(self) -> None:
-        """Settle what was relayed, and end."""
+        """Remove relayed events from the outbox, and stop."""
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.wait([self._settling])

@@ -1,4 +1,4 @@
-"""The tables of states, and what we keep beside them: outbox, commands, layouts."""
+"""The tables of states, and our own beside them: outbox, commands, layouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Connection: TypeAlias = (
 )
 
 SCHEMA = "rayfold_state"
-"""Of Postgres, where all of this is. People read the tables of the states there."""
+"""The Postgres schema of these tables. People may read the tables of states there."""
 
 OWN = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -38,19 +38,19 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}._command (
     fingerprint text NOT NULL, revision bigint NOT NULL, at double precision NOT NULL,
     PRIMARY KEY (stream, number));
 """
-"""No aggregate has a category that begins with `_`.
+"""These names are free, as no aggregate has a category that begins with `_`.
 
-A layout's `previous` is `[number, tables]` of the one before, which old code may go on with;
+A layout's `previous` is `[number, tables]` of the one before, which old code may still use;
 `remains` is what only that one needs. `filled`: every stream of the log has its row.
 """
 
 
 class LayoutDiffers(WriteSideError):
-    """The tables of a state are of another layout than the code's: see `rayfold migrate`."""
+    """The tables of a state have another layout than the code needs: see `rayfold migrate`."""
 
 
 class Found(NamedTuple):
-    """The layout of the tables as they are: `number` is counted up by each migration."""
+    """The current layout of the tables: each migration increments `number`."""
 
     number: int
     tables: dict[str, dict[str, list[Any]]]
@@ -68,12 +68,12 @@ def name_of(table: Table) -> str:
 async def prepare(
     connection: Connection, aggregates: Sequence[AggregateType]
 ) -> dict[AggregateType, int]:
-    """Make the tables of aggregates that have none; return the number of each one's layout.
+    """Create the tables of aggregates that have none; return each one's layout number.
 
-    Code of the layout before goes on, with that one's number.
+    Code with the previous layout may go on; it gets that layout's number.
 
     Raises:
-        LayoutDiffers: there are some of another layout.
+        LayoutDiffers: existing tables have another layout.
     """
     numbers = {}
     async with connection.transaction():
@@ -107,7 +107,7 @@ async def prepare(
 
 
 async def moved(connection: Connection, registry: Registry) -> list[str]:
-    """Return categories that are kept otherwise than the code says, by what is noted of them."""
+    """Return categories that are stored in another way than the code declares, as recorded."""
     if await connection.fetchval(f"SELECT to_regclass('{SCHEMA}._layout')") is None:
         return []
     stored = {each.category for each in registry.state_stored}
@@ -121,8 +121,9 @@ async def moved(connection: Connection, registry: Registry) -> list[str]:
 
 
 async def lock(connection: Connection) -> None:
-    """Until the transaction's end: one migration at a time."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)  # as the read side
+    """Lock until the transaction's end: one migration at a time."""
+    # The same lock as the read side's.
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)
 
 
 async def layout_found(connection: Connection, category: str) -> Found | None:

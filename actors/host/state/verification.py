@@ -1,7 +1,7 @@
-"""Whether the rows of states are what the log's events fold to, where the log can say so.
+"""Verifying the rows of states against a fold of the log, where that is possible.
 
-It cannot where a stream's first events were cut from it, and not yet where events are in the
-outbox still. Hosts go on meanwhile: a row is compared at the revision that it is of.
+It is impossible if a stream's first events were truncated, and not possible yet while events are in
+the outbox. Hosts go on meanwhile: a row is compared at its own revision.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PAGE = 32
 """Rows that are compared at a time."""
 
 LOOKS = 3
-"""At a row that differs, before that is told: it may have gone with its stream meanwhile."""
+"""Checks of a differing row before it is reported: it may have been deleted with its stream."""
 
 PAUSE = 0.5
-"""Seconds between two of them."""
+"""Seconds between two of these checks."""
 
 
 async def verify_states(
@@ -35,7 +35,7 @@ async def verify_states(
     """Return the rows that differ, each as `projections.operations.differences.Difference` has it.
 
     Raises:
-        StoreUnavailable, Unavailable: something does not answer.
+        StoreUnavailable, Unavailable: a store does not answer.
     """
     differences: list[dict[str, Any]] = []
     for aggregate in registry.state_stored:
@@ -52,7 +52,7 @@ async def verify_states(
 async def _difference(
     registry: Registry, eventstore: Log, states: States, aggregate: AggregateType, name: str
 ) -> dict[str, Any] | None:
-    """Return how a row differs from the log; None if it does not, or nobody can tell."""
+    """Return how a row differs from the log; None if it does not, or if that cannot be checked."""
     stream = aggregate.stream(name)
     texts = None
     for look in range(LOOKS):
@@ -64,7 +64,7 @@ async def _difference(
         try:
             texts = await _texts(registry, eventstore, aggregate, stream, kept)
         except (UnknownEventType, UnreadableEvent):
-            return None  # its views say so
+            return None  # verifying its views reports that
         if texts is None:
             return None
     assert texts is not None
@@ -81,9 +81,9 @@ async def _difference(
 async def _texts(
     registry: Registry, eventstore: Log, aggregate: AggregateType, stream: str, kept: Kept
 ) -> tuple[str | None, str] | None:
-    """Return what the log says and what the row says, None if it is the same or nobody can tell."""
+    """Return the state by the log and by the row; None if they are equal or cannot be compared."""
     if not kept.current and not kept.misfit:
-        return None  # of a layout before: whoever meets it folds it from the log
+        return None  # of the previous layout: whoever reads it folds it from the log
     entity = Entity(aggregate, stream)
     folded, turn = 0, Turn()
     try:
