@@ -182,10 +182,6 @@ class ProcessSide:
         scheduled["ready"] = "error" not in scheduled
         return [*(each.status() for each in self._all), scheduled]
 
-    async def pids(self) -> Sequence[int]:
-        """Return the process ids of all actors that answer, for failure tests."""
-        return [each.seen["pid"] for each in self._all if each.ready]
-
     async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         """Return the processes that have not ended, parked ones first, and their number.
 

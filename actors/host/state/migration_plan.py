@@ -48,11 +48,6 @@ class Migration:
     left: dict[str, list[str]] = field(default_factory=dict)
     """By table: columns that only the old code needs; an empty list means the whole table."""
 
-    @property
-    def changes(self) -> bool:
-        """Return whether the tables change."""
-        return bool(self.statements or self.copies or self.moves or self.defaults)
-
 
 def compare(aggregate: AggregateType, found: Found | None) -> Migration:
     """Return the migration from the tables that were found to the code's layout. Pure."""
