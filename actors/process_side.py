@@ -88,7 +88,7 @@ class ProcessSide:
         try:
             await self._commands.start()
         except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+            raise EventStoreUnavailable.because(error) from error
 
     async def take_over(self) -> None:
         """Resume every process in place of the actors that run it now.
@@ -233,7 +233,7 @@ class ProcessSide:
         try:
             return await show(self._log, self._registry, definition, key)
         except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+            raise EventStoreUnavailable.because(error) from error
 
     async def retry(self, name: str, key: str) -> None:
         """Retry the message on which a process was parked.
@@ -279,7 +279,7 @@ class ProcessSide:
         try:
             return await lay_out(self._log, name, partitions, self._registry.prefixes)
         except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+            raise EventStoreUnavailable.because(error) from error
 
     async def _begin(self, name: str, layout: Layout) -> None:
         handles = [self._handle(name, layout, each) for each in range(layout.partitions)]

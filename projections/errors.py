@@ -91,6 +91,19 @@ class Fenced(ProjectionError):
     """Another projector has moved the checkpoint: this one must not write."""
 
 
+class NotInTime(ProjectionError):
+    """One event alone has no answer in the time that a statement may take: it is tried again."""
+
+    def __init__(self, stream: str, revision: int, reason: str) -> None:
+        super().__init__(stream, revision, reason)
+        self.stream = stream
+        self.revision = revision
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.revision}@{self.stream} takes longer than it may, alone: {self.reason}"
+
+
 class BadQuery(ProjectionError):
     """A query was given values that no store has, or that its statement in SQL does not take."""
 

@@ -7,13 +7,13 @@ consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from typing import NamedTuple, Protocol
 
 import asyncpg
 
-from projections.errors import named
+from projections.errors import NotInTime, named
 from rayfold import OnPoison, UnknownEventType, UnreadableEvent
 from rayfold.keys import printable
 from rayfold.place_of_error import place_of, shortened
@@ -156,6 +156,17 @@ def is_too_long(error: BaseException) -> bool:
         # Not within a statement: it was we who had the session wait, for a fold of much.
         return "connection is closed" in str(error)
     return str(getattr(error, "sqlstate", "")) in _TOO_LONG
+
+
+def check_alone(records: Sequence[Place], error: BaseException) -> None:
+    """Where there is no less to try than this, say which event it is.
+
+    Raises:
+        NotInTime: one event alone takes too long.
+    """
+    if len(records) == 1 and not isinstance(error, asyncpg.InterfaceError):
+        [at] = records
+        raise NotInTime(at.stream, at.revision, named(error)) from error
 
 
 def is_poison(error: BaseException) -> bool:

@@ -160,6 +160,6 @@ def unavailable(name: str, error: BaseException) -> Unavailable:
     if isinstance(error, ActorDiedError):
         return Unavailable(f"{name} has died: {why_not_made(error)}")
     if isinstance(error, RuntimeLost):
-        return Unavailable(f"{name}: {error}")
+        return Unavailable(f"{name} gives no answer: {error}")
     what = type(error).__name__ if isinstance(error, RayError) else repr(error)
-    return Unavailable(f"{name}: {what}")
+    return Unavailable(f"{name} gives no answer: {what}")

@@ -120,7 +120,7 @@ class Schedules:
         try:
             [result] = await self._log.append([append])
         except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+            raise EventStoreUnavailable.because(error) from error
         if result == BEING_FORGOTTEN:
             raise EventStoreUnavailable(BEING_FORGOTTEN.reason)
         if isinstance(result, InvalidAppend):
@@ -131,7 +131,7 @@ class Schedules:
         try:
             state = await read_schedule(self._log, command_id)
         except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+            raise EventStoreUnavailable.because(error) from error
         if state is None:
             raise NoSuchSchedule(command_id)
         return state

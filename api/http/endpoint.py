@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from litestar import HttpMethod, route
@@ -49,6 +49,9 @@ from rayfold import RayfoldError
 log = logging.getLogger(__name__)
 
 _PARAMETER = re.compile(r"{[^}]*}")
+
+LOGGED = 10.0
+"""Seconds between two lines that say why requests are answered alike: there may be thousands."""
 
 Method = Literal["GET", "POST", "DELETE"]
 
@@ -247,6 +250,7 @@ class Endpoint:
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
         self.recent_errors = RecentErrors()
+        self._logged: dict[str, float] = {}
         self.direct = DirectRoutes()
         """Ways to what programs ask of a domain, past Litestar."""
 
@@ -323,7 +327,7 @@ class Endpoint:
             except Problem as problem:
                 reply = self._told(scope, problem, front)
             except RayfoldError as error:
-                reply = self._told(scope, problem_of(error), front)
+                reply = self._told(scope, problem_of(error), front, whole=for_operators)
             except (Exception, SystemExit) as error:  # an author's validator may exit
                 if span is not None:
                     span.end(error)
@@ -396,12 +400,22 @@ class Endpoint:
                 problem = error
             elif isinstance(error, RayfoldError):
                 problem = problem_of(error)
-            await self._audit.failed(note, problem.status, problem.detail)
+            await self._audit.failed(note, problem.status, problem.said or problem.detail)
             raise
 
-    def _told(self, scope: Any, problem: Problem, front: Front | None) -> Reply:
+    def _told(
+        self, scope: Any, problem: Problem, front: Front | None, *, whole: bool = False
+    ) -> Reply:
+        """Return the answer; with the `whole` detail, which goes into the log else."""
+        said = problem.said or problem.detail
         if problem.status >= 500:
-            self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
+            self.recent_errors.note(scope["method"], scope["path"], problem.status, said)
+        if whole:
+            problem.detail = said
+        elif said != problem.detail and self._logged.get(problem.kind, 0.0) < (now := monotonic()):
+            self._logged[problem.kind] = now + LOGGED
+            where = {"method": scope["method"], "path": scope["path"]}
+            log.warning("a part is down that a request needs", extra={**where, "error": said})
         return problem.reply() if front is None else front.told(scope, problem)
 
     def _unforeseen(self, scope: Any, error: BaseException, front: Front | None) -> Reply:

@@ -70,6 +70,8 @@ class Problem(Exception):
         self.detail = detail
         self.headers = headers or {}
         self.members = members
+        self.said = ""
+        """The detail in full, where that is for operators alone."""
 
     def reply(self) -> Reply:
         """Return the problem as it goes out."""
@@ -140,12 +142,28 @@ def unavailable(kind: str, detail: str, retry_after: int = 1) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after)})
 
 
+def _down(kind: str, said: str, retry_after: int = 1) -> Problem:
+    """Return 503 for a part that is down, in a plain sentence.
+
+    What stands behind a colon has been said by a driver, and may name hosts: see `Problem.said`.
+    """
+    plain = said.partition(": ")[0]
+    problem = unavailable(kind, plain if " " in plain else _SOME_PART, retry_after)
+    problem.said = said
+    return problem
+
+
+_SOME_PART = "the event store, or another part that this needs, does not answer"
+
+
 def problem_of(error: RayfoldError) -> Problem:
     """Return what a client is told of an error of ours."""
     for kind, tell in _TELL.items():
         if isinstance(error, kind):
             return tell(error)
-    return unavailable("part-down", str(error))
+    problem = unavailable("part-down", _SOME_PART)
+    problem.said = str(error)
+    return problem
 
 
 _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
@@ -160,7 +178,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     KeyReused: lambda e: Problem(422, "idempotency-key-reused", str(e)),
     InvalidCommand: lambda e: _invalid_command(e),
     Overloaded: lambda e: unavailable("overloaded", str(e), e.retry_after),
-    Unavailable: lambda e: unavailable("write-side-unavailable", e.detail, e.retry_after),
+    Unavailable: lambda e: _down("write-side-unavailable", e.detail, e.retry_after),
     StreamUnreadable: lambda e: unavailable("stream-unreadable", e.detail, 60),
     DecisionFailed: lambda e: _domain_failed(e),
     NoSuchProcess: lambda e: Problem(404, "not-found", str(e)),
@@ -168,7 +186,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     NoSuchSchedule: lambda e: Problem(404, "not-scheduled", str(e)),
     TooLate: lambda e: Problem(409, "too-late", str(e)),
     BadScale: lambda e: Problem(422, "bad-scale", str(e)),
-    WriteSideError: lambda e: unavailable("write-side-unavailable", str(e)),
+    WriteSideError: lambda e: _down("write-side-unavailable", str(e)),
     BadQuery: lambda e: Problem(422, "bad-query", str(e)),
     QueryFailed: lambda e: _query_failed(e),
     PastCut: lambda e: Problem(404, "past-cut", str(e)),
@@ -176,11 +194,11 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     NoSuchStore: lambda e: Problem(400, "no-such-store", str(e)),
     NoSuchPublication: lambda e: Problem(404, "not-found", str(e)),
     UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
-    PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
-    ReadStoreUnavailable: lambda e: unavailable("store-unavailable", str(e)),
-    ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),
-    ControllerUnavailable: lambda e: unavailable("controller-unavailable", e.detail, e.retry_after),
-    ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),
+    PostgresUnavailable: lambda e: _down("postgres-unavailable", str(e)),
+    ReadStoreUnavailable: lambda e: _down("store-unavailable", str(e)),
+    ReplicaUnavailable: lambda e: _down("replica-unavailable", str(e)),
+    ControllerUnavailable: lambda e: _down("controller-unavailable", e.detail, e.retry_after),
+    ProjectionError: lambda e: _down("read-side-unavailable", str(e)),
 }
 
 

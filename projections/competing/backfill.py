@@ -20,9 +20,6 @@ from rayfold.runtime.postgres import BY_INDEX
 MOST_EVENTS = 1_000
 """In one transaction."""
 
-LONGEST = 600.0
-"""Seconds for a statement: a batch is written whole, and would be tried again for ever."""
-
 
 class Backfill:
     """Follows the log by a catch-up subscription: many times as fast as event by event.
@@ -37,7 +34,7 @@ class Backfill:
         self._log = log
         self._view = view
         self._deduplication = Deduplication(registry, log, view, table)
-        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX, command_timeout=LONGEST)
+        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
         self.progress = self.runner.progress
 
     async def run(self) -> None:

@@ -22,7 +22,7 @@ from projections.competing.locks import lock
 from projections.erasure import Erasures
 from projections.errors import Fenced, UnknownTarget
 from projections.parked_pages import EVERYTHING, Asked
-from projections.poison import Discarded, Held, Parked, is_refused, park
+from projections.poison import Discarded, Held, Parked, check_alone, is_refused, is_too_long, park
 from projections.postgres import generations
 from projections.postgres import parked_events as parking
 from projections.postgres.row_codec import fingerprint_of
@@ -98,19 +98,28 @@ class Deduplication:
 
         Raises:
             Fenced: another release has built the table; nothing has changed.
+            NotInTime: one record alone takes longer than a statement may.
             asyncpg.PostgresError, OSError: nothing has changed.
         """
         try:
             return await self._apply(pool, records, whole)
         except Exception as error:
-            if not is_refused(error):
+            too_long = is_too_long(error)
+            if too_long:
+                check_alone(records, error)
+            if not (too_long or is_refused(error)) or not records:
                 raise
             if len(records) == 1:
+                if too_long:
+                    raise
                 return await self._apply(pool, records, whole, row_by_row=True)
-        # Postgres does not take one of the rows: which one is found by folding one by one.
+        # Less at a time may take less long. Or Postgres does not take one of the rows: which one
+        # is found by folding one by one.
+        ordered = sorted(records, key=lambda raw: raw.position)
+        most = (len(ordered) + 1) // 2 if too_long else 1
         missing = []
-        for raw in sorted(records, key=lambda raw: raw.position):
-            missing += await self.apply(pool, [raw], whole=whole)
+        for at in range(0, len(ordered), most):
+            missing += await self.apply(pool, ordered[at : at + most], whole=whole)
         return missing
 
     async def _apply(

@@ -66,7 +66,7 @@ class MemoryReader:
                 except (ActorUnavailable, RpcDisconnected):
                     pass  # `_one` has marked it
                 except RpcServerFailed as error:
-                    raise ReplicaUnavailable(f"{replica.name}: {error}") from error
+                    raise ReplicaUnavailable(f"{replica.name} gives no answer: {error}") from error
             else:
                 await asyncio.sleep(PAUSE)
             if time.monotonic() >= deadline:

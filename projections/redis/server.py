@@ -173,6 +173,6 @@ def answering() -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
-        raise ReadStoreUnavailable(f"Redis says: {error}") from error
+        raise ReadStoreUnavailable(f"Redis does not do it: {error}") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise ReadStoreUnavailable(f"Redis does not answer: {error}") from error

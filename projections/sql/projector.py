@@ -23,7 +23,16 @@ from projections import discarded_events as discards
 from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.parked_pages import in_order
-from projections.poison import NAMED, Discarded, Parked, in_status, is_poison, is_too_long, park
+from projections.poison import (
+    NAMED,
+    Discarded,
+    Parked,
+    check_alone,
+    in_status,
+    is_poison,
+    is_too_long,
+    park,
+)
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.connections import SETTINGS, pooled
@@ -121,18 +130,21 @@ class SqlProjector:
             self._skipped = {each.key: each for each in loaded}
         self.progress.begin_at(self._checkpoints.slowest)
 
-    async def _write(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
+    async def _write(
+        self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None = None
+    ) -> None:
         """Project it; in halves where it takes longer than it may, up to an event that stops it."""
         records = batch.records
         try:
-            await self._project(pool, batch)
+            await self._project(pool, batch, timeout)
         except Exception as error:
             if not is_too_long(error):
                 raise
             if len(records) < 2:
-                if not isinstance(error, TimeoutError):
+                if not isinstance(error, TimeoutError) or timeout == LONGEST:
+                    check_alone(records, error)
                     raise
-                await self._project(pool, batch, LONGEST)
+                await self._write(pool, batch, LONGEST)
                 return
             middle = len(records) // 2
             first, rest = records[:middle], records[middle:]
@@ -142,7 +154,7 @@ class SqlProjector:
                     await self._write(pool, Batch(rest, batch.position, batch.caught_up))
 
     async def _project(
-        self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None = None
+        self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None
     ) -> None:
         async with self._writing:
             skipped: list[Parked] = []

@@ -21,7 +21,7 @@ from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Step
 from projections.partitions import AlreadyProjected, hash_of
-from projections.poison import Parked
+from projections.poison import Parked, check_alone
 from projections.stores.port import ReadStore, Transaction, Writer
 from projections.stores.runner import ProjectionRunner
 from rayfold import Registry, VersionedRow, ViewDefinition
@@ -196,8 +196,12 @@ class Projector:
             await self._transact(writer, batch)
         except Exception as error:
             store = self._store
-            if not store.refuses(error) and (len(records) < 2 or not store.is_too_much(error)):
-                raise
+            if not store.refuses(error):
+                if not store.is_too_much(error):
+                    raise
+                if len(records) < 2:
+                    check_alone(records, error)
+                    raise
             if len(records) < 2:
                 await self._transact(writer, batch, row_by_row=True)
                 return

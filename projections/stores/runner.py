@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from eventstore.errors import NoSuchPosition, StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.records import Batch, RawRecord
-from projections.errors import Fenced, named
+from projections.errors import Fenced, NotInTime, named
 from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold.runtime.tracing import Span, tracing
@@ -53,6 +53,8 @@ class ProjectionRunner(Generic[Resource]):
         """It has been at the log's end, or is among the consumers of its group."""
         self.events = 0
         self.error: str | None = None
+        self._told: str | None = None
+        """What it last began again for: of an event that takes too long operators are told once."""
         self._working: AtWork | None = None
         self.settle: Callable[[], Coroutine[Any, Any, None]] | None = None
         """Comes as far as the log is, if it has nothing there that concerns what is followed.
@@ -89,7 +91,10 @@ class ProjectionRunner(Generic[Resource]):
                 log.info("a projection was fenced", extra={"error": named(error)})
             except Exception as error:  # a mistake of ours too is shown, not died of
                 self.error = named(error)
-                log.info("a projection begins again", extra={"error": self.error})
+                news = isinstance(error, NotInTime) and self.error != self._told
+                self._told = self.error
+                level = logging.WARNING if news else logging.INFO
+                log.log(level, "a projection begins again", extra={"error": self.error})
             if self.error:
                 await asyncio.sleep(RETRY)
 

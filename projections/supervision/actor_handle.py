@@ -277,7 +277,7 @@ class ActorHandle:
 def _unavailable(name: str, error: BaseException) -> ActorUnavailable:
     if isinstance(error, ActorNotThere):
         return ActorUnavailable(f"{name} is not there")
-    return ActorUnavailable(f"{name}: {named(error)}")
+    return ActorUnavailable(f"{name} gives no answer: {named(error)}")
 
 
 async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ import trustme
 import uvloop
 
 from eventstore.memory import MemoryLog
+from projections.competing.backfill import Backfill
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget, database
@@ -47,9 +49,16 @@ LONG = 1_000
 async def projecting(log: MemoryLog, dsn: str) -> AsyncIterator[Projector]:
     """A projector of the totals; their table is there already."""
     projector = Projector(REGISTRY, log, dsn, [TOTALS])
-    task = asyncio.create_task(projector.run())
-    try:
+    async with running(projector.run()):
         yield projector
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run it meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -375,18 +384,57 @@ async def test_rows_that_take_too_long_to_write_are_written_in_halves(
 ) -> None:
     """All of them in one statement have no answer in time, however often that is tried."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
-    await admin.execute(
-        "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END'"
-    )
-    await admin.execute(
-        "CREATE TRIGGER slowly BEFORE INSERT ON totals FOR EACH ROW EXECUTE FUNCTION slowly()"
-    )
+    await slow_rows(admin, 0.1)
     log = MemoryLog()
     for counter in "abcdefgh":
         await add(log, counter, 1)
     async with projecting(log, dsn) as projector:
         await goes_on(log, projector, dsn)
+
+
+async def slow_rows(admin: asyncpg.Connection, seconds: float) -> None:
+    """Have each new row take so long."""
+    await admin.execute(
+        "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
+        f" 'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END'"
+    )
+    await admin.execute(
+        "CREATE TRIGGER slowly BEFORE INSERT ON totals FOR EACH ROW EXECUTE FUNCTION slowly()"
+    )
+
+
+async def test_a_backfill_of_competing_consumers_goes_on_in_halves(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    await slow_rows(admin, 0.1)
+    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '500ms'")
+    log = MemoryLog()
+    for counter in "abcdefgh":
+        await add(log, counter, 1)
+    backfill = Backfill(REGISTRY, log, dsn, TOTALS, "totals")
+    async with running(backfill.run()):
+        assert await backfill.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+    assert await totals(dsn) == dict.fromkeys("abcdefgh", 1)
+
+
+async def test_an_event_that_takes_too_long_alone_is_named(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    """It is tried again for ever: what holds it up may pass."""
+    await slow_rows(admin, 1.0)
+    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'")
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "b", 1)
+    said = "NotInTime: 0@counter-a takes longer than it may, alone: QueryCanceledError: "
+    backfill = Backfill(REGISTRY, log, dsn, TOTALS, "totals")
+    async with projecting(log, dsn) as projector:
+        await until(says(projector, said))
+    async with running(backfill.run()):
+        await until(lambda: said in str(backfill.status().get("error")))
+        await admin.execute("DROP TRIGGER slowly ON totals")
+        assert await backfill.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+    assert await totals(dsn) == {"a": 1, "b": 1}
 
 
 class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
@@ -413,6 +461,29 @@ async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
     async with running_sql(projector):
         assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
     assert await numbers(dsn, "slow_sum") == [*range(1, 9), LONG]
+
+
+async def test_custom_sql_of_one_event_that_takes_too_long_is_named(
+    dsn: str, admin: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '500ms'")
+    await empty(dsn, Slow)
+    log = MemoryLog()
+    await add(log, "a", 1, 2, LONG)
+    projector = SqlProjector(SMALL, log, dsn, Slow)
+    said = "NotInTime: 2@counter-a takes longer than it may, alone: QueryCanceledError: "
+
+    def levels() -> list[str]:
+        return [each.levelname for each in caplog.records if said in str(vars(each).get("error"))]
+
+    async with running_sql(projector):
+        await until(lambda: len(levels()) == 2)
+        assert said in projector.status()["error"]
+        assert levels() == ["WARNING", "INFO"]  # operators are told once
+        await admin.execute("ALTER DATABASE postgres RESET statement_timeout")
+        assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+    assert await numbers(dsn, "slow_sum") == [1, 2, LONG]
 
 
 async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_it_again(

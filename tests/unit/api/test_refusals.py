@@ -79,6 +79,35 @@ async def test_a_query_that_is_not_answered(
     assert (status == 503) == ("retry-after" in reply.headers)
 
 
+_SAID = "connect call failed ('10.0.0.7', 5432)"
+
+
+@pytest.mark.parametrize(
+    ("error", "plain"),
+    [
+        (write.EventStoreUnavailable.because(OSError(_SAID)), "the event store does not answer"),
+        (
+            read.PostgresUnavailable(f"Postgres does not answer: {_SAID}"),
+            "Postgres does not answer",
+        ),
+        (write.Unavailable(f"AioRpcError: {_SAID}"), "the event store, or another part"),
+        (RayfoldError(_SAID), "the event store, or another part"),
+    ],
+)
+async def test_a_client_is_told_in_plain_words_what_is_down_and_operators_in_full(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, error: Exception, plain: str
+) -> None:
+    gateway.commands.error = gateway.operations.error = error
+    for _ in range(3):
+        told = problem(await gateway.http.post(f"/orders/{ORDER_ID}/place"), 503)["detail"]
+        assert told.startswith(plain)
+        assert "10.0.0.7" not in told
+    asked = await gateway.http.post("/operators/scale", json={"target": "memory", "n": 2})
+    assert _SAID in problem(asked, 503)["detail"]
+    logged = [_SAID in str(vars(record).get("error")) for record in caplog.records]
+    assert logged == [True]  # once: there may be thousands of requests
+
+
 @pytest.mark.parametrize("error", [KeyError("secret"), SystemExit("secret")])
 async def test_the_unforeseen_is_logged_and_not_shown(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, error: BaseException

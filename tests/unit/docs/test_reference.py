@@ -108,7 +108,7 @@ def problems() -> Iterator[tuple[int, str]]:
                     case "Problem", [ast.Constant(int(status)), ast.Constant(str(kind)), *_]:
                         if status != 501:  # of a gateway that keeps no schedules: those of tests
                             yield status, kind
-                    case "unavailable", [ast.Constant(str(kind)), *_]:
+                    case "unavailable" | "_down", [ast.Constant(str(kind)), *_]:
                         yield 503, kind
 
 
