@@ -133,6 +133,15 @@ class Registry:
         return sorted({each.__rayfold__.name for each in events} | self._upcast_names)
 
     @cached_property
+    def categories_of(self) -> dict[str, set[str]]:
+        """By the name of an event, the categories of the aggregates that yield it."""
+        found: dict[str, set[str]] = {}
+        for category, aggregate in self.aggregates.items():
+            for event in aggregate.events:
+                found.setdefault(event.__rayfold__.name, set()).add(category)
+        return found
+
+    @cached_property
     def keyed_by(self) -> dict[type[Command], tuple[str, ...]]:
         """By type of command, its text fields that are a key or an index of a view in Postgres.
 

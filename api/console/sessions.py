@@ -12,11 +12,12 @@ import hashlib
 import logging
 import secrets
 import time
-from typing import NamedTuple, Protocol
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from api.http.problems import Problem
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Sessions:
         self._remembered = {k: v for k, v in self._remembered.items() if v.ends > now}
         self._remembered[name] = _Remembered(token, now + LASTS)
         try:
-            await self._kept.keep(name, AESGCM(key).encrypt(_NONCE, token, None), LASTS)
+            await self._kept.keep(name, _cipher(key).encrypt(_NONCE, token, None), LASTS)
         except SessionsLost as error:
             log.warning("a session counts at this gateway alone", extra={"reason": error})
         return text
@@ -98,7 +99,7 @@ class Sessions:
             return None
         if remembered is None:
             # Of another gateway, which knows when it ends: asked for as long as it can be.
-            token = AESGCM(key).decrypt(_NONCE, sealed, None)
+            token = _cipher(key).decrypt(_NONCE, sealed, None)
             remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
         return remembered.token
 
@@ -119,3 +120,10 @@ def _derived(text: bytes) -> tuple[bytes, bytes]:
     name = hashlib.blake2b(text, digest_size=32, person=b"session name").digest()
     key = hashlib.blake2b(text, digest_size=32, person=b"session key").digest()
     return name, key
+
+
+def _cipher(key: bytes) -> AESGCM:
+    # Imported once somebody has signed in: it takes 7 MB, which a gateway at rest does without.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)

@@ -94,6 +94,9 @@ class Health(Struct):
     """Whether it can serve."""
 
     status: str
+    parts: Annotated[list[str], Meta(description="Of `/health/parts`: all of them")] | UnsetType = (
+        UNSET
+    )
 
 
 class Part(Struct):
@@ -104,12 +107,32 @@ class Part(Struct):
     ready: bool
 
 
+class RebuildStatus(Struct):
+    """How far a view's rebuild has come, in the store that is at it."""
+
+    view: str
+    state: str
+    store: str | None
+    stores: Annotated[list[str], Meta(description="One after the other")]
+    position: int
+    end: Annotated[int, Meta(description="The position that it goes to")]
+    events: int
+    events_per_second: int
+    seconds: Annotated[float, Meta(description="Since it began, over all stores")]
+    seconds_left: Annotated[float | None, Meta(description="For this store, as far as one can say")]
+    error: Annotated[str, Meta(description="Why it failed")] | UnsetType = UNSET
+    would_park: (
+        Annotated[bool, Meta(description="Whether for keys that serve, and would be parked")]
+        | UnsetType
+    ) = UNSET
+
+
 class StackStatus(Struct):
     """Every part, and what happened to them lately."""
 
     parts: list[Part]
     scaling: list[dict[str, Any]]
-    rebuilds: list[dict[str, Any]]
+    rebuilds: list[RebuildStatus]
     errors: list[dict[str, Any]]
 
 
@@ -251,13 +274,6 @@ class Verification(Struct):
     """The differences between every view in every store and a fresh fold of the log."""
 
     differences: list[Difference]
-
-
-class RebuildStatus(Struct):
-    """How far a view's rebuild has come."""
-
-    view: str
-    state: str
 
 
 class RebuildList(Struct):
@@ -443,6 +459,13 @@ class AuditNote(Struct):
     revision: int
     type: str
     at: str | None
+    id: Annotated[str, Meta(description="Of what was asked for")] | UnsetType = UNSET
+    principal: str | UnsetType = UNSET
+    action: str | UnsetType = UNSET
+    arguments: Any | UnsetType = UNSET
+    asked: Annotated[str, Meta(description="The id of what has failed")] | UnsetType = UNSET
+    status: Annotated[int, Meta(description="The answer's")] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
 
 class AuditNotes(Struct):

@@ -22,7 +22,7 @@ from api.operators.routes import MAX_ASKED, MAX_SCAN
 _REVISION = Given(given={"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
 _LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
 _AUDIT_LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": 999})
-_ASKED = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_ASKED})
+_ASKED = Given(given={"type": "string", "pattern": r"\S", "minLength": 1, "maxLength": MAX_ASKED})
 _SCAN = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_SCAN})
 _BOOLEAN = Given(given={"type": "boolean"})
 _TEXT = Given(given={"type": "string"})
@@ -90,7 +90,6 @@ class GatewayPaths:
             "What operators did, the newest first",
             "AuditNotes",
             query_parameter("limit", _AUDIT_LIMIT, "At most so many, 50 by default"),
-            unknown=True,
         )
         paths["/operators/scale"] = self._does("scale", "Set the number of parts", "Scale", "Scale")
         paths["/operators/rebuild"] = self._does(
@@ -123,7 +122,9 @@ class GatewayPaths:
             "get-causality",
             "What happened to a command, everywhere",
             "Causality",
-            query_parameter("id", _ASKED, "A command, a correlation, or `REVISION@STREAM`"),
+            query_parameter(
+                "id", _ASKED, "A command, a correlation, or `REVISION@STREAM`", required=True
+            ),
             query_parameter("scan", _SCAN, "Records to read each way, 50,000 by default"),
             unknown=True,
         )
@@ -178,7 +179,6 @@ class GatewayPaths:
             "What is due next: timeouts and commands",
             "ScheduleList",
             limit,
-            unknown=True,
         )
         for order, takes, summary in (
             ("retry", "ProcessOrder", "Tell a parked process again what it broke on"),
@@ -220,13 +220,14 @@ class GatewayPaths:
         self, name: str, summary: str, schema: str, *parameters: Parameter, unknown: bool = False
     ) -> PathItem:
         """Return a question of operators; `unknown`: it may be of something that is not there."""
+        refusals = (404,) * unknown + (422,) * bool(parameters)
         return PathItem(
             get=Operation(
                 tags=["operators"],
                 summary=summary,
                 operation_id=self._ids.of("", name),
                 parameters=list(parameters) or None,
-                responses={"200": answer(summary, schema), **problems(*((404, 422) * unknown))},
+                responses={"200": answer(summary, schema), **problems(*refusals)},
             )
         )
 

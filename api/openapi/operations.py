@@ -119,9 +119,11 @@ def path_parameter(name: str, schema: Given = TEXT, description: str | None = No
     return Parameter(name, "path", schema, description, required=True)
 
 
-def query_parameter(name: str, schema: Given, description: str | None = None) -> Parameter:
+def query_parameter(
+    name: str, schema: Given, description: str | None = None, *, required: bool = False
+) -> Parameter:
     """Return a parameter in the query string."""
-    return Parameter(name, "query", schema, description)
+    return Parameter(name, "query", schema, description, required=required)
 
 
 def answer(description: str, schema: str) -> OpenAPIResponse:

@@ -54,13 +54,17 @@ def check(
     report = compare(registry, locked or Catalogue(), code)
     for line in (line for broken in report.broken for line in broken.lines()):
         say(line)
-    if report.broken and not force:
+    for line in report.moved:
+        say(line)
+    if (report.broken or report.moved) and not force:
         for upcaster in (broken.code for broken in report.broken if broken.code):
             say(f"\n{upcaster}")
         raise typer.Exit(1)
     if update:
         for broken in report.broken:
             say(f"dropped: {broken.name} {broken.version}")
+        for line in report.moved:
+            say(f"taken up all the same: {line.partition(',')[0]}")
         _write(file, text_of(taken_up(locked or Catalogue(), code, report)))
         say(f"{file} is written: commit it")
     elif report.behind:

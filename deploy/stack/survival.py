@@ -49,9 +49,9 @@ async def note_event_types(connection: Connection, registry: Registry) -> None:
         fields = _fields(each.model)
         await connection.execute(_NOTE, name, each.version, json.dumps(fields))
     await connection.execute(_CATEGORIES)
-    for category, aggregate in registry.aggregates.items():
-        for event in aggregate.events:
-            await connection.execute(_NOTE_CATEGORY, event.__rayfold__.name, category)
+    for event, categories in registry.categories_of.items():
+        for category in categories:
+            await connection.execute(_NOTE_CATEGORY, event, category)
 
 
 async def check_categories(connection: Connection, log: Log, registry: Registry) -> None:
@@ -63,10 +63,7 @@ async def check_categories(connection: Connection, log: Log, registry: Registry)
     """
     if await connection.fetchval("SELECT to_regclass('rayfold_event_category')") is None:
         return
-    today: dict[str, set[str]] = {}
-    for category, aggregate in registry.aggregates.items():
-        for event in aggregate.events:
-            today.setdefault(event.__rayfold__.name, set()).add(category)
+    today = registry.categories_of
     lost: dict[str, str] = {}
     for row in await connection.fetch("SELECT * FROM rayfold_event_category ORDER BY event"):
         event, before = row["event"], row["category"]

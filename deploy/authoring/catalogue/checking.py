@@ -37,6 +37,8 @@ class Report:
     """Faults, and how far the lock is behind the code."""
 
     broken: list[Broken] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    """Categories that have lost their events to others, a line for each: see `_moved`."""
     behind: list[str] = field(default_factory=list)
 
 
@@ -51,7 +53,8 @@ def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
         for version, schema in sorted(locked.versions.items()):
             broken = _of_integration_event(registry, name, version, schema, present)
             report.broken += [broken] if broken else []
-    if not report.broken:
+    report.moved = _moved(lock.events, code.events)
+    if not report.broken and not report.moved:
         report.behind = _behind(lock.events, code.events)
         report.behind += _behind(lock.integration_events, code.integration_events)
     return report
@@ -78,7 +81,11 @@ def _taken_up(
             if (name, version) not in dropped
         } | (present.versions if present else {})
         if versions:
-            found[name] = Locked(present.version if present else max(versions), versions)
+            categories = (present.categories if present else []) or (
+                before.categories if before else []
+            )
+            version = present.version if present else max(versions)
+            found[name] = Locked(version, versions, categories)
     return found
 
 
@@ -94,7 +101,27 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
             found.append(f"{name} {present.version} reads more")
         elif locked.version != present.version:
             found.append(f"{name} is at version {present.version}")
+        elif new := ", ".join(sorted({*present.categories} - {*locked.categories})):
+            found.append(f"{name} is of the category {new}")
     return found
+
+
+def _moved(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
+    """Return the categories whose streams nobody would see: `up` and `upgrade` refuse those.
+
+    What they know is noted in Postgres, and whether there are such streams the log says.
+    """
+    found: dict[str, str] = {}
+    for name, locked in sorted(lock.items()):
+        now = code[name].categories if name in code else []
+        for before in locked.categories if now else ():
+            if before not in now:
+                told = (
+                    f"{name} is of the category {now[0]!r} now, and streams of {before!r} may be on"
+                    f" the log: give its aggregate the category {before!r} back"
+                )
+                found.setdefault(before, told)
+    return [*found.values()]
 
 
 def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:

@@ -1,12 +1,14 @@
 """The event catalogue: what each event may look like on the log, of the code and of the lock file.
 
 `events.lock.json` is committed with the domain. It has the schema of every version that was ever
-locked, sorted, a field on a line, so that a review sees what a change means for the log.
+locked, sorted, a field on a line, so that a review sees what a change means for the log; and of
+which categories the aggregates are that yield an event.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from rayfold import Event, EventDefinition, IntegrationEvent, Registry
 from rayfold.core_schemas import fields_within
 from rayfold.ordered_sets import ordered
 
-FORMAT = 1
-"""Of the lock file; a later Rayfold may write another."""
+FORMAT = 2
+"""Of the lock file; a later Rayfold may write another. The first has no categories."""
 
 FILE = "events.lock.json"
 
@@ -33,6 +35,8 @@ class Locked:
 
     version: int
     versions: dict[int, Schema]
+    categories: list[str] = field(default_factory=list)
+    """Of the aggregates that yield it. None where nobody does, or nobody has noted it."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class _File(BaseModel, extra="forbid"):
     class Entry(BaseModel, extra="forbid"):
         version: int
         versions: dict[int, Schema]
+        categories: list[str] = []
 
     format: int
     events: dict[str, Entry]
@@ -154,13 +159,17 @@ def _as_written(schema: Any, found: Schema) -> Schema:
 def catalogue_of(registry: Registry) -> Catalogue:
     """Return the catalogue of the code: of each event the present version alone."""
     return Catalogue(
-        {name: _locked(each) for name, each in registry.events.items()},
+        {
+            name: _locked(each, sorted(registry.categories_of.get(name, ())))
+            for name, each in registry.events.items()
+        },
         {name: _locked(each) for name, each in registry.integration_events.items()},
     )
 
 
-def _locked(definition: EventDefinition) -> Locked:
-    return Locked(definition.version, {definition.version: schema_of(definition.model)})
+def _locked(definition: EventDefinition, categories: Sequence[str] = ()) -> Locked:
+    versions = {definition.version: schema_of(definition.model)}
+    return Locked(definition.version, versions, [*categories])
 
 
 def schema_of(model: type[Event]) -> Schema:
@@ -188,7 +197,7 @@ def read(file: Path) -> Catalogue | None:
         if isinstance(number, int) and number > FORMAT:
             raise StartError(f"{file} has format {number}, this Rayfold reads {FORMAT}: upgrade it")
         found = _File.model_validate(data)
-        if found.format != FORMAT:
+        if not 1 <= found.format <= FORMAT:
             raise ValueError(f"there is no format {found.format}")
         for entries in (found.events, found.integration_events):
             for name, entry in entries.items():
@@ -220,7 +229,9 @@ def _check(name: str, entry: _File.Entry) -> None:
 
 
 def _entries(entries: dict[str, _File.Entry]) -> dict[str, Locked]:
-    return {name: Locked(each.version, each.versions) for name, each in entries.items()}
+    return {
+        name: Locked(each.version, each.versions, each.categories) for name, each in entries.items()
+    }
 
 
 def text_of(catalogue: Catalogue) -> str:
@@ -233,6 +244,7 @@ def text_of(catalogue: Catalogue) -> str:
                 name: {
                     "version": each.version,
                     "versions": {str(number): each.versions[number] for number in each.versions},
+                    **({"categories": each.categories} if each.categories else {}),
                 }
                 for name, each in entries.items()
             }

@@ -37,7 +37,10 @@ def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
     text = model(content=data.draw(kind.values)).model_dump_json()
     own, long = model.__pydantic_validator__, validator_of_long(model)
     assert read(long, text) == read(own, text)
-    assert read(long, text.replace("1", "x")) == read(own, text.replace("1", "x"))
+    wrong = text.replace("1", "x")
+    told, wanted = read(long, wrong), read(own, wrong)
+    # It may be given up before it comes to a validator of an author's that breaks.
+    assert told == wanted or (isinstance(wanted, type) and told is ValidationError)
     assert stranger(model, json.loads(text)) is None
 
 

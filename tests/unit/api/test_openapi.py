@@ -10,11 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec import convert
 from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
+from api.openapi.bodies import RebuildStatus
 from api.openapi.document import openapi
 from api.openapi.schemas import ByName
+from projections.operations.rebuild import Rebuild
 from rayfold import Aggregate, Command, Event, Message, Query, Registry, Route, View, on
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -68,6 +71,30 @@ async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
             reply = await gateway.http.request(method, url)
             assert reply.status_code != 405, path
             assert "nothing is at this path" not in reply.text, path
+
+
+async def test_what_no_parameter_may_be_is_refused_as_it_says(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    tried = 0
+    for path, operations in document["paths"].items():
+        operation = operations.get("get", {})
+        places = {each["in"] for each in operation.get("parameters", ())}
+        if "query" not in places or "path" in places:
+            continue
+        reply = await gateway.http.get(path, params={"no-such": "1"})
+        assert str(reply.status_code) in operation["responses"], (path, reply.text)
+        tried += 1
+    assert tried > 5
+
+
+def test_all_that_is_told_of_a_rebuild_is_described() -> None:
+    rebuild = Rebuild("orders", ["memory"])
+    convert(rebuild.status(), RebuildStatus)
+    rebuild.begin("memory", 5)
+    rebuild.over("there is no room")
+    told = rebuild.status()
+    convert(told, RebuildStatus)
+    assert told.keys() == {*RebuildStatus.__struct_fields__}
 
 
 @pytest.mark.parametrize("package", ["domain", "examples.shop"])

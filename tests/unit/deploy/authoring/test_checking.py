@@ -338,7 +338,7 @@ EMPTY = '{"format": 1, "events": {}, "integration_events": {}}'
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "{", "[]", "{}", '"a"', "<<<<<<< ours\n" + EMPTY, EMPTY.replace("1", "2")),
+        *("", "{", "[]", "{}", '"a"', "<<<<<<< ours\n" + EMPTY, EMPTY.replace("1", "3")),
         EMPTY.replace("1", "0"),
         '{"format": 1}',
         *(

@@ -59,6 +59,33 @@ def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> 
     assert file.read_text() == LOCK.read_text()
 
 
+def test_an_event_that_is_of_another_category_is_refused_as_by_up(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    file.write_text(LOCK.read_text().replace('["order"]', '["purchase"]'))
+    before = file.read_text()
+    told = check(file, "--update")
+    assert told.exit_code == 1
+    [line] = [each for each in told.output.splitlines() if "purchase" in each]
+    assert line == (
+        "FulfilmentRequested is of the category 'order' now, and streams of 'purchase' may be on"
+        " the log: give its aggregate the category 'purchase' back"
+    )
+    assert file.read_text() == before
+    assert check(file, "--update", "--force").exit_code == 0
+    assert file.read_text() == LOCK.read_text()
+
+
+def test_a_lock_of_before_has_no_categories_and_takes_them_up(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    lines = LOCK.read_text().replace('"format": 2', '"format": 1').splitlines()
+    file.write_text("\n".join(each for each in lines if '"categories"' not in each))
+    told = check(file)
+    assert told.exit_code == 0
+    assert "LineAdded is of the category order" in told.output
+    assert check(file, "--update").exit_code == 0
+    assert file.read_text() == LOCK.read_text()
+
+
 def test_a_lock_that_cannot_be_written_whole_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +120,7 @@ def test_ray_is_not_asked() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("text", ["{", '{"format": 2, "events": {}, "integration_events": {}}'])
+@pytest.mark.parametrize("text", ["{", '{"format": 3, "events": {}, "integration_events": {}}'])
 def test_a_lock_that_cannot_be_read_is_no_fault_of_the_code(tmp_path: Path, text: str) -> None:
     file = tmp_path / "lock.json"
     file.write_text(text)
