@@ -154,7 +154,7 @@ def _of_operators(
     operations = ports.operations
     return [
         *Health(operations.parts).handlers(endpoint),
-        *OperatorRoutes(operations, metrics, ports.audit).handlers(endpoint),
+        *OperatorRoutes(operations, metrics, ports.audit, ports.browser).handlers(endpoint),
         *ExplainRoutes(registry, operations).handlers(endpoint),
         *ProcessRoutes(ports.processes).handlers(endpoint),
         *PublicationRoutes(ports.publications).handlers(endpoint),

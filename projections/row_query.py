@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from projections.errors import BadQuery
+from rayfold import PageQuery, Query, key_text, view_query_of
+from rayfold.tenants import TENANT, within
+
 
 class RowQuery(NamedTuple):
     """One row by `key`, or a page where `key` is None.
@@ -35,3 +39,33 @@ class Snapshot(NamedTuple):
     rows: list[tuple[str, bytes, int, int]]
     """Key, document, position, and where the row began."""
     pages: list[bytes]
+
+
+def row_query(query: Query, at_least: int, tenant: str) -> RowQuery:
+    """Return what a query of a view asks a store for.
+
+    Raises:
+        BadQuery: a value is none that a store could have.
+    """
+    asked = view_query_of(query)
+    name = asked.view.name
+    if not isinstance(query, PageQuery):
+        key = within(tenant, text_of(query, asked.view.key))
+        return RowQuery(name, key, at_least, {}, 0, None)
+    filters = {field: text_of(query, field) for field in asked.filters(query)}
+    if tenant:
+        filters[TENANT] = tenant
+    return RowQuery(name, None, at_least, filters, query.limit, query.cursor)
+
+
+def text_of(query: Query, field: str) -> str:
+    """Return a value of a query as stores compare it.
+
+    Raises:
+        BadQuery: it has none: its type takes more than any store does.
+    """
+    try:
+        return key_text(getattr(query, field))
+    except ValueError as error:
+        name = type(query).__rayfold__.name
+        raise BadQuery(f"{name!r} cannot be asked so: {field}: {error}") from error

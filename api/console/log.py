@@ -23,14 +23,14 @@ from api.console.templates import url
 from api.http.endpoint import Call
 from api.http.problems import Problem
 from api.http.reply import Reply
-from api.operators.routes import Delete, Operations
+from api.operators.routes import Delete, Operations, OrderedLog
 from rayfold import Registry
 
 MOST_ASKED = 1100
 """Characters of what a filter takes."""
 
 
-class Browser(Protocol):
+class Browser(OrderedLog, Protocol):
     """See `projections.queries.log_browser.LogBrowser`."""
 
     async def page(

@@ -107,9 +107,7 @@ class Origins:
         host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
         if not _is_loopback(host) and host not in self._hosts:
             raise _foreign_host(host)
-        site = headers.get(b"sec-fetch-site")
-        if site is not None and site not in _OWN_SITE:
-            raise _foreign()
+        self.check_source(headers)
 
     def _is_ours(self, origin: bytes, host: bytes | None) -> bool:
         scheme, _, authority = origin.decode("latin-1").partition("://")

@@ -71,6 +71,19 @@ class LoggedEvent(Struct):
     metadata: dict[str, Any]
 
 
+class ListedEvent(RecordedEvent):
+    """An event of an aggregate, among those of others."""
+
+    stream: str
+
+
+class LogPage(Struct):
+    """Events in order; none where there are no more for now."""
+
+    events: list[ListedEvent]
+    next: Annotated[int | None, Meta(description="What to give as `after` for those that follow")]
+
+
 class CommandStatus(Struct):
     """What became of a command."""
 
@@ -480,6 +493,8 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     Processing,
     RecordedEvent,
     LoggedEvent,
+    ListedEvent,
+    LogPage,
     Causality,
     Explanation,
     Process,

@@ -110,6 +110,14 @@ class GatewayPaths:
             query_parameter("limit", _AUDIT_LIMIT, "At most so many, 999 by default"),
             query_parameter("cursor", _TEXT, "`next_cursor` of the page before"),
         )
+        paths["/operators/events"] = self._asks(
+            "list-events",
+            "Events of aggregates, in order",
+            "LogPage",
+            query_parameter("stream", _TEXT, "Of this stream alone"),
+            query_parameter("after", _REVISION, "`next` of the page before"),
+            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 100 by default"),
+        )
         paths["/operators/events/{stream}/{revision}"] = self._asks(
             "get-event",
             "An event as the log has it",

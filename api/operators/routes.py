@@ -102,7 +102,17 @@ class Operations(Protocol):
         ...
 
 
+class OrderedLog(Protocol):
+    """See `projections.queries.log_browser.LogBrowser`."""
+
+    async def after(self, place: int | None, *, stream: str = "", limit: int = 0) -> dict[str, Any]:
+        """See `LogBrowser.after`."""
+        ...
+
+
 AUDIT_PAGE = 50
+
+EVENTS_PAGE = 100
 
 SCAN = 50_000
 """Records of the log that a search for causes and effects reads in each direction."""
@@ -181,10 +191,13 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
 class OperatorRoutes:
     """Handlers over a running stack."""
 
-    def __init__(self, operations: Operations, metrics: Metrics, audit: Audits) -> None:
+    def __init__(
+        self, operations: Operations, metrics: Metrics, audit: Audits, log: OrderedLog
+    ) -> None:
         self._operations = operations
         self._metrics = metrics
         self._audit = audit
+        self._log = log
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the handlers; without tokens they answer to this machine alone."""
@@ -201,6 +214,7 @@ class OperatorRoutes:
             handler("GET", "/operators/rebuilds", self._rebuilds),
             handler("POST", "/operators/rebuild", self._rebuild),
             handler("GET", "/operators/parked", self._parked),
+            handler("GET", "/operators/events", self._events),
             handler("GET", "/operators/events/{stream}/{revision}", self._event),
             handler("GET", "/operators/causality", self._causality),
             handler("POST", "/operators/replay", self._replay),
@@ -259,6 +273,18 @@ class OperatorRoutes:
         page = found[:limit]
         cursor = encode_place(place_of(page[-1])) if len(found) > len(page) else None
         return json_reply({"parked": page, "next_cursor": cursor})
+
+    async def _events(self, call: Call) -> Reply:
+        given = known_parameters(call.query_string, "stream", "after", "limit")
+        limit = page_limit(given, EVENTS_PAGE)
+        after = given.get("after")
+        place = None if after is None else _REVISION.match(after)
+        if after is not None and place is None:
+            raise invalid_field("after", "is no position, nor a revision of one stream")
+        found = await self._log.after(
+            None if place is None else int(place[1]), stream=given.get("stream", ""), limit=limit
+        )
+        return json_reply(found)
 
     async def _event(self, call: Call) -> Reply:
         stream, revision = call.path["stream"], call.path["revision"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import urlencode
 
 from deploy.errors import StartError
 from deploy.stack.folder import EVENT_STORE, gateway_of
@@ -15,6 +18,11 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord, metadata_of
 from rayfold import DomainError, Registry
 from rayfold.foreign_json import readable
+
+_AGAIN = 0.5
+"""Seconds until a gateway that had nothing new is asked again."""
+
+_FIELDS = ("stream", "revision", "position", "type", "recorded_at", "data", "metadata")
 
 
 async def print_events(settings: Settings, stream: str | None, *, follow: bool) -> None:
@@ -32,18 +40,50 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
     try:
         async for raw in _records(log, registry.prefixes, stream, follow):
             found = True
-            sys.stdout.write(json.dumps(_plain(raw)) + "\n")
-            sys.stdout.flush()
+            if not _printed(_plain(raw)):
+                return
     except (StoreError, ValueError) as error:
         raise StartError(
             f"the event store at {without_password(uri)} {does_not(error)}: {error}"
         ) from error
-    except BrokenPipeError:
-        return
     finally:
         await log.close()
     if not found:
         sys.stderr.write(f"rayfold: {_nothing(settings, stream)}\n")
+
+
+def print_events_of(ask: Callable[[str], Any], stream: str | None, *, follow: bool) -> None:
+    """Print the same of a gateway, which is asked for a path.
+
+    Raises:
+        StartError: it does not answer.
+    """
+    found, asked = False, {} if stream is None else {"stream": stream}
+    while True:
+        page = ask(f"/operators/events?{urlencode(asked)}")
+        for each in page["events"]:
+            found = True
+            if not _printed({name: each[name] for name in _FIELDS}):
+                return
+        if page["next"] is not None:
+            asked["after"] = page["next"]
+        if not page["events"]:
+            if not follow:
+                break
+            time.sleep(_AGAIN)
+    if not found:
+        what = "of an aggregate" if stream is None else f"of the stream {stream!r}"
+        sys.stderr.write(f"rayfold: the log has no event {what}\n")
+
+
+def _printed(event: dict[str, object]) -> bool:
+    """Print an event; return False where nobody reads on."""
+    try:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _nothing(settings: Settings, stream: str | None) -> str:

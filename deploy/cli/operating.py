@@ -12,6 +12,7 @@ import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
 from deploy.cli.saying import say
+from deploy.errors import StartError
 from rayfold.foreign_text import shown
 
 app = typer.Typer()
@@ -248,10 +249,16 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones.")] = False,
     eventstore: Annotated[str | None, typer.Option(help="URI of the store.")] = None,
     data: Data = None,
+    url: Url = None,
 ) -> None:
     """Print events, one JSON object a line."""
-    from deploy.cli.events import print_events
+    from deploy.cli.events import print_events, print_events_of
     from deploy.stack.settings import load
 
-    settings = load(data=data, eventstore=eventstore)
-    asyncio.run(print_events(settings, stream, follow=follow))
+    settings = load(data=data, eventstore=eventstore, url=url)
+    if url is None and (eventstore is not None or data is not None or settings.url is None):
+        asyncio.run(print_events(settings, stream, follow=follow))
+    elif eventstore is not None:
+        raise StartError("give --eventstore or --url: each names a log")
+    else:
+        print_events_of(partial(ask, data, url), stream, follow=follow)

@@ -83,6 +83,7 @@ class StockItem(
     id_field="sku",
     initial=StockState(),
     placement=Placement.DEDICATED,
+    keep_commands=True,  # for `rayfold counterfactual`
 ):
     """All pieces of one SKU. Never oversold: reserved is at most what is on hand."""
 

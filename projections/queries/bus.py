@@ -7,26 +7,24 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from projections.errors import BadQuery, NoSuchStore
+from projections.errors import NoSuchStore
 from projections.memory.reader import MemoryReader
 from projections.queries.composed import compose
 from projections.queries.live import LiveQueries
-from projections.row_query import RowQuery, RowResult
+from projections.row_query import RowQuery, RowResult, row_query, text_of
 from projections.sql.reader import SqlReader
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
 from rayfold import (
     Answer,
     ComposedQuery,
-    PageQuery,
     Query,
     Registry,
     SqlQuery,
     ViewDefinition,
-    key_text,
     view_query_of,
 )
-from rayfold.tenants import TENANT, NoTenant, within
+from rayfold.tenants import NoTenant, within
 
 
 class RowReader(Protocol):
@@ -84,20 +82,12 @@ class QueryBus:
             raise NoTenant(f"{type(query).__rayfold__.name!r} is asked for no tenant")
         if isinstance(query, SqlQuery | ComposedQuery):
             return await self._ask_more(query, at_least, timeout, store, tenant)
-        asked = view_query_of(query)
-        view = asked.view
+        view = view_query_of(query).view
         stores = self._stores[view.name]
         chosen = store or stores[0]
         if chosen not in stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
-        if isinstance(query, PageQuery):
-            filters = {field: _text(query, field) for field in asked.filters(query)}
-            if tenant:
-                filters[TENANT] = tenant
-            wanted = RowQuery(view.name, None, at_least or 0, filters, query.limit, query.cursor)
-        else:
-            key = within(tenant, _text(query, view.key))
-            wanted = RowQuery(view.name, key, at_least or 0, {}, 0, None)
+        wanted = row_query(query, at_least or 0, tenant)
         deadline = time.monotonic() + timeout
         result = await self._readers[chosen].ask(wanted, deadline)
         return Answer(result.body, result.revision, result.position)
@@ -146,7 +136,7 @@ class QueryBus:
             raise NoSuchStore(f"view {view.name!r} is not kept in memory: no live queries")
         if self._registry.tenants and not tenant:
             raise NoTenant(f"{type(query).__rayfold__.name!r} is followed for no tenant")
-        key = within(tenant, _text(query, view.key))
+        key = within(tenant, text_of(query, view.key))
         return self._live.follow(view.name, key, after or 0)
 
     async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
@@ -202,16 +192,3 @@ class QueryBus:
         finally:
             for wait in waits:
                 wait.cancel()
-
-
-def _text(query: Query, field: str) -> str:
-    """Return a value of a query as stores compare it.
-
-    Raises:
-        BadQuery: it has none: its type takes more than any store does.
-    """
-    try:
-        return key_text(getattr(query, field))
-    except ValueError as error:
-        name = type(query).__rayfold__.name
-        raise BadQuery(f"{name!r} cannot be asked so: {field}: {error}") from error

@@ -1,4 +1,4 @@
-"""The log as operators look at it: the newest events first, and an aggregate through time."""
+"""The log as operators look at it: newest or oldest first, and an aggregate through time."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ PAGE = 50
 MOST_LOOKED = 5_000
 """Events that one page looks at in search of those that are asked for; the next goes on there."""
 
+MOST_BYTES = 4 * 1024 * 1024
+"""Of events after which a page ends: one alone may have 16 MiB."""
+
 _AT_A_TIME = 500
 
 
 class LogBrowser:
-    """Reads backwards, a page at a time."""
+    """Reads a page at a time."""
 
     def __init__(self, registry: Registry, log: Log) -> None:
         self._log = beneath(log)  # what is encrypted is shown so: the log is no place to look it up
         self._through_time = ThroughTime(registry, log)
+        self._of_aggregates = registry.prefixes
         processes = (each.prefix for each in registry.processes.values())
         self._prefixes = [*registry.prefixes, *processes, OPERATORS]
 
@@ -69,6 +73,32 @@ class LogBrowser:
             if given < size:
                 return {"events": found, "next": None, "looked": looked}
         return {"events": found, "next": at, "looked": looked}
+
+    async def after(
+        self, place: int | None, *, stream: str = "", limit: int = PAGE
+    ) -> dict[str, Any]:
+        """Return `events` of aggregates in order, and `next`: the place that others follow.
+
+        Of all aggregates, unless of one stream. A place is a position, of one stream a revision.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        found: list[dict[str, Any]] = []
+        size = 0
+        if stream:
+            reading = self._log.read_stream(stream, after=place, limit=limit)
+        else:
+            reading = self._log.read_all(self._of_aggregates, after=place, limit=limit)
+        with suppress(StreamTombstoned):
+            async with aclosing(reading):
+                async for raw in reading:
+                    found.append(plain(raw))
+                    place = raw.revision if stream else raw.position
+                    size += len(raw.data)
+                    if size > MOST_BYTES:
+                        break
+        return {"events": found, "next": place}
 
     async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """Return one event, as the log has it; None if it is not there.

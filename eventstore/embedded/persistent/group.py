@@ -271,7 +271,8 @@ class Group:
         self.measured_items = self.total_items
         for consumer in self.consumers:
             consumer.measured_total = consumer.total
-        due = now - self._checkpointed_at >= self.settings.checkpoint_after / 1000
+        after = self.settings.checkpoint_after / 1000  # 0: by the number of events alone
+        due = 0 < after <= now - self._checkpointed_at
         if due and self._handled >= max(self.settings.min_checkpoint_count, 1):
             self._save_checkpoint()
         self.pump()

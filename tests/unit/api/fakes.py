@@ -258,6 +258,9 @@ class FakeBrowser:
     async def page(self, **_: Any) -> dict[str, Any]:
         return {"events": [], "next": None, "looked": 0}
 
+    async def after(self, place: int | None, **asked: Any) -> dict[str, Any]:
+        return {"events": [], "next": place, **asked}
+
     async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
         return None
 

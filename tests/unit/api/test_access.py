@@ -234,9 +234,14 @@ async def test_behind_a_proxy_operators_show_a_token(guarded: Gateway) -> None:
     assert (await guarded.http.get("/operators/status", headers=headers)).status_code == 200
 
 
-async def test_another_site_s_page_may_not_even_look_at_operators_routes(gateway: Gateway) -> None:
-    headers = {"sec-fetch-site": "cross-site"}
-    problem(await gateway.http.get("/operators/status", headers=headers), 403, "foreign-origin")
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_another_site_s_page_may_not_even_look_at_operators_routes(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    kind = "foreign-host" if "host" in headers else "foreign-origin"
+    problem(await gateway.http.get("/operators/status", headers=headers), 403, kind)
+    own = {"origin": "http://127.0.0.1:8000"}
+    assert (await gateway.http.get("/operators/status", headers=own)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/console", "/console/views", "/docs"])

@@ -104,6 +104,14 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
 
 
+async def test_events_are_asked_for_in_pages(gateway: Gateway) -> None:
+    page = await gateway.http.get("/operators/events?stream=order-1&after=7&limit=9")
+    assert page.json() == {"events": [], "next": 7, "stream": "order-1", "limit": 9}
+    assert (await gateway.http.get("/operators/events")).json()["next"] is None
+    for wrong in ("after=x", "after=", "after=-1", "limit=0", "limit=1000", "type=x"):
+        problem(await gateway.http.get(f"/operators/events?{wrong}"), 422, "invalid-fields")
+
+
 async def test_a_rebuild_puts_up_with_what_it_parks_if_it_is_told_so(gateway: Gateway) -> None:
     for body, accepted in (({}, False), ({"accept_parked": True}, True)):
         await gateway.http.post("/operators/rebuild", json={"view": "order-details", **body})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,18 @@ async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
     with pytest.raises(RpcError):
         await groups.restart()
     assert not groups.get("$all", "readers")._closed
+
+
+@pytest.mark.parametrize("after", [0, 1000])
+async def test_without_a_time_checkpoints_go_by_the_number_of_events_alone(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    await groups.create(replace(settings(), checkpoint_after=after, min_checkpoint_count=1))
+    group, saved = groups.get("$all", "readers"), []
+    monkeypatch.setattr(group, "_save_checkpoint", lambda: saved.append("by time"))
+    group._handled = 1
+    group.tick(group._checkpointed_at + 3600)
+    assert saved == (["by time"] if after else [])
 
 
 async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(

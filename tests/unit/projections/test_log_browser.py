@@ -54,6 +54,28 @@ async def test_pages_go_from_the_newest_to_the_oldest_and_miss_nothing(registry:
         assert seen == [6, 5, 4, 3, 2, 1, 0]
 
 
+async def test_pages_of_aggregates_go_from_the_oldest_to_the_newest(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await filled(log, "process-fulfilment-1", record("ProcessSawEvent", {}))
+    await filled(log, "stock-tea", *(stocked(each) for each in range(7)))
+    browser = LogBrowser(registry, log)
+    for stream in ("", "stock-tea"):
+        for most, sizes in ((10_000, [3, 3, 1, 0]), (0, [1] * 7 + [0])):
+            monkeypatch.setattr(log_browser, "MOST_BYTES", most)
+            place, pages = None, []
+            while not pages or pages[-1]:
+                page = await browser.after(place, stream=stream, limit=3)
+                place = page["next"]
+                pages.append([each["revision"] for each in page["events"]])
+            assert [len(each) for each in pages] == sizes
+            assert [each for page in pages for each in page] == list(range(7))
+    assert await browser.after(None, stream="stock-nobody") == {"events": [], "next": None}
+    await log.delete_stream("stock-tea", tombstone=True)
+    assert await browser.after(2, stream="stock-tea") == {"events": [], "next": 2}
+
+
 async def test_only_what_is_asked_for_is_shown(registry: Registry) -> None:
     log = MemoryLog()
     about = {"command_id": "c", "$correlationId": "k", "principal": "ada"}

@@ -17,6 +17,7 @@ from deploy.authoring.counterfactual import walk
 from deploy.authoring.counterfactual.recorded_commands import RecordedCommand
 from deploy.authoring.counterfactual.walk import Counterfactual, Summary
 from deploy.cli.counterfactual import _lines
+from domain.inventory.stock import ReceiveStock, ReserveStock
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord, metadata_of
@@ -442,3 +443,13 @@ def test_what_another_writer_says_of_streams_is_passed_over(streams: str) -> Non
     raw = RawRecord("E", b"{}", metadata, "s-0", 0, 0, 0)
     finding = walk.Finding(raw, "id", RecordedCommand("a", b"{}"), [raw])
     assert walk._before(finding, "s-1") is None
+
+
+async def test_the_reference_domain_keeps_the_commands_of_its_stock() -> None:
+    registry = Registry.load("domain")
+    runtime = LocalRuntime(registry)
+    await runtime.send(ReceiveStock(sku="tea", quantity=2))
+    await runtime.send(ReserveStock(sku="tea", quantity=1))
+    assert isinstance(runtime.log, MemoryLog)
+    found, summary = await tried(runtime.log, registry)
+    assert (found, summary.decided, summary.not_kept) == ([], 2, 0)

@@ -1,0 +1,75 @@
+"""A domain's stack without Ray: what was written is seen, sagas run, time passes when told to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from uuid import uuid4
+
+import pytest
+
+from deploy.local_stack import LocalStack
+from domain.fulfilment.process import Fulfilment
+from domain.inventory.stock import ReceiveStock
+from domain.inventory.views import GetStock
+from domain.orders.commands import AddLine, CreateOrder, PayOrder, PlaceOrder
+from domain.orders.queries import GetOrder, ListOrders
+from examples.shop.baskets import PutIn
+from examples.shop.bestsellers import TopSellers
+from examples.shop.views import GetBasketAndDemand
+from projections.errors import BadCursor, NoSuchStore
+from rayfold import Registry
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[LocalStack]:
+    async with LocalStack(Registry.load("domain")) as running:
+        await running.send(ReceiveStock(sku="tea", quantity=2))
+        yield running
+
+
+async def test_a_query_sees_what_was_sent_before(stack: LocalStack) -> None:
+    order = uuid4()
+    assert (await stack.ask(GetOrder(order_id=order))).document is None
+    receipt = await stack.send(CreateOrder(order_id=order, customer_id="ada"))
+    answer = await stack.ask(GetOrder(order_id=order))
+    assert answer.document["status"] == "open"
+    assert (answer.revision, answer.position) == (0, receipt.position)
+    page = (await stack.ask(ListOrders(customer_id="ada"))).document
+    assert [each["order_id"] for each in page["items"]] == [str(order)]
+    with pytest.raises(BadCursor):
+        await stack.ask(ListOrders(cursor="none"))
+
+
+@pytest.mark.parametrize(("pays", "ends"), [(True, "shipped"), (False, "cancelled")])
+async def test_a_saga_runs_to_its_end(stack: LocalStack, pays: bool, ends: str) -> None:
+    order = uuid4()
+    await stack.send(CreateOrder(order_id=order, customer_id="ada"))
+    await stack.send(AddLine(order_id=order, sku="tea", quantity=2, unit_price_cents=450))
+    await stack.send(PlaceOrder(order_id=order, fulfil=True))
+    await stack.until(GetStock(sku="tea"), lambda stock: stock["reserved"] == 2)
+    if pays:
+        await stack.send(PayOrder(order_id=order))
+    else:
+        await stack.pass_time(Fulfilment.payment_timeout - timedelta(minutes=1))
+        assert (await stack.ask(GetOrder(order_id=order))).document["status"] == "placed"
+        await stack.pass_time(timedelta(minutes=1))
+    await stack.until(GetOrder(order_id=order), lambda row: row["status"] == ends)
+    await stack.until(GetStock(sku="tea"), lambda stock: stock["reserved"] == 2 * pays)
+
+
+async def test_what_never_comes_is_told_with_what_is_there_instead(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local_stack.PATIENCE", 0.05)
+    with pytest.raises(TimeoutError, match="'on_hand': 2"):
+        await stack.until(GetStock(sku="tea"), lambda stock: stock["on_hand"] == 3)
+
+
+async def test_all_views_are_in_memory_and_sql_is_left_out() -> None:
+    async with LocalStack(Registry.load("examples.shop")) as stack:
+        await stack.send(PutIn(basket_id="a", sku="tea", quantity=2))
+        both = (await stack.ask(GetBasketAndDemand(basket_id="a"))).document
+        assert both == {"basket_id": "a", "bought": False, "wanted": {"tea": 2}}
+        with pytest.raises(NoSuchStore, match="needs Postgres"):
+            await stack.ask(TopSellers(day=date(2026, 12, 1)))
