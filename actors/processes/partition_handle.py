@@ -33,6 +33,8 @@ UNANSWERED = 2
 ANSWER = 30.0
 """Seconds for what operators ask of one."""
 
+NO_ANSWER = "it does not answer"
+
 STOP = 10.0
 """Seconds to end in order."""
 
@@ -73,7 +75,7 @@ class PartitionHandle:
                     self._told = (self._pid, address)
         except (TimeoutError, RayfoldError) as error:
             self.ready = False
-            self.seen = {"error": str(error) or "it does not answer"}
+            self.seen = {"error": str(error) or NO_ANSWER}
             if isinstance(error, TimeoutError):
                 await self._replace_if_it_hangs()
         else:
