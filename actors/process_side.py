@@ -15,7 +15,13 @@ from ray.util import list_named_actors
 
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout, lay_out
-from actors.processes.partition_handle import SILENCE, STOP, PartitionHandle, unavailable
+from actors.processes.partition_handle import (
+    NO_ANSWER,
+    SILENCE,
+    STOP,
+    PartitionHandle,
+    unavailable,
+)
 from actors.processes.process_actor import ProcessActor
 from actors.processes.reaching import Switchboard
 from actors.processes.runner import partition_of
@@ -284,7 +290,7 @@ class ProcessSide:
     async def _begin(self, name: str, layout: Layout) -> None:
         handles = [self._handle(name, layout, each) for each in range(layout.partitions)]
         self._partitions[name] = handles
-        error: object = "no answer"
+        error: object = NO_ANSWER
         try:
             async with asyncio.timeout(START):
                 await together(*(each.start() for each in handles))
@@ -295,8 +301,9 @@ class ProcessSide:
                     await asyncio.sleep(LOOK / 20)
         except RayError as failure:
             error = why_not_made(failure)
-        except TimeoutError:
-            pass
+        except TimeoutError as late:
+            if error == NO_ANSWER:
+                error = why_not_made(late)
         else:
             return
         raise Unavailable(f"{KIND}:{name}: an actor does not come up: {error}")

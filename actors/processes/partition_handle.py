@@ -35,6 +35,8 @@ none.
 ANSWER = 30.0
 """Seconds that an operator's request may take."""
 
+NO_ANSWER = "it does not answer"
+
 STOP = 10.0
 """Seconds that an orderly stop may take."""
 
@@ -75,7 +77,7 @@ class PartitionHandle:
                     self._told = (self._pid, address)
         except (TimeoutError, RayfoldError) as error:
             self.ready = False
-            self.seen = {"error": str(error) or "it does not answer"}
+            self.seen = {"error": str(error) or NO_ANSWER}
             if isinstance(error, TimeoutError):
                 await self._replace_if_it_hangs()
         else:

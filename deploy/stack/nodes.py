@@ -76,8 +76,13 @@ class Nodes:
             self._kinds[name] = kind
             self._names = {each.name: each.id for each in nodes}
             node = self._choose(nodes, claims, apart)
+            has_room = any(self._has_room(each, claims) for each in nodes)
             if node is not None:
                 self._placed[name] = node.id, apart
+        if nodes and not has_room:  # Ray says nothing, and waits
+            claimed = {resource: claim for resource, claim in claims.items() if claim}
+            said = "no node has room for what a part claims: it waits; see the setting `claims`"
+            log.warning(said, extra={"part": name, "claims": claimed})
         options: dict[str, Any] = {"num_cpus": claims.pop("CPU"), "resources": claims}
         if node is not None:
             options["scheduling_strategy"] = self._affinity(node.id)
@@ -126,6 +131,15 @@ class Nodes:
             self._placed.pop(name, None)
             self._kinds.pop(name, None)
 
+    def _has_room(self, node: Node, claims: Mapping[str, float]) -> bool:
+        """Tell whether it has that beside what our own parts there claim."""
+        left = dict(node.resources)
+        for name, (there, _) in self._placed.items():
+            if there == node.id:
+                for resource, claim in self._claims.get(self._kinds.get(name, ""), {}).items():
+                    left[resource] = left.get(resource, 0.0) - claim
+        return _has(node._replace(resources=left), claims)
+
     def _choose(
         self, nodes: Sequence[Node], claims: Mapping[str, float], apart: str
     ) -> Node | None:
@@ -145,7 +159,11 @@ class Nodes:
 
 
 def _has(node: Node, claims: Mapping[str, float]) -> bool:
-    return all(node.resources.get(name, 0.0) >= claim for name, claim in claims.items() if claim)
+    return all(
+        round(node.resources.get(name, 0.0) - claim, 6) >= 0.0  # twenty tenths are more than two
+        for name, claim in claims.items()
+        if claim
+    )
 
 
 def alive_nodes() -> list[Node]:

@@ -88,9 +88,23 @@ def test_a_node_without_what_is_claimed_gets_nothing() -> None:
     assert {cluster.place(f"memory#{number}", "memory") for number in range(3)} == {"b", "own"}
 
 
-def test_where_no_node_has_what_is_claimed_ray_waits_for_one() -> None:
+def test_where_no_node_has_what_is_claimed_ray_waits_for_one_and_that_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     cluster = Cluster(Node("head", "10.0.0.1", {"CPU": 0.0}))
     assert cluster.nodes.options("write#0", "write", "write") == {"num_cpus": 0.1, "resources": {}}
+    assert [vars(each)["claims"] for each in caplog.records] == [{"CPU": 0.1}]
+
+
+def test_a_part_that_has_no_room_beside_others_of_ours_is_told_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster(Node("small", "10.0.0.1", {"CPU": 2.0}))
+    for number in range(20):
+        cluster.place(f"write#{number}")
+    assert not caplog.records
+    assert cluster.place("memory#0", "memory") == "small"
+    assert [vars(each)["part"] for each in caplog.records] == ["memory#0"]
 
 
 def test_nothing_is_claimed_where_all_is_one_machine() -> None:
