@@ -22,7 +22,8 @@ from actors.envelope import (
     payload_of,
     stream_of,
 )
-from api.commands.long_bodies import LONG, stranger, validator_of_long
+from api.commands.long_bodies import LONG, validator_of_long
+from api.commands.strangers import Check, check_of
 from api.http import headers as read
 from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
@@ -85,6 +86,10 @@ class CommandDecoder:
     @cached_property
     def _validate_long(self) -> Callable[..., Any]:
         return validator_of_long(self.command.model).validate_json
+
+    @cached_property
+    def _stranger(self) -> Check:
+        return check_of(self.command.model)
 
     def envelope(
         self,
@@ -154,7 +159,7 @@ class CommandDecoder:
 
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         try:
-            found = stranger(self.command.model, fields)
+            found = self._stranger(fields)
         except RecursionError as error:
             raise malformed("the body is nested too deeply") from error
         if found is not None:

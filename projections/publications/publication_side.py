@@ -179,7 +179,9 @@ class PublicationSide:
         """
         handle = self._handle_of(name)
         if handle is None:
-            raise NoSuchPublication(f"no publication is named {name!r}, or it has no target")
+            if name in self._registry.publications:
+                raise NoSuchPublication(f"{name} goes nowhere: the settings have no target for it")
+            raise NoSuchPublication(f"no publication is named {name!r}")
         if after is None and until is None:
             return await handle.retry(key)
         return await handle.publish_again(after or 0, 2**63 - 1 if until is None else until, key)

@@ -72,4 +72,9 @@ def test_no_query_fails_while_views_are_rebuilt_and_scaled(stack: Stack) -> None
 def test_what_cannot_be_rebuilt_or_replayed_is_one_line(stack: Stack) -> None:
     assert "no view is named 'nope'" in run_rayfold(stack, "rebuild", "nope", code=2)
     assert "nothing is parked" in run_rayfold(stack, "parked", "replay", "order-details", code=2)
+    told = run_rayfold(stack, "publications", "replay", "order-news", code=2)
+    assert "order-news goes nowhere: the settings have no target for it" in told
+    assert "nothing that can be explained is named 'nope'" in run_rayfold(
+        stack, "explain", "nope", code=2
+    )
     assert "nothing is parked" in run_rayfold(stack, "parked", "show", "order-details", "x", code=2)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, create_model
 from pydantic_core import SchemaValidator
 
-from api.commands.long_bodies import LONG, stranger, validator_of_long
+from api.commands.long_bodies import LONG, validator_of_long
+from api.commands.strangers import check_of
 from rayfold import Message, Registry
 from tests.generated.field_types import field_types
 from tests.unit.api.conftest import Gateway
@@ -41,7 +42,7 @@ def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
     told, wanted = read(long, wrong), read(own, wrong)
     # It may be given up before it comes to a validator of an author's that breaks.
     assert told == wanted or (isinstance(wanted, type) and told is ValidationError)
-    assert stranger(model, json.loads(text)) is None
+    assert check_of(model)(json.loads(text)) is None
 
 
 @pytest.mark.parametrize("field", ["type", "metadata", "default", "fields", "cls"])
@@ -87,7 +88,7 @@ async def test_of_a_collection_that_is_wrong_throughout_little_is_told(
         assert len(problem(reply, 422, "invalid-fields")["errors"]) >= 9
 
 
-STRANGERS = dict.fromkeys((f"name-{n}" for n in range(LONG)), 0)
+STRANGERS = dict.fromkeys(["", *(f"name-{n}" for n in range(LONG))], 0)
 
 
 class Leaf(Message):
@@ -113,8 +114,8 @@ class Branch(Message):
     ],
 )
 def test_names_that_no_field_has_are_counted_wherever_they_are(fields: dict[str, Any]) -> None:
-    assert stranger(Branch, fields) == "name-0"
-    assert stranger(Branch, {"by_name": {name: {} for name in STRANGERS}}) is None
+    assert check_of(Branch)(fields) == "name-9999"
+    assert check_of(Branch)({"by_name": {name: {} for name in STRANGERS}}) is None
 
 
 async def test_of_very_many_names_that_no_field_has_one_is_told() -> None:
@@ -122,7 +123,7 @@ async def test_of_very_many_names_that_no_field_has_one_is_told() -> None:
     async with made.http:
         reply = await made.http.post("/contracts", json={"contract": "a"} | STRANGERS)
         [error] = problem(reply, 422, "invalid-fields")["errors"]
-        assert error["field"] == "name-0"
+        assert error["field"] == "name-9999"
         few = dict(list(STRANGERS.items())[:5]) | {"contract": "a" * LONG}
         reply = await made.http.post("/contracts", json=few)
         assert len(problem(reply, 422, "invalid-fields")["errors"]) == 5
