@@ -37,8 +37,9 @@ class Snapshot(NamedTuple):
     """A view as a store had it at one moment: its rows, and a page for each question."""
 
     rows: list[tuple[str, bytes, int, int]]
-    """Key, document, position, and where the row began."""
+    """Key, document, position, and where the row began. What does not decode is no JSON."""
     pages: list[bytes]
+    """Empty where the store cannot give it, as one of its rows does not decode."""
 
 
 def row_query(query: Query, at_least: int, tenant: str) -> RowQuery:

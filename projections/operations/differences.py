@@ -60,7 +60,7 @@ def compare(
                 and (in_order or not _equal(view, wanted.body, stored.body))
             )
         ):
-            texts = [row.body.decode() if row else None for row in (wanted, stored)]
+            texts = [row.body.decode(errors="replace") if row else None for row in (wanted, stored)]
         elif wanted.started != stored.started:
             texts = [f"began at position {row.started}" for row in (wanted, stored)]
         else:
@@ -73,7 +73,10 @@ def _equal(view: ViewDefinition, one: bytes, other: bytes) -> bool:
     # A process writes a set in an order of its own: what counts is what is read from it.
     rows = [Row.copied(view, 0, 0, 0, body, ()) for body in (one, other)]
     revisions = [body.rpartition(b',"revision":')[2] for body in (one, other)]
-    return revisions[0] == revisions[1] and rows[0].entry.row == rows[1].entry.row
+    try:
+        return revisions[0] == revisions[1] and rows[0].entry.row == rows[1].entry.row
+    except ValueError:  # somebody else wrote what is no row of the view
+        return False
 
 
 def plain(differences: list[Difference]) -> list[dict[str, Any]]:

@@ -108,11 +108,22 @@ class PostgresRows:
         rows, found, turn = self._rows[view], [], Turn()
         async with self.primary.snapshot() as connection:
             async for record in connection.cursor(rows.select_all, prefetch=PAGE):
-                [row] = await _decoded(connection, rows, [record])
-                found.append((record["_key"], document(row), row.position, row.started))
+                try:
+                    [row] = await _decoded(connection, rows, [record])
+                    body = document(row)
+                except QueryFailed as error:  # somebody else wrote it, say: that is a difference
+                    body = str(error).encode()
+                found.append((record["_key"], body, record["_position"], record["_started"]))
                 await turn.pass_on()
-            pages = [(await self._page(connection, each)).result.body or b"" for each in queries]
+            pages = [await self._page_body(connection, each) for each in queries]
         return Snapshot(found, pages)
+
+    async def _page_body(self, connection: Fetches, query: RowQuery) -> bytes:
+        """Return a page; an empty one where a row of it does not decode."""
+        try:
+            return (await self._page(connection, query)).result.body or b""
+        except QueryFailed:
+            return b""
 
     async def _find(self, database: Database, query: RowQuery) -> Found:
         try:

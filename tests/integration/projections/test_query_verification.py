@@ -53,8 +53,8 @@ async def remembered(log: MemoryLog) -> Replica:
     return replica
 
 
-async def in_postgres(log: MemoryLog, dsn: str) -> list[Difference]:
-    """What is found there that should not be, once all is there."""
+async def in_postgres(log: MemoryLog, dsn: str, statement: str = "") -> list[Difference]:
+    """What is found there that should not be, once all is there and somebody ran a statement."""
     table, end = await afresh(log)
     connection = await asyncpg.connect(dsn)
     await prepare(connection, [THINGS], {"things": 1})
@@ -65,6 +65,10 @@ async def in_postgres(log: MemoryLog, dsn: str) -> list[Difference]:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+    if statement:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(statement)
+        await connection.close()
     reader = PostgresReader(REGISTRY, Placements(), dsn)
     try:
         asked = sample(table)
@@ -100,6 +104,22 @@ async def test_memory_finds_what_its_rows_say(log: MemoryLog) -> None:
 
 async def test_postgres_finds_what_memory_finds(log: MemoryLog, dsn: str) -> None:
     assert await in_postgres(log, dsn) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [("many = many + 1", '"many":'), ("colour = 'mauve'", "does not decode")],
+    ids=["another value", "a value of another type"],
+)
+async def test_what_somebody_wrote_into_postgres_is_a_difference(
+    log: MemoryLog, dsn: str, change: str, found: str
+) -> None:
+    one = "(SELECT _key FROM things WHERE flag ORDER BY _key LIMIT 1)"
+    differences = await in_postgres(log, dsn, f"UPDATE things SET {change} WHERE _key = {one}")
+    [of_rows] = [each for each in differences if not each.key.startswith("?")]
+    assert of_rows.expected is not None
+    assert of_rows.found is not None
+    assert found in of_rows.found
 
 
 async def test_a_row_that_an_index_in_memory_lacks_is_a_difference(log: MemoryLog) -> None:
