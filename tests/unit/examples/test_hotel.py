@@ -102,7 +102,7 @@ async def test_no_night_has_more_guests_than_rooms_however_many_come_at_once() -
     for stay in stays:
         if stay not in booked:
             assert any(guests[night] == 3 for night in nights(stay))
-    assert runtime.host.conflicts == 0
+    assert runtime.host.status()["conflicts"] == 0
 
 
 async def test_a_stay_of_more_nights_than_one_decision_reads_is_refused() -> None:
