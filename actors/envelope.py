@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from actors.errors import DecisionFailed, InvalidCommand
 from rayfold import Command, DecisionDefinition, Registry
 from rayfold.aggregate import AggregateType
-from rayfold.decision import Instance, read_twice
+from rayfold.decision import Instance, ReadMany, unfit
 from rayfold.personal import of_tenant
 
 MAX_ID_BYTES = 1024
@@ -166,7 +166,7 @@ def instances_of(
     """Return the aggregates that a decision over several reads for a tenant's command.
 
     Raises:
-        InvalidCommand: an id is not valid, or two of them are of the same stream.
+        InvalidCommand: an id is not valid, two are of the same stream, or there are too many.
         DecisionFailed: the domain's code that makes an id from the command failed.
     """
     try:
@@ -174,12 +174,15 @@ def instances_of(
     except (Exception, SystemExit) as error:
         name = type(command).__rayfold__.name
         raise DecisionFailed(f"{name} failed: {type(error).__name__}: {error}") from error
-    for each in found:
-        by = decision.reads[each.name].by
-        field = by if isinstance(by, str) else ""
-        _check_id(each.stream[len(each.aggregate.stream("", tenant)) :], field or each.name, field)
-    if told := read_twice(found):
+    if told := unfit(found):
         raise InvalidCommand(told)
+    for each in found:
+        read = decision.reads[each.name]
+        field = read.by if isinstance(read.by, str) else ""
+        name = field or each.name
+        if isinstance(read, ReadMany):
+            name = f"an id in {name}"
+        _check_id(each.stream[len(each.aggregate.stream("", tenant)) :], name, field)
     return found
 
 

@@ -20,20 +20,23 @@ stream that it has read, written to or not, has changed since.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from itertools import islice
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from rayfold.aggregate import Aggregate, AggregateType, union_members
 from rayfold.declarations import arguments_of, keywords_of, miscalled
-from rayfold.keys import may_be_none, scalar_of
+from rayfold.keys import key_text, may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
 C = TypeVar("C", bound=Command)
 
 MAX_READS = 16
-"""The number of aggregates that one decision may read: each is a check in the append, and is
+"""The number of aggregates that one command may read: each is a check in the append, and is
 folded in memory."""
 
 
@@ -54,25 +57,65 @@ class Read:
         Raises:
             Exception: whatever the author's function raises.
         """
-        return getattr(command, self.by) if isinstance(self.by, str) else self.by(command)
+        found = getattr(command, self.by) if isinstance(self.by, str) else self.by(command)
+        if isinstance(found, Collection) and not isinstance(found, str | bytes):
+            raise TypeError(f"by= of a Read gives one id, not a {type(found).__name__}: ReadMany")
+        return found
+
+
+@dataclass(frozen=True)
+class ReadMany:
+    """Aggregates of one kind that a decision reads: `ReadMany(Night, by="nights")`.
+
+    `by` is a field of the commands that holds their ids, or a function that makes the ids from the
+    command. `decide` gets a dictionary of their states by these ids, in their order, those of a set
+    in the order of their texts. An id that comes twice counts once; there may be none.
+    """
+
+    aggregate: AggregateType
+    by: str | Callable[[Any], Iterable[object]]
+
+    def ids_in(self, command: Command) -> Iterable[object]:
+        """Return the ids of the instances that a command means, each once.
+
+        Raises:
+            Exception: whatever the author's function raises.
+        """
+        ids = getattr(command, self.by) if isinstance(self.by, str) else self.by(command)
+        if isinstance(ids, str | bytes | Mapping):
+            raise TypeError(f"by= of a ReadMany gives several ids, not a {type(ids).__name__}")
+        if isinstance(ids, Set):  # its order differs between processes
+            ids = sorted(ids, key=key_text)
+        return dict.fromkeys(ids)
 
 
 class Instance(NamedTuple):
-    """One aggregate of a decision: the decision's name for it, and its stream."""
+    """One aggregate of a decision: the decision's name for it, its stream, and its id.
+
+    The id is as the command has it.
+    """
 
     name: str
     aggregate: AggregateType
     stream: str
+    id: object = None
 
 
-def read_twice(instances: Iterable[Instance]) -> str | None:
-    """Return a sentence if two of the instances have the same stream: then nothing is decided."""
+def unfit(instances: Sequence[Instance]) -> str | None:
+    """Return a sentence if there are too many instances, or two of them have the same stream.
+
+    Then nothing is decided.
+    """
+    if len(instances) > MAX_READS:
+        return f"it names more than {MAX_READS} aggregates, and no decision reads so many"
     named: dict[str, Instance] = {}
     for each in instances:
         other = named.setdefault(each.stream.lower(), each)
         if other is not each:
             # The store tells streams apart without their case where it checks several together.
             how = "the same" if other.stream == each.stream else "the same but for their case"
+            if other.name == each.name:
+                return f"two of {each.name} are {how}: {each.stream!r}"
             return f"{other.name} and {each.name} are {how}: {each.stream!r}"
     return None
 
@@ -86,16 +129,19 @@ class DecisionDefinition:
     commands: tuple[type[Command], ...]
 
     @cached_property
-    def reads(self) -> dict[str, Read]:
+    def reads(self) -> dict[str, Read | ReadMany]:
         """The aggregates it reads, by the decision's own names, the leading one first."""
         return {
-            name: each if isinstance(each, Read) else Read(each, each.id_field)
+            name: each if isinstance(each, Read | ReadMany) else Read(each, each.id_field)
             for name, each in self.declared.items()
         }
 
     @cached_property
-    def lead(self) -> Read:
-        """The aggregate whose writer decides, and whose stream and revision the receipt has."""
+    def lead(self) -> Read | ReadMany:
+        """The aggregate whose writer decides, and whose stream and revision the receipt has.
+
+        It is a `Read`, if the declaration has no mistakes.
+        """
         return next(iter(self.reads.values()))
 
     @cached_property
@@ -109,7 +155,8 @@ class DecisionDefinition:
         if not isinstance(self.declared, Mapping):
             return []
         return [
-            each.aggregate if isinstance(each, Read) else each for each in self.declared.values()
+            each.aggregate if isinstance(each, Read | ReadMany) else each
+            for each in self.declared.values()
         ]
 
     @cached_property
@@ -123,10 +170,29 @@ class DecisionDefinition:
         Raises:
             Exception: whatever the author's `by` raises.
         """
-        return tuple(
-            Instance(name, read.aggregate, read.aggregate.stream(read.id_in(command), tenant))
-            for name, read in self.reads.items()
-        )
+        found = []
+        for name, read in self.reads.items():
+            kind = read.aggregate
+            ids = read.ids_in(command) if isinstance(read, ReadMany) else [read.id_in(command)]
+            found += [
+                Instance(name, kind, kind.stream(each, tenant), each)
+                for each in islice(ids, MAX_READS + 1)  # a client may name 100,000: see `unfit`
+            ]
+        return tuple(found)
+
+    def states_for(
+        self, instances: Iterable[Instance], state_of: Callable[[Instance], Any]
+    ) -> dict[str, Any]:
+        """Return what `decide` is given: the states of the instances, by the decision's names."""
+        states: dict[str, Any] = {
+            name: {} for name, read in self.reads.items() if isinstance(read, ReadMany)
+        }
+        for each in instances:
+            if isinstance(self.reads[each.name], ReadMany):
+                states[each.name][each.id] = state_of(each)
+            else:
+                states[each.name] = state_of(each)
+        return states
 
     def instance_of(
         self, event: Event, instances: tuple[Instance, ...], tenant: str = ""
@@ -194,13 +260,24 @@ class DecisionDefinition:
                 if info is None:
                     yield (
                         f"{where} by {read.by!r}, which is no field of {command.__qualname__}: "
-                        f"say Read({read.aggregate.__qualname__}, by=…)"
+                        f"say {type(read).__name__}({read.aggregate.__qualname__}, by=…)"
                     )
+                elif isinstance(read, ReadMany):
+                    if not _holds_ids(info):
+                        yield f"{command.__qualname__}.{read.by} cannot be ids: no list of scalars"
                 elif scalar_of(info) is None:
-                    yield f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
+                    yield (
+                        f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
+                        + (", say ReadMany" if _holds_ids(info) else "")
+                    )
                 elif may_be_none(info):
                     where = f"{command.__qualname__}.{read.by}"
                     yield f"{where} may be None, and an id is always there: take None away"
+        if isinstance(self.lead, ReadMany):
+            yield (
+                f"{cls} reads many as {next(iter(self.reads))!r}, and the first leads: "
+                "name one before that is read alone"
+            )
         for one, other in _pairs(self.reads):
             if self.reads[one] == self.reads[other]:
                 yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"
@@ -223,15 +300,16 @@ class Decision(ABC, Generic[C]):
     keyword:
 
     - `reads`: the aggregates that it reads, under names of its choice. The instance is that of the
-      command's field named like the aggregate's `id_field`, or as `Read(Aggregate, by=…)` says.
-      The first aggregate leads: its single writer decides, and the receipt, `ETag` and `If-Match`
-      are about its stream. Put the aggregate first that most decisions contend for.
+      command's field named like the aggregate's `id_field`, or as `Read(Aggregate, by=…)` says;
+      `ReadMany(Aggregate, by=…)` reads several. The first aggregate leads: its single writer
+      decides, and the receipt, `ETag` and `If-Match` are about its stream. Put the aggregate first
+      that most decisions contend for.
     """
 
     __rayfold__: ClassVar[DecisionDefinition]
 
     def __init_subclass__(
-        cls, *, reads: Mapping[str, AggregateType | Read] | None = None, **kwargs: Any
+        cls, *, reads: Mapping[str, AggregateType | Read | ReadMany] | None = None, **kwargs: Any
     ) -> None:
         with keywords_of(cls, kwargs):
             super().__init_subclass__(**kwargs)
@@ -243,8 +321,9 @@ class Decision(ABC, Generic[C]):
         """Return the events that the command leads to, for any of the instances that are read.
 
         `states` has the state of each instance by its name in `reads`; for an aggregate that does
-        not exist, the initial state. Pure and synchronous like `Aggregate.decide`, and run again on
-        later states if another writer was faster.
+        not exist, the initial state; for a `ReadMany`, a dictionary of states by id. Pure and
+        synchronous like `Aggregate.decide`, and run again on later states if another writer was
+        faster.
 
         Raises:
             Rejected: a rule says no.
@@ -262,6 +341,20 @@ def _commands_of(cls: type) -> tuple[type[Command], ...]:
 
 def _is_aggregate(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, Aggregate)
+
+
+def _holds_ids(info: FieldInfo) -> bool:
+    """Return whether a field is a list, a tuple or a set of what can be an id."""
+    annotation = info.annotation
+    arguments = [each for each in get_args(annotation) if each is not Ellipsis]
+    held = get_origin(annotation)
+    return (
+        isinstance(held, type)
+        and issubclass(held, Collection)
+        and not issubclass(held, Mapping)
+        and len(arguments) == 1
+        and scalar_of(FieldInfo.from_annotation(arguments[0])) is not None
+    )
 
 
 def _pairs(names: Iterable[str]) -> Iterable[tuple[str, str]]:

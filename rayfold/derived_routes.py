@@ -66,7 +66,7 @@ def is_live(declared: Route) -> bool:
 def derived(registry: Registry, declared: Route) -> list[str]:
     """Return the shapes of the paths that the gateway adds to a route."""
     found = []
-    if aggregate_of(registry, declared) is not None:
+    if declared.history and aggregate_of(registry, declared) is not None:
         found.append(declared.shape + HISTORY)
     if is_live(declared):
         found.append(declared.shape + LIVE)

@@ -39,7 +39,8 @@ class Route:
     body, a query's from the query string. `derived_id` names an id field that the client may
     leave out: the id is then derived from the command id, so that a retry with the same
     `Idempotency-Key` means the same aggregate. `minimal` is a query by the same key, whose
-    answer clients get that ask for the minimal representation.
+    answer clients get that ask for the minimal representation. `history=False` leaves out the
+    `…/history` of a row, which shows all fields of its events, not only those of the row.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -47,6 +48,7 @@ class Route:
     message: type[Command] | type[Query]
     derived_id: str | None = None
     minimal: type[Query] | None = None
+    history: bool = True
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from rayfold.aggregate import Aggregate, AggregateType
-from rayfold.decision import Decision, DecisionDefinition, read_twice
+from rayfold.decision import Decision, DecisionDefinition, unfit
 from rayfold.errors import DomainError, Refused
 from rayfold.event_checks import decided, listed, written
 from rayfold.integration_event import IntegrationEvent
@@ -178,18 +178,17 @@ class Story:
 
     def _decide_together(self, decision: DecisionDefinition, command: Command) -> list[Event]:
         instances = decision.instances(command)
-        if told := read_twice(instances):
+        if told := unfit(instances):
             raise ValueError(told)
-        states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
-        with Unchanged(decision.model, *states.values(), command):
+        after = {each.stream: self._state(each.aggregate, each.stream) for each in instances}
+        states = decision.states_for(instances, lambda each: after[each.stream])
+        with Unchanged(decision.model, *after.values(), command):
             events = listed(decision.model.decide(states, command))
-            after: dict[str, Any] = {}
             for event in events:
                 at = decision.instance_of(event, instances)
                 written([event])
-                state = after.get(at.stream, states[at.name])
                 with Unchanged(at.aggregate, event):
-                    after[at.stream] = at.aggregate.fold([event], state)
+                    after[at.stream] = at.aggregate.fold([event], after[at.stream])
         self._states |= after
         return events
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 
 from rayfold import given_rows
 from rayfold.aggregate import Aggregate
-from rayfold.decision import Decision, read_twice
+from rayfold.decision import Decision, unfit
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
 from rayfold.event_checks import decided, listed, written
 from rayfold.given_rows import GivenView
@@ -144,33 +144,34 @@ class GivenDecision:
         Raises:
             LookupError: the command belongs to another decision.
             InvalidEvent: the decision returns no events, or too many.
-            ValueError: it reads the same aggregate twice, or returns an event of an aggregate that
-                it did not read, or an event that could not be written.
+            ValueError: it reads the same aggregate twice, or too many; it returns an event of an
+                aggregate that it did not read, or an event that could not be written.
         """
         if type(command) not in self._definition.commands:
             name = type(command).__qualname__
             raise LookupError(f"{self._definition.model.__qualname__} takes no {name}")
         instances = self._definition.instances(command)
-        if told := read_twice(instances):
+        if told := unfit(instances):
             raise ValueError(told)
-        states = {
-            each.name: self._states[each.stream]
+        after = {
+            each.stream: self._states[each.stream]
             if each.stream in self._states
             else each.aggregate.begun()
             for each in instances
         }
-        after = dict(states)
+        states = self._definition.states_for(instances, lambda each: after[each.stream])
         try:
-            with Unchanged(self._definition.model, *states.values(), command):
+            with Unchanged(self._definition.model, *after.values(), command):
                 events = listed(self._definition.model.decide(states, command))
                 for event in events:
                     at = self._definition.instance_of(event, instances)
                     written([event])
                     with Unchanged(at.aggregate, event):
-                        after[at.name] = at.aggregate.fold([event], after[at.name])
+                        after[at.stream] = at.aggregate.fold([event], after[at.stream])
         except Refused as refusal:
             return Decided([], refusal, states)
-        return Decided(events, None, after)
+        found = self._definition.states_for(instances, lambda each: after[each.stream])
+        return Decided(events, None, found)
 
 
 class Reaction:

@@ -4,7 +4,7 @@ from rayfold.aggregate import Aggregate, Placement, Storage
 from rayfold.answer import Answer
 from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
 from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
-from rayfold.decision import Decision, DecisionDefinition, Read
+from rayfold.decision import Decision, DecisionDefinition, Read, ReadMany
 from rayfold.errors import (
     DomainError,
     EndlessProcess,
@@ -105,6 +105,7 @@ __all__ = [
     "Reactor",
     "ReactorDefinition",
     "Read",
+    "ReadMany",
     "Reading",
     "Receipt",
     "RecordedEvent",

@@ -175,12 +175,13 @@ def _decide_jointly(
     wanted = envelope.expected_revision
     if wanted is not None and wanted != lead.revision:
         return RevisionMismatch(wanted, None if lead.revision < 0 else lead.revision)
-    states = {each.name: plans[each.stream].state for each in joint.instances}
+    definition = joint.definition
+    states = definition.states_for(joint.instances, lambda each: plans[each.stream].state)
     try:
-        with Unchanged(joint.definition.model, *states.values()):
-            events = listed(joint.definition.model.decide(states, pending.as_sent()))
+        with Unchanged(definition.model, *(plan.state for plan in plans.values())):
+            events = listed(definition.model.decide(states, pending.as_sent()))
             told = [
-                (joint.definition.instance_of(each, joint.instances, envelope.tenant), each)
+                (definition.instance_of(each, joint.instances, envelope.tenant), each)
                 for each in events
             ]
             revisions = _revisions(plans, told)

@@ -245,8 +245,8 @@ class Streams:
 
     def _bring_others(self, joint: JointDecision) -> None:
         """Start folding what a decision reads besides the leading aggregate."""
-        for _, aggregate, stream in joint.others:
-            self._bring(stream, aggregate)
+        for each in joint.others:
+            self._bring(each.stream, each.aggregate)
 
     def at_hand(
         self, lead: str, commands: list[PendingCommand]

@@ -240,7 +240,7 @@ def allowed(methods: Iterable[str]) -> str:
 
 _WHY_NOT = {
     HISTORY: "a row has a history, and `as_of`, where it takes in the events of one aggregate, by"
-    " the aggregate's id",
+    " the aggregate's id, and its route does not say `history=False`",
     LIVE: "a row can be followed by its key, where its view is kept in memory",
 }
 

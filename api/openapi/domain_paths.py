@@ -65,7 +65,7 @@ class DomainPaths:
                 setattr(item, route.method.lower(), operation)
             else:
                 item.get = self._query(route.message, route.parameters, tag_of(route.path), route)
-                if aggregate_of(self._registry, route) is not None:
+                if route.history and aggregate_of(self._registry, route) is not None:
                     self._add_past(paths, route, route.message)
                 if is_live(route):
                     self._add_live(paths, route, route.message)

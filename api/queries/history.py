@@ -85,6 +85,7 @@ class HistoryOf:
     ) -> None:
         self.aggregate = aggregate
         message: Any = declared.message
+        self.shows_events = declared.history
         self._query: ViewQueryDefinition = message.__rayfold__
         self._view = registry.views[self._query.view.name]
         self.needs = needs_of(message)
@@ -204,6 +205,7 @@ class HistoryRoutes:
         return [
             endpoint.handler("GET", f"{path}{HISTORY}", past.history, Role.READER, past.needs)
             for path, past in self._found.items()
+            if past.shows_events
         ]
 
 

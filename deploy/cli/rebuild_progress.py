@@ -56,10 +56,9 @@ def follow_rebuild(ask: Callable[..., Any], view: str, *, accept_parked: bool = 
         if now.get("would_park"):
             why.append("mend what breaks; or put up with it, and add --accept-parked")
         raise StartError(*why)
-    sys.stdout.write(
-        f"{view}: rebuilt in {_listed(now['stores'])}, {now['seconds']} s,"
-        f" {now['events_per_second']:,} events/s in {now['store']}\n"
-    )
+    rate = now["events_per_second"]  # 0 where it was over before anybody looked
+    folded = f", {rate:,} events/s in {now['store']}" if rate else ""
+    sys.stdout.write(f"{view}: rebuilt in {_listed(now['stores'])}, {now['seconds']} s{folded}\n")
 
 
 def _listed(names: Sequence[str]) -> str:

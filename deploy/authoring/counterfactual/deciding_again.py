@@ -82,18 +82,18 @@ def _events(
 ) -> list[Told]:
     decision = registry.decisions.get(type(command))
     if decision is None:
-        [(_, aggregate, stream)], [state] = instances, states
-        with Unchanged(aggregate, state):
-            events = listed(aggregate.decide(state, command))
-            check_events(events, aggregate, command)
-            aggregate.fold(events, state)
-        return [told(stream, each) for each in events]
-    by_name = {each.name: state for each, state in zip(instances, states, strict=True)}
+        [alone], [state] = instances, states
+        with Unchanged(alone.aggregate, state):
+            events = listed(alone.aggregate.decide(state, command))
+            check_events(events, alone.aggregate, command)
+            alone.aggregate.fold(events, state)
+        return [told(alone.stream, each) for each in events]
+    after = {each.stream: state for each, state in zip(instances, states, strict=True)}
+    given = decision.states_for(instances, lambda each: after[each.stream])
     with Unchanged(decision.model, *states):
-        events = listed(decision.model.decide(by_name, command))
+        events = listed(decision.model.decide(given, command))
         tenant = registry.tenant_of(instances[0].stream)
         placed = [(decision.instance_of(each, instances, tenant), each) for each in events]
-        after = {each.stream: state for each, state in zip(instances, states, strict=True)}
         for at, event in placed:
             after[at.stream] = at.aggregate.fold([event], after[at.stream])
     return [told(at.stream, event) for at, event in placed]

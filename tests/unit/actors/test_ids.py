@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 import sys
+from typing import Any
 
 import pytest
 
-from actors.envelope import MAX_ID_BYTES, enclose, stream_of
+from actors.envelope import MAX_ID_BYTES, enclose, instances_of, stream_of
 from actors.errors import InvalidCommand
 from actors.host.host import Host
 from eventstore.memory import MemoryLog
-from rayfold import Aggregate, Command, Event, Message, Registry, View, on
+from rayfold import Aggregate, Command, Decision, Event, Message, ReadMany, Registry, View, on
 
 
 class Labelled(Event, name="Labelled"):
@@ -135,6 +136,33 @@ def test_a_field_that_no_view_in_postgres_could_have_a_row_by_is_refused(
         enclose(SHELVES, Shelve(text="a", **{field: text}))
     assert refused.value.field == field
     assert pickle.loads(pickle.dumps(refused.value)).field == field
+
+
+class Tear(Command, name="tear"):
+    text: str
+    others: tuple[str, ...]
+
+
+class Tearing(
+    Decision[Tear], reads={"first": LabelAggregate, "others": ReadMany(LabelAggregate, by="others")}
+):
+    @staticmethod
+    def decide(states: Any, command: Tear) -> list[Event]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        (("b", ""), "an id in others is empty"),
+        (("b", "B"), "two of others are the same but for their case: 'label-B'"),
+        (("b", "a"), "first and others are the same: 'label-a'"),
+        (tuple(map(str, range(100_000))), "it names more than 16 aggregates"),
+    ],
+)
+def test_of_many_ids_the_one_that_cannot_be_is_told(others: tuple[str, ...], says: str) -> None:
+    with pytest.raises(InvalidCommand, match=says):
+        instances_of(Tearing.__rayfold__, Tear(text="a", others=others), "")
 
 
 def test_other_fields_may_have_what_they_like() -> None:

@@ -16,9 +16,11 @@ from rayfold import (
     Event,
     Message,
     Read,
+    ReadMany,
     Registry,
     Route,
 )
+from rayfold.decision import unfit
 
 
 class State(Message):
@@ -118,7 +120,19 @@ def test_which_instance_may_be_a_field_or_a_function() -> None:
             {"tree": Read(Tree, by="oak")},
             "Nesting reads Tree as 'tree' by 'oak', which is no field of Nest2: say Read(",
         ),
-        ({"tree": Read(Tree, by="also")}, "Nest2.also cannot be an id: no scalar"),
+        ({"tree": Read(Tree, by="also")}, "Nest2.also cannot be an id: no scalar, say ReadMany"),
+        (
+            {"tree": Tree, "trees": ReadMany(Tree, by="nest_id")},
+            "Nest2.nest_id cannot be ids: no list of scalars",
+        ),
+        (
+            {"tree": Tree, "trees": ReadMany(Tree, by="oaks")},
+            "Nesting reads Tree as 'trees' by 'oaks', which is no field of Nest2: say ReadMany(",
+        ),
+        (
+            {"trees": ReadMany(Tree, by="also"), "tree": Tree},
+            "Nesting reads many as 'trees', and the first leads: name one before",
+        ),
         (
             {"tree": Read(Tree, by=7)},  # type: ignore[arg-type]
             "Nesting reads Tree as 'tree' by 7, which is no field and no function",
@@ -185,3 +199,45 @@ def test_a_route_has_the_field_that_says_which_aggregate_leads() -> None:
     registry(Tree, Nest, made, [Route("POST", "/nests/{nest_id}", Nest2)])
     by_function = decision({"tree": Read(Tree, by=lambda c: c.tree_id), "nest": Nest})
     registry(Tree, Nest, by_function, [Route("POST", "/grow", Nest2)])
+
+
+def test_many_are_read_by_a_field_or_a_function_each_once_in_the_commands_order() -> None:
+    made = decision(
+        {
+            "tree": Tree,
+            "also": ReadMany(Nest, by="also"),
+            "made": ReadMany(Nest, by=lambda c: {f"{c.nest_id}-{n}" for n in (3, 1, 2)}),
+        }
+    )
+    known = registry(Tree, Nest, made).decisions[Nest2]
+    command = Nest2(tree_id="1", nest_id="n", also=["b", "a", "b"])
+    instances = known.instances(command)
+    streams = [each.stream for each in instances]
+    assert streams == ["tree-1", "nest-b", "nest-a", "nest-n-1", "nest-n-2", "nest-n-3"]
+    states = known.states_for(instances, lambda each: each.stream)
+    assert states["tree"] == "tree-1"
+    assert list(states["also"].items()) == [("b", "nest-b"), ("a", "nest-a")]
+    assert list(states["made"]) == ["n-1", "n-2", "n-3"]
+    nothing = known.states_for(instances[:1], lambda each: each.stream)
+    assert (nothing["also"], nothing["made"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("read", "sentence"),
+    [
+        (Read(Tree, by=lambda c: c.also), "by= of a Read gives one id, not a list: ReadMany"),
+        (ReadMany(Tree, by=lambda c: c.tree_id), "by= of a ReadMany gives several ids, not a str"),
+    ],
+)
+def test_a_function_gives_one_id_or_several_as_declared(read: Any, sentence: str) -> None:
+    made = registry(Tree, Nest, decision({"nest": Nest, "tree": read})).decisions[Nest2]
+    with pytest.raises(TypeError, match=sentence):
+        made.instances(Nest2(tree_id="1", nest_id="2", also=["3"]))
+
+
+def test_two_of_many_that_are_one_stream_are_told_by_their_name() -> None:
+    made = registry(
+        Tree, Nest, decision({"tree": Tree, "nests": ReadMany(Nest, by="also")})
+    ).decisions[Nest2]
+    found = made.instances(Nest2(tree_id="1", nest_id="2", also=["a", "A"]))
+    assert unfit(found) == "two of nests are the same but for their case: 'nest-A'"

@@ -94,6 +94,8 @@ def test_what_the_gateway_does_not_add_is_free() -> None:
         Route("GET", "/places/{place}", GetStored),
         Route("GET", "/places/{place}/live", GetPlace),
         Route("POST", "/places/{place}/history", Mark),
+        Route("GET", "/marks/{place}", GetPlace, history=False),
+        Route("GET", "/marks/{place}/history", GetStored),
     ]
     assert load(*routes).routes == routes
 
