@@ -51,6 +51,8 @@ class KeptSessions(Protocol):
 class _Remembered(NamedTuple):
     token: bytes
     ends: float
+    is_kept: bool = True
+    """Whether it has been kept for all gateways: then it counts as long as it is found there."""
 
 
 class Sessions:
@@ -70,10 +72,11 @@ class Sessions:
         name, key = _derived(text)
         now = time.monotonic()
         self._remembered = {k: v for k, v in self._remembered.items() if v.ends > now}
-        self._remembered[name] = _Remembered(token, now + LASTS)
+        remembered = self._remembered[name] = _Remembered(token, now + LASTS)
         try:
             await self._kept.keep(name, _cipher(key).encrypt(_NONCE, token, None), LASTS)
         except SessionsLost as error:
+            self._remembered[name] = remembered._replace(is_kept=False)
             log.warning("a session counts at this gateway alone", extra={"reason": error})
         return text
 
@@ -88,20 +91,18 @@ class Sessions:
         try:
             sealed = await self._kept.find(name)
         except SessionsLost as error:
-            if remembered is not None:
-                return remembered.token if remembered.ends > time.monotonic() else None
-            detail = f"who is signed in is not known now: {error}"
-            raise Problem(
-                503, "sessions-unavailable", detail, headers={"Retry-After": "1"}
-            ) from error
-        if sealed is None:
-            self._remembered.pop(name, None)
-            return None
-        if remembered is None:
-            # Of another gateway, which knows when it ends: asked for as long as it can be.
-            token = _cipher(key).decrypt(_NONCE, sealed, None)
-            remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
-        return remembered.token
+            if remembered is None:
+                raise _unavailable(error) from error
+        else:
+            if sealed is None:
+                if remembered is None or remembered.is_kept:
+                    self._remembered.pop(name, None)
+                    return None
+            elif remembered is None or not remembered.is_kept:
+                # Of another gateway, which knows when it ends: asked for as long as it can be.
+                token = _cipher(key).decrypt(_NONCE, sealed, None)
+                remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
+        return remembered.token if remembered.ends > time.monotonic() else None
 
     async def end(self, text: bytes) -> bool:
         """End a session; return whether it has ended at every gateway."""
@@ -113,6 +114,13 @@ class Sessions:
             log.warning("a session ends by its time alone", extra={"reason": error})
             return False
         return True
+
+
+def _unavailable(error: SessionsLost) -> Problem:
+    detail = "who is signed in is not known now"
+    problem = Problem(503, "sessions-unavailable", detail, headers={"Retry-After": "1"})
+    problem.said = f"{detail}: {error}"  # with addresses, and anybody may ask
+    return problem
 
 
 def _derived(text: bytes) -> tuple[bytes, bytes]:

@@ -197,6 +197,9 @@ async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
     before = one.http.cookies[COOKIE]
     sessions.away = True
     assert [await status_with(each, before) for each in (one, two)] == [200, 503]
+    page = await two.http.get("/console", headers={"cookie": f"{COOKIE}={before}"})
+    assert "who is signed in is not known now" in page.text
+    assert "it is away" not in page.text  # what a driver says has addresses
     await sign_in(one.http, "all-of-it")
     meanwhile = one.http.cookies[COOKIE]
     assert await status_with(one, meanwhile) == 200
@@ -205,7 +208,7 @@ async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
     assert "until that is 8 hours old" in out.text
     assert "Max-Age=0" in out.headers["set-cookie"]
     sessions.away = False
-    assert await status_with(one, meanwhile) == 401
+    assert [await status_with(each, meanwhile) for each in (one, two)] == [200, 401]
 
 
 async def test_what_is_live_ends_with_the_session(registry: Registry) -> None:
