@@ -15,3 +15,8 @@ def shown(value: object) -> str:
         each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
         for each in text
     )
+
+
+def on_one_line(value: object) -> str:
+    """Return it as `shown`, on one line: what others have written makes no line of its own."""
+    return shown(value).replace("\n", "\\n")

@@ -27,7 +27,7 @@ def new(
         say(f"wrote {path}")
     settings = load()
     domain = "" if settings.domain == name else f" --domain {name}"
-    say("\nGo on with")
+    say("", "Go on with")
     say(f"  python -m pytest {Path('tests', f'test_{name}.py')}")
     say(f"  rayfold dev{domain}")
     body = """'{"account_id": "a1", "owner": "ada"}'"""

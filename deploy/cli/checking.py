@@ -58,7 +58,7 @@ def check(
         say(line)
     if (report.broken or report.moved) and not force:
         for upcaster in (broken.code for broken in report.broken if broken.code):
-            say(f"\n{upcaster}")
+            say("", *upcaster.splitlines())
         raise typer.Exit(1)
     if update:
         for broken in report.broken:

@@ -13,7 +13,7 @@ import typer
 from deploy.cli.asking import Data, Json, Url, ask
 from deploy.cli.saying import say
 from deploy.errors import StartError
-from rayfold.foreign_text import shown
+from rayfold.foreign_text import on_one_line
 
 app = typer.Typer()
 
@@ -49,11 +49,11 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
         # Commands of a write host, positions of what reads the log.
         rate = f"{part['per_second']:.0f}" if "per_second" in part else ""
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
-        cells = [shown(part.get(column, "")) for column in columns]
+        cells = [on_one_line(part.get(column, "")) for column in columns]
         stopped = [f"{view} has stopped: {why}" for view, why in part.get("stopped", {}).items()]
         problem = part.get("error") or "; ".join(stopped)
         # As text: in a string brackets are orders to Rich, and an error may have any.
-        table.add_row(*map(Text, [*cells, rate, memory, shown(problem)]))
+        table.add_row(*map(Text, [*cells, rate, memory, on_one_line(problem)]))
     # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
     for column in table.columns:
         column.no_wrap = column.header != "error"
@@ -150,7 +150,7 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     else:
         for each in differences:
             say(f"{each['store']} {each['view']} {each['key']}")
-            say(f"  the log says {each['expected']}\n  the store has {each['found']}")
+            say(f"  the log says {each['expected']}", f"  the store has {each['found']}")
         say(f"{len(differences)} differences")
         parts = ask(data, url, "/operators/status")["parts"]
         rows = (each for each in parts if each["kind"] not in _WITHOUT_ROWS)
@@ -177,7 +177,7 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
         say(json.dumps({"open": [each._asdict() for each in found]}))
     else:
         for each in found:
-            say(f"{each.what}:\n  {each.change}")
+            say(f"{each.what}:", f"  {each.change}")
         say(f"{len(found)} open")
     if found:
         raise typer.Exit(1)

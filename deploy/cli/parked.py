@@ -49,7 +49,7 @@ def parked_show(
     for each in found:
         stream = quote(each["stream"], safe="")
         event = ask(data, url, f"/operators/events/{stream}/{each['revision']}")
-        say(json.dumps({**each, "event": event}, indent=2))
+        say(*json.dumps({**each, "event": event}, indent=2).splitlines())
 
 
 @app.command("replay")

@@ -44,7 +44,7 @@ def processes_list(
 def processes_show(process: str, key: str, data: Data = None, url: Url = None) -> None:
     """Show a process as JSON: its state, what waits, and its last steps."""
     found = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")
-    say(json.dumps(found, indent=2))
+    say(*json.dumps(found, indent=2).splitlines())
 
 
 @app.command("retry")

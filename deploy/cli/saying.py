@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from rayfold.foreign_text import shown
+from rayfold.foreign_text import on_one_line
 
 
-def say(line: str, *, err: bool = False) -> None:
-    """Print a line, to standard error if `err`.
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines, to standard error if `err`.
 
-    Ids, errors and data of events may have what a terminal takes for orders of its own.
+    Ids, errors and data of events may have what a terminal takes for orders of its own, or what
+    would be a line of its own.
     """
-    typer.echo(shown(line), err=err)
+    for line in lines:
+        typer.echo(on_one_line(line), err=err)

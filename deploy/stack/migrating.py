@@ -25,6 +25,7 @@ from eventstore.port import Log
 from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
 from rayfold.aggregate import AggregateType
+from rayfold.foreign_text import on_one_line
 from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 PROGRESS = 10_000
@@ -250,5 +251,5 @@ def _say(category: str, lines: list[str], refused: list[str]) -> None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{on_one_line(line)}\n")
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from rayfold.foreign_text import shown
+from rayfold.foreign_text import on_one_line, shown
 
 FORMAT = "RAYFOLD_LOG_FORMAT"
 """The environment variable that says `text` or `json`: processes inherit it."""
@@ -33,8 +33,15 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     }
 
 
+_SET_IN = "\n  "
+
+
 class FieldFormatter(logging.Formatter):
-    """Appends what was given as `extra`, in order."""
+    """Appends what was given as `extra`, in order.
+
+    What stands at the beginning of a line is ours: a traceback is set in, as the text of an
+    exception may have lines that look like a record.
+    """
 
     def __init__(self) -> None:
         super().__init__(_LINE)
@@ -42,17 +49,17 @@ class FieldFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without its traceback."""
         fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
-        return super().formatMessage(record) + fields
+        return on_one_line(super().formatMessage(record)) + fields
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; whatever others have written in it is seen."""
-        return shown(super().format(record))
+        return shown(super().format(record)).replace("\n", _SET_IN)
 
 
 def _plain(value: object) -> str:
     text = str(value)
     if " " in text or not text.isprintable():
-        text = shown(repr(value)).replace("\n", "\\n")
+        text = on_one_line(repr(value))
     return text
 
 

@@ -56,10 +56,19 @@ def test_what_others_have_written_is_seen_and_makes_no_line(value: object, told:
     line = FieldFormatter().format(record(error=value))
     assert line.endswith(f"a decision failed error={told}")
     try:
-        raise RuntimeError("\x1b[2Jgone\nnext")
+        raise RuntimeError("\x1b[2Jgone\n2026-12-01 ERROR actors: forged")
     except RuntimeError:
-        line = FieldFormatter().format(record(exc_info=sys.exc_info()))
-    assert line.endswith("RuntimeError: \\x1b[2Jgone\nnext")
+        line = FieldFormatter().format(record(exc_info=sys.exc_info(), stack_info="s\nt"))
+    head, *rest = line.splitlines()
+    assert head.endswith("a decision failed")
+    assert "  RuntimeError: \\x1b[2Jgone" in rest
+    assert "  2026-12-01 ERROR actors: forged" in rest
+    assert all(each.startswith("  ") for each in rest)
+
+
+def test_nor_does_a_message_that_they_have_written() -> None:
+    line = FieldFormatter().format(record(msg="no such path: %s", args=("a\nERROR \x1b[2J",)))
+    assert line.endswith(r"ERROR actors: no such path: a\nERROR \x1b[2J")
 
 
 def test_as_json_a_line_has_what_is_always_there_and_its_fields() -> None:
