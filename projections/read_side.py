@@ -1,4 +1,4 @@
-"""The read side as its owner has it: what it is made of, started and stopped in order."""
+"""The read side in its owner: its parts, started and stopped in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stack's owner does beside keeping its parts: it tells gateways, and answers them.
+"""What a stack's owner does besides running its parts: it publishes routes, and answers gateways.
 
 `rayfold up` and `rayfold controller` do the same here.
 """

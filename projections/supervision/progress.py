@@ -1,4 +1,4 @@
-"""How far a store has come, and who waits for it to come further."""
+"""How far a store has come, and waiting until it has come further."""
 
 from __future__ import annotations
 
