@@ -26,7 +26,7 @@ from rayfold.runtime.middleware_layers import DomainMiddleware
 
 
 class LocalRuntime:
-    """One process for everything, over a `MemoryLog` and `MemoryStates` unless others are given."""
+    """Everything in one process, over a `MemoryLog` and `MemoryStates` unless others are given."""
 
     def __init__(
         self,

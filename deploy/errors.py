@@ -1,4 +1,4 @@
-"""What keeps the stack from starting, a line for each thing, for whoever started it."""
+"""Errors that keep the stack from starting, each told in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that were deleted, as readers of `$all` learn of it."""
+"""Deleted streams, as readers of `$all` see them."""
 
 from __future__ import annotations
 

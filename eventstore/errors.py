@@ -1,4 +1,4 @@
-"""What can go wrong between us and the event store."""
+"""Errors of the event store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NoSuchPosition(StoreUnavailable):
 
 
 class StoreRefused(StoreUnavailable):
-    """It will not answer as it was asked: a password, a certificate, the connection string."""
+    """The store refuses the connection: wrong password, certificate or connection string."""
 
 
 def does_not(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Whether the log still has what was folded from it, and is kept elsewhere with a position.
+"""Whether the log still has what was folded from it and is stored elsewhere with a position.
 
 A log that was restored to an earlier moment ends before such a position, and what is written to it
 then is not what was folded. Whether a server says so is another matter: the embedded one counts its

@@ -1,4 +1,4 @@
-"""Which log it is: a name that the log itself has, whatever its address."""
+"""The identity of a log: a name on the log itself, independent of its address."""
 
 from __future__ import annotations
 

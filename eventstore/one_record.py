@@ -1,4 +1,4 @@
-"""One record of a stream: the first that it has, the last, or that at a revision."""
+"""Reads one record of a stream: the first, the last, or the one at a revision."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from eventstore.records import Batch, NewRecord, RawRecord
 
 ANY: Final = -2
-"""As an expected revision: wherever the stream is. For caches; never for an aggregate."""
+"""As an expected revision: any. For caches; never for an aggregate."""
 
 
 class StreamAppend(NamedTuple):
@@ -26,8 +26,8 @@ class StreamAppend(NamedTuple):
 class JointAppend(NamedTuple):
     """Records for several streams, in this order, all or none of them.
 
-    `expected` has every stream of them, and those that are checked alone, each as `StreamAppend`
-    has it; never `ANY`.
+    `expected` has the expected revision, as in `StreamAppend`, of every stream that is written to
+    or only checked; never `ANY`.
     """
 
     expected: Mapping[str, int | None]
@@ -35,10 +35,10 @@ class JointAppend(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """Durable, from revision `expected + 1` on; `position` is at or after the last of them.
+    """The records are durable, from revision `expected + 1` on; `position` is at or after the last.
 
-    A stream that was deleted counts on where it ended: then `last_revision` says where the
-    last record is. None: where it was expected.
+    A deleted stream continues with the revision after its last one: then `last_revision` is that
+    of the last record. None: it follows from `expected`.
     """
 
     position: int
@@ -46,16 +46,20 @@ class Appended(NamedTuple):
 
 
 class JointlyAppended(NamedTuple):
-    """Durable; `position` is at or after the last record, `revisions` has that of each stream."""
+    """The records are durable; `position` is at or after the last one.
+
+    `revisions` has the last revision of each stream.
+    """
 
     position: int
     revisions: dict[str, int]
 
 
 class InvalidAppend(NamedTuple):
-    """Never to be appended: too large, or with a name that the store does not allow.
+    """The append can never succeed: it is too large, or has a name that the store does not allow.
 
-    `by_value`: a value is beyond what keeps the state; as like as not it came with the command.
+    `by_value`: a value is outside what the store of the state can keep. Most likely it came with
+    the command.
     """
 
     reason: str
@@ -63,11 +67,11 @@ class InvalidAppend(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """Not appended by this call as far as is known: the stream is not where expected.
+    """Nothing was appended, as far as is known: the stream is not at the expected revision.
 
-    Or the outcome is unknown. Either way the remedy is to fold the stream again and to
-    look there for the command's id. Of a `JointAppend`, `streams` are those that are not where
-    expected; empty: the store does not say which.
+    Or the outcome is unknown. In either case, fold the stream again and look there for the
+    command's id. For a `JointAppend`, `streams` are those that are not at the expected revision;
+    empty: the store does not say which.
     """
 
     reason: str
@@ -75,7 +79,9 @@ class Conflict(NamedTuple):
 
 
 BEING_FORGOTTEN: Final = Conflict("somebody of whom it tells is being forgotten")
-"""Not appended as it may have been decided on what is to be forgotten; in a second it may be."""
+"""Not appended, because the decision may rest on data that is being forgotten; a retry after a
+second may succeed.
+"""
 
 AppendResult = Appended | JointlyAppended | Conflict | InvalidAppend
 
@@ -83,18 +89,18 @@ AppendResult = Appended | JointlyAppended | Conflict | InvalidAppend
 class Log(Protocol):
     """An event store.
 
-    A read, or a subscription, holds a call to the server open until its last record: whoever may
-    end before closes it (`contextlib.aclosing`).
+    A read, or a subscription, keeps a call to the server open until its last record. A caller that
+    may stop before closes it (`contextlib.aclosing`).
     """
 
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """Append to many streams; return an answer for each, in order.
 
-        Each one's records are appended whole or not at all, and only at `expected`.
-        One stream's conflict, or invalid records, do not hold up the others. Acknowledged
-        means durable. A deleted stream does not exist, a tombstoned one has conflicts only.
-        No two of them name the same stream. A store that is not atomic finds every
-        `JointAppend` invalid.
+        The records of each append are written completely or not at all, and only at `expected`.
+        A conflict or invalid records of one append do not affect the others. What is acknowledged
+        is durable. A deleted stream counts as one that does not exist; a tombstoned one always has
+        a conflict. No two appends name the same stream. For a store that is not atomic, every
+        `JointAppend` is invalid.
 
         Raises:
             StoreUnavailable: no answer; any of them may have been appended.
@@ -109,7 +115,8 @@ class Log(Protocol):
         backwards: bool = False,
         limit: int | None = None,
     ) -> AsyncGenerator[RawRecord, None]:
-        """Yield a stream's events after that revision (exclusive); none if it does not exist.
+        """Yield a stream's events after a revision (exclusive); nothing if the stream does not
+        exist.
 
         Raises:
             StreamTombstoned: it was deleted for good.
@@ -125,9 +132,10 @@ class Log(Protocol):
         backwards: bool = False,
         limit: int | None = None,
     ) -> AsyncGenerator[RawRecord, None]:
-        """Yield events of streams whose names begin so, in `$all` order, after that position.
+        """Yield the events of streams with these name prefixes after a position, in the order of
+        `$all`.
 
-        Backwards, those before it, the last first.
+        `backwards`: those before the position, the last first.
 
         Raises:
             StoreUnavailable: no answer.
@@ -142,12 +150,12 @@ class Log(Protocol):
         gather: float = 0.0,
         event_types: Sequence[str] = (),
     ) -> AsyncGenerator[Batch, None]:
-        """Yield the same without end: what is there, then what comes.
+        """Yield the same events as `read_all`, and then new ones, without end.
 
-        Where `event_types` are given, events of these alone: the others never travel.
+        With `event_types`, only events of these types are transferred.
 
-        Batches may come as much as `gather` seconds apart, for whoever pays for each of them;
-        the first event after a silence comes at once.
+        Batches may be up to `gather` seconds apart, so that there are fewer of them; the first
+        event after a pause comes at once.
 
         Raises:
             NoSuchPosition: the log does not have `after`.
@@ -156,11 +164,11 @@ class Log(Protocol):
         ...
 
     async def delete_stream(self, stream: str, *, tombstone: bool = False) -> bool:
-        """Delete a stream: it reads as if it did not exist, and its events are gone in time.
+        """Delete a stream: it reads as if it did not exist, and its events are removed at some
+        time.
 
-        Appended to again, it begins again at a later revision; with `tombstone` its name can
-        never be used again. Deleting what is not there, or not there any more, is no error: False
-        says that nothing was.
+        If it is appended to again, it begins at a later revision; with `tombstone` its name can
+        never be used again. Return False if there was nothing to delete, which is no error.
 
         Readers of `$all` see a `$metadata` event in `$$<stream>` (`{"$tb": 2**63 - 1}`), or a
         `$streamDeleted` event in the stream itself.
@@ -171,7 +179,7 @@ class Log(Protocol):
         ...
 
     async def keep_latest(self, stream: str, count: int) -> None:
-        """Let the store drop all but the last so many events of a stream, sooner or later.
+        """Let the store remove all but the last so many events of a stream, at some time.
 
         Raises:
             StoreUnavailable: no answer; it may not know.
@@ -179,9 +187,9 @@ class Log(Protocol):
         ...
 
     async def end_position(self, prefixes: Sequence[str] | None) -> int:
-        """Return the position of the last event of streams whose names begin so; 0 without any.
+        """Return the position of the last event of streams with these name prefixes; 0 without any.
 
-        With None that is of all streams, the server's own too.
+        None means all streams, including the server's own.
 
         Raises:
             StoreUnavailable: no answer.
@@ -189,7 +197,7 @@ class Log(Protocol):
         ...
 
     async def is_atomic(self) -> bool:
-        """Tell whether it takes a `JointAppend`.
+        """Tell whether the store takes a `JointAppend`.
 
         Raises:
             StoreUnavailable: no answer.
@@ -198,7 +206,7 @@ class Log(Protocol):
 
     @property
     def receipts_share_position(self) -> bool:
-        """Tell whether all that one `append` wrote was given one position, the last event's."""
+        """Tell whether all records of one `append` get the same position, that of the last one."""
         ...
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from rayfold import RecordedEvent, Registry
 from rayfold.foreign_json import UNREADABLE
 
 TICKS = 10_000_000
-"""A second's, of 100 ns each: the log's unit of time."""
+"""Ticks per second: the log's unit of time is 100 ns."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,13 +47,13 @@ class RawRecord(NamedTuple):
 
 
 class Decrypted(bytes):
-    """A record's data of which some was encrypted on the log; `as_written` is what stands there."""
+    """A record's data, partly encrypted on the log; `as_written` is what is stored there."""
 
     as_written: bytes
 
 
 def as_written(raw: RawRecord) -> bytes:
-    """Return a record's data as it stands on the log: always the same, whoever is forgotten."""
+    """Return a record's data as it is stored on the log: the same, whoever is forgotten."""
     return raw.data.as_written if isinstance(raw.data, Decrypted) else raw.data
 
 
@@ -65,9 +65,9 @@ def ticks_of(moment: datetime) -> int:
 class Batch(NamedTuple):
     """What a subscription delivers together.
 
-    Everything up to `position` has now been delivered; it moves by the server's
-    checkpoints too, then without records. `caught_up`: the server said that the
-    subscription is live, and nothing more waits.
+    Everything up to `position` has now been delivered; the server's checkpoints move it too,
+    without records. `caught_up`: the server said that the subscription is live, and no more
+    records are waiting.
     """
 
     records: list[RawRecord]
@@ -84,9 +84,9 @@ _metadata = msgspec.json.Decoder(dict[str, str | int | float | bool | list | dic
 
 
 class Metadata(Mapping[str, str]):
-    """An event's metadata, every value as text; empty where it is no JSON object.
+    """An event's metadata, every value as text; empty if it is no JSON object.
 
-    Decoded when somebody asks: most folds never do.
+    Decoded on first use: most folds never need it.
     """
 
     __slots__ = ("_found", "_raw")
@@ -118,7 +118,7 @@ class Metadata(Mapping[str, str]):
 
 
 ADDED_BY_SERVERS = ("$schema.name", "$schema.format")
-"""Names in metadata that servers which take `append_records` add of themselves."""
+"""Names that servers with `append_records` add to metadata."""
 
 
 def metadata_of(raw: RawRecord) -> dict[str, str]:
@@ -127,9 +127,9 @@ def metadata_of(raw: RawRecord) -> dict[str, str]:
 
 
 def recorded(registry: Registry, raw: RawRecord) -> list[RecordedEvent]:
-    """Decode a record into today's event; upcasters may make several of it, or none.
+    """Decode a record into the current event; upcasters may turn it into several, or none.
 
-    What the server wrote itself is no event of the domain.
+    Records that the server itself has written are no events of the domain.
 
     Raises:
         UnknownEventType: the domain has no such type.

@@ -1,4 +1,4 @@
-"""Whether a log is one of tenants: what stands on it is of one tenant each, or of none at all.
+"""Whether a log belongs to a stack with tenants: then each of its streams is one tenant's.
 
 A stream's name alone does not say it, since an id may look like anything. So the log is marked by
 the first stack that serves tenants from it, and for good: never does it hold both.

@@ -1,4 +1,4 @@
-"""Events that an operator has discarded for a view: nobody folds them, now or ever again.
+"""Events that an operator has discarded for a view: they are never folded again.
 
 A decision that changes what views show has to be where the views come from: on the log, in
 a stream beside the domain's. So every store, every rebuild and every verification agree.

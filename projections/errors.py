@@ -28,7 +28,7 @@ class ProjectionError(RayfoldError):
 
 
 class Behind(ProjectionError):
-    """The view has not come as far as the reader wants to see, within its deadline."""
+    """The view has not reached the position that the reader wants to see, within its deadline."""
 
     def __init__(self, view: str, position: int, wanted: int) -> None:
         super().__init__(view, position, wanted)
@@ -41,17 +41,17 @@ class Behind(ProjectionError):
 
 
 class ActorUnavailable(ProjectionError):
-    """An actor of the read side does not answer, or what it was asked to do broke."""
+    """An actor of the read side does not answer, or failed to do what it was asked."""
 
 
 class WrongStack(ActorUnavailable):
-    """An actor reaches a log or a database of another stack: it does nothing there."""
+    """An actor has reached a log or a database of another stack, and does nothing there."""
 
 
 class WouldPark(ProjectionError):
-    """A new generation has parked keys that the one in service serves, which goes on.
+    """A new generation has parked keys that the live one serves; the live one stays.
 
-    Mend what broke, or ask for it all the same.
+    Fix the code that failed, or accept the parked keys explicitly.
     """
 
 
@@ -68,19 +68,19 @@ class PostgresUnavailable(ReadStoreUnavailable):
 
 
 class BeingBuilt(ReadStoreUnavailable):
-    """The store lacks rows of the view, which are folded into it: ask again."""
+    """The store lacks rows of the view, which are being built: ask again."""
 
 
 class NoSuchStore(ProjectionError):
-    """The view is not kept in the store that was asked for."""
+    """The view is not in the store that was asked for."""
 
 
 class BadCursor(ProjectionError):
-    """The cursor is none that a page of this query has given out."""
+    """The cursor does not come from a page of this query."""
 
 
 class UnknownTarget(ProjectionError):
-    """There is nothing of that name to scale, to rebuild or to delete, or not so many of it."""
+    """There is nothing of that name to scale, rebuild or delete, or the number is not possible."""
 
 
 class NoSuchPublication(ProjectionError):
@@ -105,12 +105,12 @@ class NotInTime(ProjectionError):
 
 
 class BadQuery(ProjectionError):
-    """A query was given values that no store has, or that its statement in SQL does not take."""
+    """A query has values that no store can have, or that its SQL statement does not take."""
 
 
 class PastCut(ProjectionError):
-    """The first events of an aggregate are not on the log any more: nobody can say what it was."""
+    """The first events of an aggregate are gone from the log, so an earlier state is unknown."""
 
 
 class QueryFailed(ProjectionError):
-    """A query of the domain is wrong, in SQL or in its handler: its author has to mend it."""
+    """A query of the domain is wrong, in its SQL or its handler; its author has to fix it."""

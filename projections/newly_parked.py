@@ -1,4 +1,4 @@
-"""What a new generation has parked, and the one in service has not: keys that would serve no more.
+"""What a new generation has parked and the live one has not: keys that would no longer be served.
 
 A row that is parked at the same event in both, or further on than before, serves no less.
 

@@ -1,4 +1,4 @@
-"""What goes out: publications and reactors, started and stopped together by the stack's owner."""
+"""Publications and reactors, started and stopped together by the stack's owner."""
 
 from __future__ import annotations
 

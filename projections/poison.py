@@ -1,4 +1,4 @@
-"""Events that cannot be projected: what is known of them, and what they stop.
+"""Events that cannot be projected: their description, and what they stop.
 
 All kinds of projections go this way: keyed folds in every store, custom SQL, competing
 consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.

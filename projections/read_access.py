@@ -1,4 +1,4 @@
-"""What asks the read side's actors, in every process that reaches them."""
+"""Access to the read side's actors, for every process that reaches them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The read side of a gateway: one of many processes that ask actors which another one owns."""
+"""The read side of a gateway: one of many processes that use actors which another one owns."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The read side as its owner has it: what it is made of, started and stopped in order."""
+"""The read side in its owner: its parts, started and stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -101,15 +101,6 @@ class ReadSide:
             raise
         side._begin()
         return side
-
-    @property
-    def on_change(self) -> Callable[[], Awaitable[None]] | None:
-        """Is called when `routes` has changed, and before what has left is ended."""
-        return self.placements.on_change
-
-    @on_change.setter
-    def on_change(self, tell: Callable[[], Awaitable[None]]) -> None:
-        self.placements.on_change = tell
 
     def routes(self) -> dict[str, Any]:
         """Return what a `ReadGateway` must know to reach the actors, as plain JSON."""

@@ -94,15 +94,7 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
     """
     yield from _plain_personal_data(registry)
     for aggregate in registry.aggregates.values():
-        own = aggregate.id_field
-        having = [each for each in aggregate.commands if own in each.__rayfold__.personal]
-        for one in (*having, *(e for e in aggregate.events if own in e.__rayfold__.personal)):
-            yield f"{one.__qualname__}.{own} is an aggregate's id, and no personal data"
-        if aggregate.storage == Storage.STATE and aggregate.has_data_of_others():
-            yield (
-                f"{aggregate.__qualname__} is state-stored, and has personal data of others than"
-                ' its id says: nobody would know which rows to forget. Give it storage="events"'
-            )
+        yield from _personal_data_of_aggregate(aggregate)
     for command, decision in registry.decisions.items():
         personal = command.__rayfold__.personal
         for field, each in personal.items():
@@ -114,6 +106,23 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
                     f"{command.__qualname__}.{read.by} is the id of"
                     f" {read.aggregate.__qualname__}, and no personal data"
                 )
+    yield from _personal_keys(registry)
+
+
+def _personal_data_of_aggregate(aggregate: AggregateType) -> Iterator[str]:
+    own = aggregate.id_field
+    messages: list[Any] = [*aggregate.commands, *aggregate.events]
+    for one in messages:
+        if own in one.__rayfold__.personal:
+            yield f"{one.__qualname__}.{own} is an aggregate's id, and no personal data"
+    if aggregate.storage == Storage.STATE and aggregate.has_data_of_others():
+        yield (
+            f"{aggregate.__qualname__} is state-stored, and has personal data of others than"
+            ' its id says: nobody would know which rows to forget. Give it storage="events"'
+        )
+
+
+def _personal_keys(registry: Registry) -> Iterator[str]:
     for view in registry.views.values():
         for event, fold in view.folds.items():
             if fold.key_of is None and view.key in event.__rayfold__.personal:

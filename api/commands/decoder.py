@@ -1,4 +1,4 @@
-"""From an HTTP request to a command in its envelope."""
+"""Decodes an HTTP request into a command in its envelope."""
 
 from __future__ import annotations
 

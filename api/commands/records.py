@@ -1,4 +1,4 @@
-"""What became of recent commands, for clients that ask afterwards."""
+"""The outcomes of recent commands, for clients that ask afterwards."""
 
 from __future__ import annotations
 

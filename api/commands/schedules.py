@@ -1,4 +1,4 @@
-"""Commands that are sent later: `Rayfold-Not-Before`, and `DELETE /commands/{command_id}`."""
+"""Scheduled commands: `Rayfold-Not-Before`, and `DELETE /commands/{command_id}`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /commands/{command_id}`: what became of a command."""
+"""`GET /commands/{command_id}`: the status of a command."""
 
 from __future__ import annotations
 

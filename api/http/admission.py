@@ -1,4 +1,4 @@
-"""Whom a gateway lets in, from where, and how often."""
+"""The settings of admission: who may call a gateway, from where, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do: bearer tokens with roles and permissions, or everybody."""
+"""Authentication and permissions: bearer tokens with roles, or everybody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that have come in part: what all connections together hold of them."""
+"""Bodies that have arrived in part: how much of them all connections hold together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of one server: who has to leave for whom, and who has taken too long."""
+"""The connections of one server: which is closed to make room, and which has timed out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of every request in and out: Litestar routes it, and little else touches it.
+"""The path of every request: Litestar routes it, and little else touches it.
 
 Litestar's own call path (request object, dependency injection, signature parsing,
 response object) costs several times what answering from a replica's bytes does. So a

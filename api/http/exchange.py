@@ -1,4 +1,4 @@
-"""Past ASGI: a request that has come as a whole, and an answer that goes as a whole.
+"""A shortcut past ASGI, for a request and an answer that are each complete at once.
 
 ASGI takes an answer apart into messages, and looks at each header of it by two regular
 expressions. That is a sixth of what a read costs. Nearly every answer of ours is there at once:

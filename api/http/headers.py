@@ -1,4 +1,4 @@
-"""What clients say in request headers, read once and checked."""
+"""Request headers, read once and checked."""
 
 from __future__ import annotations
 

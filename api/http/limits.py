@@ -1,4 +1,4 @@
-"""What a stranger may hold of the gateway: bytes, seconds, connections."""
+"""How much of the gateway an unknown client may occupy: bytes, seconds, connections."""
 
 from __future__ import annotations
 

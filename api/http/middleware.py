@@ -1,4 +1,4 @@
-"""What a domain's middleware is told of a request."""
+"""What a domain's middleware is given of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request comes from: a page of another site must not act for its visitor.
+"""The origin of a request: a page of another site must not act for its visitor.
 
 Programs send neither `Origin` nor `Sec-Fetch-Site`; browsers send the first with whatever may
 change something, and no page can keep them from it or forge it. `Host` is what the browser was

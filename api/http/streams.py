@@ -1,4 +1,4 @@
-"""Streams that are open: as many as there is room for, and nobody keeps the others out of it."""
+"""Open streams: how many there may be, and how they are shared between clients."""
 
 from __future__ import annotations
 

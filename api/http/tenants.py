@@ -1,4 +1,4 @@
-"""For which tenant a request is: what its token says, or `Rayfold-Tenant` where that may say it."""
+"""The tenant of a request: that of its token, or `Rayfold-Tenant` if the token may name one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans of requests, as whoever runs the gateway makes them: see `rayfold.runtime.tracing`."""
+"""The spans of requests, as the gateway needs them: see `rayfold.runtime.tracing`."""
 
 from __future__ import annotations
 

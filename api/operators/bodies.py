@@ -1,4 +1,4 @@
-"""Bodies that operators send, read into the shape that a route takes."""
+"""Decodes the request bodies of operators' routes."""
 
 from __future__ import annotations
 

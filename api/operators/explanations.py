@@ -82,18 +82,7 @@ def explain(
     """
     now = now or datetime.now(UTC)
     mine = [part for part in parts if _concerns(part, name)]
-    in_memory_alone = bool(mine) and all(part["kind"] == "memory" for part in mine)
-    servers = {part["part"]: part for part in parts if part["part"] in _SERVERS}
-    findings: list[Finding] = []
-    for server, (cause, called, do) in _SERVERS.items():
-        part = servers.get(server)
-        if part is None or part["ready"] or (server == "postgres" and in_memory_alone):
-            continue
-        since = part.get("since")
-        what = f"{called} does not serve{_for(since, now)}: {part.get('error', 'no answer')}"
-        if server == "eventstore":
-            what += "; nothing is folded meanwhile, and queries answer with what they have"
-        findings.append(Finding(cause, server, since, what, do))
+    findings = _servers_down(parts, mine, now)
     down = {each.cause for each in findings}
     findings += _stopped(name, mine, parked)
     if not down & {"store-down", "ray-down"}:
@@ -111,6 +100,22 @@ def explain(
     if not mine:
         findings.append(_nowhere(name))
     return Explanation(name, findings, mine)
+
+
+def _servers_down(parts: Sequence[Part], mine: Sequence[Part], now: datetime) -> list[Finding]:
+    in_memory_alone = bool(mine) and all(part["kind"] == "memory" for part in mine)
+    servers = {part["part"]: part for part in parts if part["part"] in _SERVERS}
+    found = []
+    for server, (cause, called, do) in _SERVERS.items():
+        part = servers.get(server)
+        if part is None or part["ready"] or (server == "postgres" and in_memory_alone):
+            continue
+        since = part.get("since")
+        what = f"{called} does not serve{_for(since, now)}: {part.get('error', 'no answer')}"
+        if server == "eventstore":
+            what += "; nothing is folded meanwhile, and queries answer with what they have"
+        found.append(Finding(cause, server, since, what, do))
+    return found
 
 
 def _concerns(part: Part, name: str) -> bool:

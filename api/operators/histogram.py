@@ -1,4 +1,4 @@
-"""How long things take, as Prometheus wants it: counts by upper bound, with a trace to look at."""
+"""Durations as a Prometheus histogram, with exemplars of traces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cursors of what is parked: a page stands behind a place in the list."""
+"""Cursors for pages of parked events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The past of a resource: its audit trail, and the resource as it was."""
+"""The history of a resource: its audit trail, and its earlier states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A domain's middleware around queries, and around all other ways to see the same rows."""
+"""Runs a domain's middleware around queries, and around all other ways to read the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command or a query asks of whoever sends it."""
+"""The permissions that commands and queries need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes that answer queries: bytes from a store, as it made them."""
+"""Routes that answer queries: bytes as a store has made them."""
 
 from __future__ import annotations
 

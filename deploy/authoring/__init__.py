@@ -1,1 +1,1 @@
-"""What helps who writes a domain: to begin one, to try changes, and to judge a release."""
+"""Tools for authors of a domain: begin one, try changes, and judge a release."""

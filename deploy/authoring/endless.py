@@ -1,4 +1,4 @@
-"""Process managers that end no process: each stays open for ever, and nobody is told.
+"""Finds process managers that never complete a process.
 
 Some are meant so. What a handler calls in its own package is followed; what it finds at run time,
 a function in a table say, or by an import of its own, is not: it is a warning, and no mistake.

@@ -1,4 +1,4 @@
-"""What the commands have in common that ask a running stack: their options and their way to it."""
+"""Options and requests that the commands for a running stack have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgetting as it goes on: until nothing is left that was decrypted."""
+"""Follows a forgetting until nothing decrypted is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rebuild as it goes on: on a terminal a bar, else a line now and then."""
+"""Shows the progress of a rebuild: a bar on a terminal, or else a line now and then."""
 
 from __future__ import annotations
 

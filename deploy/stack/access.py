@@ -1,4 +1,4 @@
-"""Who may call a gateway: its settings, as the application takes them."""
+"""Translates the settings of who may call a gateway for the application."""
 
 from __future__ import annotations
 

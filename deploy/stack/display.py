@@ -1,4 +1,4 @@
-"""What is starting, shown while it starts: on a terminal in place, else line by line."""
+"""Shows which parts are starting: in place on a terminal, or else line by line."""
 
 from __future__ import annotations
 

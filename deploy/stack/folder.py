@@ -1,4 +1,4 @@
-"""The data folder: one stack at a time, and where that one listens."""
+"""The data folder: locked by one stack at a time, with the address that it listens on."""
 
 from __future__ import annotations
 

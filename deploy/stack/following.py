@@ -1,4 +1,4 @@
-"""The two sides of a gateway of many: they follow the routing table, and ask the controller."""
+"""The two sides of one of many gateways: they follow the routing table, and ask the controller."""
 
 from __future__ import annotations
 

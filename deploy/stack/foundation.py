@@ -1,4 +1,4 @@
-"""What a process of a stack stands on: the event store, Postgres, Redis, and Ray."""
+"""What every process of a stack needs: the event store, Postgres, Redis, and Ray."""
 
 from __future__ import annotations
 

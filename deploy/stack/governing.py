@@ -1,4 +1,4 @@
-"""What a stack's owner does beside keeping its parts: it tells gateways, and answers them.
+"""What a stack's owner does besides running its parts: it publishes routes, and answers gateways.
 
 `rayfold up` and `rayfold controller` do the same here.
 """
@@ -287,8 +287,8 @@ class Government:
         self._is_whole = True
         published = partial(_published, publisher)
         await published()
-        self.writes.published = published
-        self.reads.on_change = published
+        self.writes.owner.published = published
+        self.reads.placements.on_change = published
         if "read" not in self._owned.before:  # else it goes on since the hosts were there
             keep_going(publisher.run, "publishing the routing table", parts)
 

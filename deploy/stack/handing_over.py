@@ -1,4 +1,4 @@
-"""From one release to the next, once the new one's controller owns the stack.
+"""The change from one release to the next, once the new one's controller owns the stack.
 
 Old code never meets a new event or a new row: gateways first, then what folds, then what decides.
 See `docs/adr/0014-a-successor-brings-the-code.md`.

@@ -1,4 +1,4 @@
-"""The gateway's HTTP side: served until told to stop, and said to be ready once the views are."""
+"""The gateway's HTTP server: serves until told to stop, and is ready once the views are."""
 
 from __future__ import annotations
 

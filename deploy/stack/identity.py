@@ -1,4 +1,4 @@
-"""Which stack it is: one log, one database, one namespace of Ray, and nobody else's."""
+"""The identity of a stack: one log, one database, one namespace of Ray."""
 
 from __future__ import annotations
 

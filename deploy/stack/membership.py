@@ -1,4 +1,4 @@
-"""Which stack a gateway belongs to: what the database, the log and the routing table say."""
+"""Which stack a gateway belongs to, by the database, the log and the routing table."""
 
 from __future__ import annotations
 

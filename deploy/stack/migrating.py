@@ -1,4 +1,4 @@
-"""`rayfold migrate`: the tables of states, from what they are to what the code wants."""
+"""`rayfold migrate`: changes the tables of states into those of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is open to others than its owner, by the settings in force, and what to change about it."""
+"""What the settings leave open to others, and what to change about it."""
 
 from __future__ import annotations
 

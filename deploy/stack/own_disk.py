@@ -1,4 +1,4 @@
-"""The disk that something of ours writes to, and whether it is full."""
+"""Whether the disk is full that one of our servers writes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owning a stack: after this, whatever is started, moved or ended is nobody else's."""
+"""Takes ownership of a stack: only the owner starts, moves or ends its parts."""
 
 from __future__ import annotations
 

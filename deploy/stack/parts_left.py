@@ -1,4 +1,4 @@
-"""The parts of a stack as Ray knows them: actors whose names have the stack's id."""
+"""The parts of a stack that Ray still knows: actors whose names have the stack's id."""
 
 from __future__ import annotations
 

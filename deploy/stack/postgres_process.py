@@ -1,4 +1,4 @@
-"""A Postgres of our own, from a wheel, for whoever has none at hand: a child process too."""
+"""A Postgres of our own, from a wheel, as a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which gateways there are, and of which release: rows that age, by Postgres' clock."""
+"""Which gateways there are, and of which release: rows that expire, by Postgres' clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where publications go, as it is set; what does not fit is told in a sentence."""
+"""The settings of publications' targets, and errors in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether Ray's processes on this machine answer: one may hang, and has not ended for that."""
+"""Whether Ray's processes on this machine answer: one may hang without ending."""
 
 from __future__ import annotations
 

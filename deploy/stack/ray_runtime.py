@@ -1,4 +1,4 @@
-"""Ray, of our own or somebody's cluster."""
+"""Starts a Ray of our own, or joins a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether this machine reaches Ray's cluster, and the cluster what this machine has."""
+"""Whether this machine reaches Ray's cluster, and the cluster this machine's servers."""
 
 from __future__ import annotations
 

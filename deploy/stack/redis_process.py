@@ -1,4 +1,4 @@
-"""A Redis of our own, where a server is installed: a child process too."""
+"""A Redis of our own, if one is installed, as a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which code and domain a stack is to run: the last `rayfold upgrade`, in Postgres.
+"""The code and domain that a stack is to run: the last `rayfold upgrade`, in Postgres.
 
 Without one a stack runs what its owner has, as on a laptop. With one nobody else may own it: a
 controller of another release stands by, and a gateway of another one is replaced by a successor.

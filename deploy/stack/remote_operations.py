@@ -1,4 +1,4 @@
-"""What operators do at a gateway: it tells what it sees itself; the controller does the rest."""
+"""Operators' requests at a gateway: it answers some itself, and passes others to the controller."""
 
 from __future__ import annotations
 

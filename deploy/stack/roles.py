@@ -1,4 +1,4 @@
-"""What the processes on a cluster have in common: how they begin, and how they are told to end."""
+"""What the processes on a cluster have in common: their start, and their stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which actor has what: one row in Postgres, written by the stack's owner, followed by gateways.
+"""The routing table: one row in Postgres, written by the stack's owner, followed by gateways.
 
 A row and not an actor: it outlives the owner, and Ray's head. Its document is plain JSON; what
 stands in it is for those who may read the database, who may do anything to the stack anyway.

@@ -1,4 +1,4 @@
-"""Event store and Postgres: ours where none is given, and watched in either case."""
+"""Event store and Postgres: started if none is given, and watched in either case."""
 
 from __future__ import annotations
 

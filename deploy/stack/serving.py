@@ -1,4 +1,4 @@
-"""The stack's parts, started in the order in which they need each other, and the gateway."""
+"""Starts the stack's parts in the order of their dependencies, and the gateway."""
 
 from __future__ import annotations
 

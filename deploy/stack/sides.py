@@ -1,4 +1,4 @@
-"""The two sides as a stack's settings want them; the same for every role of a process."""
+"""Makes the two sides from a stack's settings, the same for every role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a Unix socket can be at a path: that may be too long, or its file system has none."""
+"""Whether a path can be a Unix socket: it may be too long, or its file system may have none."""
 
 from __future__ import annotations
 

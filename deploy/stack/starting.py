@@ -1,4 +1,4 @@
-"""How things are started, and go on until all ends."""
+"""Starting parts that then run until everything ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what is on the log survives a new domain: asked before anything is changed.
+"""Whether the log's events stay readable with a new domain: checked before anything is changed.
 
 Two witnesses. Event types that the stack has run with are noted in Postgres, with their fields; and
 the log itself is read, from its beginning, for as long as an operator likes to wait.

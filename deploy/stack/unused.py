@@ -1,4 +1,4 @@
-"""Settings, and variables, that name what there is not: slips, most often.
+"""Settings and variables that name something that does not exist, most often by a typing error.
 
 They are told, and not refused: a release may come or go that has it, under the same settings.
 """

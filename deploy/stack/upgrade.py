@@ -1,4 +1,4 @@
-"""`rayfold upgrade`: what is to run, noted once it is known to survive; and followed to its end."""
+"""`rayfold upgrade`: checks and records the new release, and follows it to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators want, in Postgres: the last `scale` of each target outlives every process."""
+"""The last `scale` of each target, in Postgres, so that it outlives every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files that are there as a whole or not at all, whatever crashes while they are written."""
+"""Writes small files atomically."""
 
 from __future__ import annotations
 

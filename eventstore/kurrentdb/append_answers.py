@@ -1,4 +1,4 @@
-"""What a server says of appends that were sent together, told for each of them."""
+"""Splits a server's answer to appends that were sent together into one for each."""
 
 from __future__ import annotations
 

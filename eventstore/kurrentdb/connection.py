@@ -1,4 +1,4 @@
-"""How a server is reached, one node or a cluster, and what it says when it won't have us.
+"""Connecting to a server, one node or a cluster, and the errors when it refuses.
 
 What the client's connection string leaves open is settled here for all of our clients: what
 asks the leader, and what any node; nodes that gossip calls dead; connections that went silent.

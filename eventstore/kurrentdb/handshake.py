@@ -1,4 +1,4 @@
-"""Why TLS fails, asked directly: what gRPC says of it depends on which of its attempts is asked."""
+"""Finds out why TLS fails with a handshake of its own: gRPC's message depends on the attempt."""
 
 from __future__ import annotations
 

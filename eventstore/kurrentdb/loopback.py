@@ -1,4 +1,4 @@
-"""Which addresses are of this machine alone."""
+"""Which addresses are only reachable from this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log as whoever copies it sees it: records with their ids, of all streams but the server's.
+"""Reads a whole log to copy it: records with their ids, of all streams but the server's own.
 
 What the rest of Rayfold reads has no id, and what it writes is JSON with texts as metadata: so are
 its own records. Those of other clients may be anything, and are copied as they are.

@@ -1,4 +1,4 @@
-"""Who is forgotten by now, for whoever keeps what was decrypted: rows, and snapshots of them."""
+"""Who is forgotten by now, for parts that keep decrypted data: rows, and snapshots of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log on which personal data is encrypted, for whoever uses it as any other."""
+"""A log that encrypts personal data, and is used like any other."""
 
 from __future__ import annotations
 

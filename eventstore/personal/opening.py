@@ -1,4 +1,4 @@
-"""The log that a part of a stack works on: with keys, where its domain has personal data."""
+"""Opens the log for a part of a stack: with keys, if its domain has personal data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log knows of keys: which set of keys its personal data needs, and which are no more.
+"""What the log records about keys: which set of keys it needs, and which keys are destroyed.
 
 A database that was lost, or restored to an earlier moment, is found out by it: without the keys
 nothing could be read, and with those of before somebody would be remembered who was forgotten.

@@ -1,4 +1,4 @@
-"""Folding events that come in any order, again and again: each once, in its stream's order.
+"""Folds events that come in any order, with repeats: each once, in its stream's order.
 
 Next to the rows Postgres keeps, for each stream, the revision that was folded last. An
 event at or below it is a repeat; one that is not the next leaves a gap, and has to wait.

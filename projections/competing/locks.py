@@ -1,4 +1,4 @@
-"""What consumers of one view lock against each other, in Postgres.
+"""The locks in Postgres between consumers of one view.
 
 Locks are names, not rows: a row that is not there yet can be locked too. They are taken
 all at once and in one order, so that no two consumers wait for each other.

@@ -1,4 +1,4 @@
-"""What one transaction of DynamoDB cannot hold: written down first, then done in several.
+"""Writes that exceed one transaction of DynamoDB: journaled first, then applied in several.
 
 A transaction has a hundred items. More of them, of one event that concerns many rows, are entries
 of a *journal*; with the name of the journal in the checkpoint they are decided, and whoever opens

@@ -1,4 +1,4 @@
-"""Views as Postgres has them, for a memory replica that starts without a peer.
+"""Loads views from Postgres, for a memory replica that starts without a peer.
 
 Postgres folded the same events with the same code, so its rows are what the replica would
 come to. What it cannot give is folded from the log.

@@ -1,4 +1,4 @@
-"""The last event that rows have folded, and whether the log still has it.
+"""The last event that was folded into rows, and whether the log still has it.
 
 A log that was restored to an earlier moment has other events at the same positions, sooner or
 later. Folded onto rows that have seen the lost ones, they give rows that never were.

@@ -1,4 +1,4 @@
-"""Queries to memory replicas: the less loaded of two that are ready, hedged by another."""
+"""Queries to memory replicas: to the less loaded of two, with a hedged second request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory replicas that have come up empty: told to begin, by whoever sees it first."""
+"""Starts memory replicas that have come up empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of events in every view and every store: read, not recorded.
+"""Whether each view in each store has applied an event: looked up, not recorded.
 
 That a store is past an event's position means that it has applied it, or that it is parked there.
 When, is known only where this process watched the store go past: then as a bound.

@@ -1,4 +1,4 @@
-"""What operators do, on the log: who asked for what, and when; and what became of it if it failed.
+"""The audit log of operators, on the event log: who asked for what and when, and failures.
 
 It stands in a stream of its own beside the domain's, where nobody who may only call a gateway can
 change it. Operators are needed most when something is down: where the log does not take it, what

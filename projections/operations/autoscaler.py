@@ -1,4 +1,4 @@
-"""When to change how many parts of a kind there are, and why. Pure: time is given to it.
+"""Decides when to change the number of parts of a kind, and why. Pure: it is given the time.
 
 A load above `high` for a while adds parts; one that would stay below `low` with a part
 less, for much longer, takes one away. A part that was missed again soon after it went

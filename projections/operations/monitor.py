@@ -1,4 +1,4 @@
-"""What every actor of the read side is at: looked at again and again, and waited for."""
+"""Polls the state of every actor of the read side, and waits for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a store answers filters, orders and cursors as its own rows say it must.
+"""Checks that a store answers filters, orders and cursors according to its own rows.
 
 The questions are sampled from the log's rows. A store answers all of them as of the same
 moment as it gives its rows, so that writes meanwhile make no difference; what it should

@@ -1,4 +1,4 @@
-"""A rebuild that is going on, for whoever waits for it."""
+"""A rebuild in progress, for those who wait for it."""
 
 from __future__ import annotations
 

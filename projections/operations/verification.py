@@ -1,4 +1,4 @@
-"""Whether every view in every store is what a fresh fold of the log says it is."""
+"""Compares every view in every store with a fresh fold of the log."""
 
 from __future__ import annotations
 

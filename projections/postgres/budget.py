@@ -1,4 +1,4 @@
-"""Whether Postgres allows as many connections as the stack may open."""
+"""Checks that Postgres allows as many connections as the stack may open."""
 
 from __future__ import annotations
 

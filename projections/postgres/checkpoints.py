@@ -1,4 +1,4 @@
-"""How far the tables of one partition have come, in Postgres; and the fence around them."""
+"""The checkpoints of partitions in Postgres, and the fence around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks Postgres: for views, and for whatever else needs to know which server to ask."""
+"""Queries to Postgres, for views and for everything else that has to choose a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of every query to a store that can answer it."""
+"""Sends every query to a store that can answer it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The past, read from the log itself: the audit trail, and rows as they were."""
+"""The past, read from the log: the audit trail, and earlier states of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Redis does in one step, in Lua: nothing else happens meanwhile, and all of it or nothing.
+"""Atomic steps in Redis, in Lua.
 
 What may refuse comes before the first write. Positions are text of twenty digits: Lua's numbers
 would lose the last of them. `meta` counts what the other keys hold: a server that evicts takes

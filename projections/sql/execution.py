@@ -1,4 +1,4 @@
-"""Executing what handlers said: in order, few round trips, and finding the one that fails."""
+"""Executes the statements of handlers: in order, in few round trips, and finds the failing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A statement's parameters, of which none is another in Postgres."""
+"""Converts parameters of statements, and refuses decimals that Postgres would change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What most stores answer to the questions of the port that are not about rows."""
+"""Default answers to the questions of the port that are not about rows."""
 
 from __future__ import annotations
 

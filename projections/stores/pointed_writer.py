@@ -1,4 +1,4 @@
-"""What writers share whose generations are named by a pointer: which one they write, and how full.
+"""The common part of writers whose live generation is named by a pointer.
 
 A checkpoint ends in a mark that is another one after each write. Whoever does not know the last is
 not the one who wrote it, and is refused.

@@ -1,4 +1,4 @@
-"""Queries to a durable store, and the wait until it has come as far as the asker wants to see."""
+"""Queries to a durable store, and waiting until it has reached a position."""
 
 from __future__ import annotations
 

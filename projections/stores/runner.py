@@ -1,4 +1,4 @@
-"""What all that fill a store have in common: they go on for ever, and say how they fare."""
+"""The common part of everything that fills a store: it never stops, and reports its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An actor of the read side as its users in this process see it: all calls to it go this way.
+"""An actor of the read side as used in this process: all calls to it go through the handle.
 
 What it does is asked for now and then. Whoever owns an actor replaces it when it falls silent.
 """

@@ -1,4 +1,4 @@
-"""What an actor goes on with: begun by its first call, where it belongs; stopped before it ends."""
+"""The background work of an actor: begun by its first call, stopped before it ends."""
 
 from __future__ import annotations
 

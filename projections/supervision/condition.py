@@ -1,4 +1,4 @@
-"""How a part fares as time goes by: since when it is not ready, and how fast it comes on."""
+"""The condition of a part over time: since when it is not ready, and how fast it progresses."""
 
 from __future__ import annotations
 

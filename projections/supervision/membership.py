@@ -1,4 +1,4 @@
-"""Whether an actor is where it was meant to be: what it reaches is of the stack that made it."""
+"""Checks that the log and the database that an actor reaches belong to its stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is placed where: supervisors write it down, readers and operators look it up.
+"""Which actors hold what: written by supervisors, looked up by readers and operators.
 
 Other processes are told as `routes`, which is plain JSON, and follow those.
 """

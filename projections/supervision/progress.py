@@ -1,4 +1,4 @@
-"""How far a store has come, and who waits for it to come further."""
+"""How far a store has come, and waiting until it has come further."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itertools import count, pairwise
 class Progress:
     """A position in `$all`, which grows while its store is the same."""
 
-    def __init__(self, position: int = 0) -> None:
-        self.position = position
+    def __init__(self) -> None:
+        self.position = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._given_up = 0

@@ -1,4 +1,4 @@
-"""Actors of one kind beside the views', from start to end: looked at, lost, started again."""
+"""Actors of one kind beside those of the views: watched, and restarted when they are lost."""
 
 from __future__ import annotations
 

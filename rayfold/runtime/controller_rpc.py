@@ -1,4 +1,4 @@
-"""Calls to a stack's controller: what gateways may not do themselves, they ask it for.
+"""Calls from gateways to the stack's controller, which does what gateways must not do themselves.
 
 A method by its name, with arguments by theirs. What the controller raises as a `RayfoldError` is
 raised here; the two trust each other, by the key of the controller's address.

@@ -1,4 +1,4 @@
-"""The actor of Ray's that a name stands for now: made or looked up, and again when it is gone.
+"""The Ray actor that has a name now: created or looked up, and replaced when it is gone.
 
 The process that owns what is wanted makes its actors. Others look them up by name, again and
 again: they make and end none.

@@ -1,4 +1,4 @@
-"""What tells a process of ours to end in order."""
+"""The signals that ask a process of ours to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heartbeats of a connection: who hangs, is stopped or cut off breaks no connection by itself.
+"""Heartbeats of a connection: a peer that hangs, or is cut off, does not close it by itself.
 
 TCP tells of a process that died, and within minutes of a host that did. So the calling process
 asks for a sign of life every second, on the connection itself: two small frames and one timer a

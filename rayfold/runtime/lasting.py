@@ -1,4 +1,4 @@
-"""Work in the background that goes on after an error that nobody foresaw."""
+"""Background work that is restarted after an unexpected error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for an actor while the runtime that ran it is gone."""
+"""The placeholder for an actor whose runtime is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A domain's middleware at work: one around the other, in one process.
+"""Runs a domain's middleware, one around the other, in one process.
 
 Nothing here knows what a command or a query is: who has one says what may go on and what may come
 back.

@@ -1,4 +1,4 @@
-"""An actor that Ray finds by its name, or makes where there is none."""
+"""An actor that Ray finds by its name, or creates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The domain as a node has it, and what is told where a node has it not."""
+"""Whether a node has the domain, and the error if it does not."""
 
 from __future__ import annotations
 

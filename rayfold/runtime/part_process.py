@@ -1,4 +1,4 @@
-"""How the process of a part begins and ends, with its log and traces; what it says of itself."""
+"""How the process of a part begins and ends, with its log and traces, and its own status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where actors are to run: decided by whoever knows the nodes, asked by both sides.
+"""Where actors run: decided by the part that knows the nodes, used by both sides.
 
 It is a port: sides pass on what they get to Ray's `options`. Without nodes to choose from, as in
 tests, an actor runs anywhere and claims nothing.

@@ -1,4 +1,4 @@
-"""Connections to Postgres as production has it: behind a pooler, over a failover, gone silent.
+"""Connections to Postgres in production: behind a pooler, across a failover, without an answer.
 
 A pooler in transaction mode gives each transaction another session. Nothing may outlive one
 then: no prepared statement, no setting, no advisory lock of the session. What it is that

@@ -1,4 +1,4 @@
-"""Texts as Postgres takes them: its `text` has no NUL, its indexes no long values.
+"""Texts that Postgres can store: its `text` has no NUL, its indexes no long values.
 
 Names of streams and keys come from a log that others write to: there they may be any text.
 """

@@ -1,4 +1,4 @@
-"""What blocks, in a thread beside the loop."""
+"""Runs blocking calls in a thread beside the event loop."""
 
 from __future__ import annotations
 

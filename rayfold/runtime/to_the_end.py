@@ -1,4 +1,4 @@
-"""A process's own work, run to its end: what others have left running does not hold it up."""
+"""Runs a process's own work to its end, whatever other tasks have been left running."""
 
 from __future__ import annotations
 

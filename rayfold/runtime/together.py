@@ -1,4 +1,4 @@
-"""Several things at once: all done or none goes on; each done, whatever others meet; all ended."""
+"""Tasks that run together: they all end before the caller continues, also on errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns on an event loop: whoever has much to compute lets others in between.
+"""Turns on an event loop: long computations let other tasks run in between.
 
 A user's code takes as long as it takes: a fold, a decision, the key of a row. Where many of them
 follow each other without a pause, their process answers nobody meanwhile, and is taken for one that

@@ -1,4 +1,4 @@
-"""Sleeping until somebody says that there is something to do, or so many seconds have passed."""
+"""Sleeping until there is something to do, or for so many seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that a schema of the lock file allows: one with what has to be there, one with all."""
+"""Sample events that a schema of the lock file allows: the smallest, and one with every field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upcaster that an author has to write, as far as it can be told."""
+"""The skeleton of an upcaster that an author has to write."""
 
 from __future__ import annotations
 

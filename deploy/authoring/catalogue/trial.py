@@ -1,4 +1,4 @@
-"""Upcasters tried on events that the lock file allows.
+"""Tries upcasters on events that the lock file allows.
 
 What they make of a sample is a fault only where no other value would have fared better: a field
 that is missing, or a value of another kind. What depends on the value (a text that is no member of

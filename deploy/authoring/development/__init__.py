@@ -1,1 +1,1 @@
-"""`rayfold dev`: a stack that takes up what is changed in its code."""
+"""`rayfold dev`: a stack that restarts when its code changes."""

@@ -1,4 +1,4 @@
-"""`rayfold dev`: a stack that takes up what its author changes."""
+"""`rayfold dev`: a stack that restarts when its author changes the code."""
 
 from __future__ import annotations
 

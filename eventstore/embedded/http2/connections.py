@@ -33,10 +33,9 @@ class Closable(Protocol):
 class Connections:
     """In order of arrival. When there are too many, the oldest idle one goes, or the newest."""
 
-    def __init__(self, most: int | None = None) -> None:
-        """`most` is what the limit on descriptors allows, unless it is given."""
+    def __init__(self) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = most if most is not None else max(soft - RESERVED, 8)
+        self._most = max(soft - RESERVED, 8)
         self._open: dict[Closable, None] = {}
         self._said = False
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from eventstore.deletions import with_deletions
 from eventstore.memory import MemoryLog
-from rayfold import Event
 from tests.contract.stores.checks import differences
 from tests.contract.stores.conftest import MakeEmpty
 from tests.contract.stores.faults import Cuts, RepeatingLog
@@ -112,10 +111,6 @@ async def happens(store: Durable, cuts: Cuts, each: Any) -> None:
 
 def store_partitions(store: Durable) -> int:
     return int(getattr(store, "cut_into", 1))
-
-
-def events_of(history: list[Any]) -> list[Event]:
-    return [event for each in history if isinstance(each, list) for event in each]
 
 
 @HISTORIES

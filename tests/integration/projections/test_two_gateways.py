@@ -44,7 +44,7 @@ class Cluster:
     async def own(self) -> ReadSide:
         """Start an owner, which the gateways follow."""
         self.owner = owner = await ReadSide.start(self.registry, self.settings)
-        owner.on_change = self.publish
+        owner.placements.on_change = self.publish
         await self.publish()
         return owner
 
