@@ -1,9 +1,9 @@
-"""How a long body is read: each collection in it is given up at its first mistake.
+"""Validation of long bodies, which stops within each collection at its first mistake.
 
-pydantic finds all mistakes there are. A megabyte of `{}`, in a list of what has five fields, has
-1.7 million: the gateway stood still for ten seconds over one request, and took 1.7 GB. Names that
-no field has are mistakes too, and a megabyte of those took half a second; pydantic knows no end
-to them, so they are counted before it is asked.
+pydantic reports every mistake. A megabyte of `{}`, in a list of models with five fields, has 1.7
+million: one such request blocked the gateway for ten seconds and took 1.7 GB. Unknown field names
+are mistakes too, and a megabyte of those took half a second. pydantic cannot stop early at
+unknown names, so they are counted before it validates.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic_core import SchemaValidator
 from rayfold.core_schemas import definitions_of, fields_within
 
 LONG = 16 * 1024
-"""Bytes. In a shorter body all mistakes are told: they may be as many as a form has fields."""
+"""Bytes. For a shorter body all mistakes are reported, so that a form can show them all."""
 
 MOST_STRANGERS = 100
-"""Names of one object that no field has, and pydantic may tell of one by one."""
+"""The most unknown names in one object that pydantic may report one by one."""
 
 _COLLECTIONS = {
     "list", "deque", "tuple", "set", "frozenset",
@@ -30,23 +30,23 @@ _NO_SCHEMAS = {
     "metadata", "serialization", "default", "function", "config", "cls", "members",
 }  # fmt: skip
 _BY_NAME = {"fields", "choices"}
-"""What has schemas by names that are the author's: a field may be called `type`, or `default`."""
+"""Keys whose values are schemas by the author's names: a field may be called `type`, say."""
 
 
 def validator_of_long(model: type[BaseModel]) -> SchemaValidator:
-    """Return what reads the same as the model's own validator, and tells less of what it is not."""
-    # Else models would be read by the validators that they have.
+    """Return a validator that accepts the same as the model's own, but reports fewer mistakes."""
+    # Else pydantic would use the existing validators of nested models.
     return SchemaValidator(_hasty(model.__pydantic_core_schema__), _use_prebuilt=False)
 
 
 def stranger(model: type[BaseModel], fields: Mapping[str, Any]) -> str | None:
-    """Return a name that no field has, where one object has very many of them."""
+    """Return an unknown name if an object has more than `MOST_STRANGERS` of them, else None."""
     schema = model.__pydantic_core_schema__
     return next(_strangers(schema, fields, definitions_of(schema)), None)
 
 
 def _strangers(node: Any, value: Any, definitions: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one name of each object that has too many, along the schema of what it is in."""
+    """Yield one unknown name of each object that has too many, following the schema."""
     match node, value:
         case {"type": "definition-ref", "schema_ref": ref}, _:
             yield from _strangers(definitions[ref], value, definitions)
@@ -55,7 +55,7 @@ def _strangers(node: Any, value: Any, definitions: Mapping[str, Any]) -> Iterato
                 yield from _strangers(fields[name]["schema"], value[name], definitions)
         case {"type": "model", "schema": inner, "config": config}, dict():
             known = dict(fields_within(inner, definitions))
-            others = value.keys() - known.keys()  # one more for each that has an alias
+            others = value.keys() - known.keys()  # a field with an alias has two names
             most = MOST_STRANGERS + len(known)
             if config.get("extra_fields_behavior") == "forbid" and len(others) > most:
                 yield min(others)

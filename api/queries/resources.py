@@ -1,4 +1,4 @@
-"""What a command or a query asks of whoever sends it."""
+"""What a command or a query requires of its sender."""
 
 from __future__ import annotations
 
