@@ -62,8 +62,8 @@ class Gateway:
             return
         scope = held(scope)
         if "//" in scope.get("path", ""):
-            # Litestar takes two slashes for one: `/orders//lines`, of an empty id, would be
-            # another route, and `//operators` none that a proxy's rules know.
+            # Litestar treats two slashes as one: `/orders//lines`, with an empty id, would reach
+            # another route, and `//operators` would bypass the rules of a proxy.
             await _answer(NO_EMPTY_PART.reply(), send)
         else:
             await self._app(scope, receive, send)
@@ -115,7 +115,7 @@ def create_app(
         exception_handlers={**HANDLERS, MethodNotAllowedException: on_no_such_method},
         openapi_config=None,
         logging_config=None,
-        debug=False,  # or an environment variable could turn on pages with our source
+        debug=False,  # else an environment variable could turn on error pages with our source
         pdb_on_exception=False,
     )
     return Gateway(app, endpoint, middleware)
@@ -128,7 +128,7 @@ def _of_domain(
     metrics: Metrics,
     middleware: DomainMiddleware,
 ) -> list[HTTPRouteHandler]:
-    """Return the handlers of commands, of what becomes of them, and of queries."""
+    """Return the handlers of commands, of their outcomes, and of queries."""
     commands, queries = ports.commands, ports.queries
     records = CommandRecords()
     scheduling = ScheduleRoutes(registry, ports.schedules, metrics)

@@ -19,7 +19,7 @@ from api.queries.routes import Queries
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Each is for some of the routes."""
+    """The gateway's ports; each is for some of the routes."""
 
     commands: Commands
     queries: Queries

@@ -27,7 +27,7 @@ def disagreements(
     decisions: Sequence[DecisionDefinition],
     upcasters: Collection[tuple[str, int]],
 ) -> list[str]:
-    """Return what is wrong between declarations; `upcasters` are events' names and versions."""
+    """Return the mistakes between declarations; `upcasters` are events' names and versions."""
     return [
         *_of_aggregates(registry, decisions),
         *_of_views(registry),
@@ -42,7 +42,7 @@ def disagreements(
 
 
 def derived_routes_of_two(registry: Registry) -> Iterator[str]:
-    """Yield what is wrong with routes that the gateway adds, where all else is sound."""
+    """Yield the mistakes in routes that the gateway adds, in a domain without other mistakes."""
     taken = {route.shape: route for route in registry.routes if route.method == "GET"}
     for route in registry.routes:
         for shape in derived(registry, route):
@@ -54,7 +54,7 @@ def derived_routes_of_two(registry: Registry) -> Iterator[str]:
 
 
 def mistakes_of_sql(registry: Registry) -> Iterator[str]:
-    """Yield what of a domain's own SQL could not tell one tenant from another."""
+    """Yield a sentence for each SQL projection or query that does not take the tenant."""
     for projection in registry.projections.values():
         for event, handler in projection.handlers.items():
             if not _takes_tenant(handler):
@@ -75,7 +75,7 @@ def _takes_tenant(function: Callable[..., Any]) -> bool:
 
 
 def tables_of_two(registry: Registry) -> Iterator[str]:
-    """Yield what is wrong between tables of states, of a domain that is sound otherwise."""
+    """Yield the mistakes between tables of states, in a domain without other mistakes."""
     owner: dict[str, AggregateType] = {}
     for aggregate in registry.state_stored:
         for table in aggregate.layout().tables:
@@ -88,9 +88,10 @@ def tables_of_two(registry: Registry) -> Iterator[str]:
 
 
 def of_personal_data(registry: Registry) -> Iterator[str]:
-    """Yield what is wrong with personal data, in a domain that is sound otherwise.
+    """Yield the mistakes in personal data, in a domain without other mistakes.
 
-    What a subject is found by, or rows are, cannot be forgotten: it would be the same for all.
+    A field that identifies a subject or a row cannot be personal data: forgotten, it would have the
+    same value for all.
     """
     yield from _plain_personal_data(registry)
     for aggregate in registry.aggregates.values():
@@ -148,7 +149,7 @@ def _personal_keys(registry: Registry) -> Iterator[str]:
 
 
 def _plain_personal_data(registry: Registry) -> Iterator[str]:
-    """Yield a sentence for each field that is kept in the clear, and says that it is not."""
+    """Yield a sentence for each personal field that would be stored in the clear."""
     models = [
         *(each.state_type for each in registry.aggregates.values()),
         *(each.state_type for each in registry.processes.values()),
@@ -164,7 +165,7 @@ def _plain_personal_data(registry: Registry) -> Iterator[str]:
 
 
 def _unknown(registry: Registry, who: str, events: Iterable[Any]) -> Iterator[str]:
-    """Yield a sentence for each event class that no aggregate yields; `who` begins it."""
+    """Yield a sentence, which begins with `who`, for each event class that no aggregate yields."""
     declared = {each.model for each in registry.events.values()}
     for event in events:
         if isinstance(event, type) and event not in declared:
@@ -183,7 +184,7 @@ def _of_views(registry: Registry) -> Iterator[str]:
         yield from _unknown(registry, f"{view.model.__qualname__} is for", view.folds)
     for each in registry.projections.values():
         yield from _unknown(registry, f"{each.__qualname__} is for", each.handlers)
-    # Operators rebuild and scale both by name, and Postgres keeps both by it.
+    # Operators rebuild and scale both by name, and both are named so in Postgres.
     for name in registry.views.keys() & registry.projections.keys():
         yield f"both a view and a projection are named {name!r}"
 
@@ -253,7 +254,7 @@ def _of_routes(registry: Registry) -> Iterator[str]:
 
 
 def _id_field_of(registry: Registry, message: type) -> str | None:
-    """Return the field that says which aggregate leads; None if a function says so."""
+    """Return the field with the id of the leading aggregate; None if a function returns the id."""
     decision = registry.decisions.get(message)
     if decision is not None:
         return decision.lead.by if isinstance(decision.lead.by, str) else None

@@ -25,14 +25,14 @@ from rayfold.view import View, ViewDefinition
 
 
 class Collected:
-    """Each declaration alone is checked here; whether they fit together is for `Registry`.
+    """The declarations, each checked alone; `Registry` checks whether they fit together.
 
-    Attributes are those of `Registry`, `several` the decisions over several aggregates, in the
-    order in which they were found, and `upcasters` by name and version of what they read.
+    Attributes are those of `Registry`; `several` has the decisions over several aggregates, in the
+    order in which they were found, and `upcasters` is keyed by the name and version that they read.
     """
 
     def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str]) -> None:
-        """`mistakes` are those that importing the modules met."""
+        """`mistakes` are those found on importing the modules."""
         self.commands: dict[str, CommandDefinition] = {}
         self.events: dict[str, EventDefinition] = {}
         self.aggregates: dict[str, AggregateType] = {}
@@ -62,7 +62,7 @@ class Collected:
             self._add_carried(publication)
 
     def undecided(self) -> Iterator[str]:
-        """Yield a sentence for each command of a name that nobody decides."""
+        """Yield a sentence for each named command that no aggregate and no decision takes."""
         for each in self._named:
             if each not in self.owner:
                 yield (
@@ -191,9 +191,9 @@ class Collected:
 
 
 def _is_base(cls: type) -> bool:
-    """Tell whether a class has no name and others derive from it: it is nothing by itself."""
+    """Return whether a class is only a base of others: it has no name and has subclasses."""
     declared = getattr(cls, "__rayfold__", cls)
-    if isinstance(declared, DecisionDefinition):  # which has no name
+    if isinstance(declared, DecisionDefinition):  # decisions have no name
         name = "" if not declared.declared else None
     else:
         name = getattr(declared, "category" if issubclass(cls, Aggregate) else "name", None)

@@ -1,4 +1,4 @@
-"""A field as a column of a table in Postgres: its type, and its values on the way."""
+"""A field as a column of a Postgres table: its SQL type and the conversion of its values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayfold.keys import Scalar, key_text, scalar_of
 from rayfold.messages import Message
 
 SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
-"""Every table of Postgres' has them, and no other of these names."""
+"""Every table in Postgres has these columns, so no other column may have these names."""
 
 _MOST = 2**63 - 1
 
@@ -35,29 +35,29 @@ _SQL_TYPES: dict[type, str] = {
 
 
 _WHOLE, _BEHIND = 131_072, 16_383
-"""Digits of a `numeric`, before and behind its point (Postgres' manual, 8.1.2)."""
+"""The most digits of a `numeric` before and after the decimal point (Postgres manual, 8.1.2)."""
 
 
 def plain(value: Decimal) -> Decimal:
-    """Return a decimal as every store gives it back: `1E+4` is `10000`, and no zero is negative.
+    """Return a decimal as every store returns it: `1E+4` becomes `10000`, and `-0` becomes `0`.
 
-    asyncpg reads a `numeric` 10000 as `1E+4`. What Postgres does not keep stays as it is: eleven
-    characters of a command may be a billion digits.
+    asyncpg reads a `numeric` 10000 as `1E+4`. A decimal that Postgres cannot store is returned
+    unchanged: eleven characters in a command can stand for a billion digits.
     """
     if not value:
-        # Zeros before the point say nothing: Postgres drops them.
+        # The integer part of a zero has one digit: Postgres drops the others.
         return value.copy_abs() if value.adjusted() <= 0 and _fits(value) else Decimal(0)
     return Decimal(format(value, "f")) if _fits(value) else value
 
 
 def numeric(value: Decimal) -> Decimal:
-    """Return a decimal that a `numeric` keeps.
+    """Return the value, checked to be a decimal that a `numeric` can hold.
 
-    asyncpg makes 0 of some that none does, without a word.
+    asyncpg silently turns some decimals that a `numeric` cannot hold into 0.
 
     Raises:
-        ValueError: none keeps it.
-        TypeError: it is no decimal: `model_construct` takes what it is given.
+        ValueError: a `numeric` cannot hold it.
+        TypeError: it is not a decimal, since `model_construct` does not validate.
     """
     if not isinstance(value, Decimal):
         raise TypeError(f"a {type(value).__name__} is no Decimal")
@@ -72,7 +72,7 @@ def _fits(value: Decimal) -> bool:
 
 
 class JsonAdapter:
-    """A field's value as JSON, written and read by the rules that hold inside a model."""
+    """Encodes and decodes a field's value as JSON, by the rules of its model."""
 
     _BEFORE, _BEHIND = b'{"value":', b"}"
 
@@ -101,8 +101,8 @@ _ENDS = {
 class Column(NamedTuple):
     """A field's column.
 
-    `scalar` is what the field holds where SQL has such a type. `adapter` encodes the others,
-    as JSON. `to_sql` and `from_sql` make the value that travels from the field's, and back.
+    `scalar` is the field's type if SQL has such a type. Otherwise `adapter` encodes values as
+    JSON. `to_sql` and `from_sql` convert the field's value to the driver's, and back.
     """
 
     field: str
@@ -118,28 +118,31 @@ class Column(NamedTuple):
         return f'"{self.field}"'
 
     def value(self, parameter: str) -> str:
-        """Return SQL for the value that has the text of `parameter`: see `rayfold.key_text`."""
+        """Return SQL that converts the key text in `parameter` to the column's type.
+
+        See `rayfold.keys.key_text`.
+        """
         match self.sql_type:
             case "interval":
-                # Days apart: all of it in microseconds would be beyond 64 bits after 292,000 years.
+                # Days are separate: microseconds alone would exceed 64 bits after 292,000 years.
                 days = f"div({parameter}::text::numeric, {_DAY})::int"
                 rest = f"mod({parameter}::text::numeric, {_DAY}) * interval '1 microsecond'"
                 return f"(make_interval(days => {days}) + {rest})"
             case "bigint":
-                # A number that no row can have is no error, and the index is still used.
+                # A number outside the range is not an error: no row has it, and the index is used.
                 return (
                     f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
                     f" THEN {parameter}::text::bigint END"
                 )
             case "numeric":
-                # The same: `key_text` has an exponent where there are many digits.
+                # Likewise here: `key_text` writes an exponent if there are many digits.
                 text = f"{parameter}::text"
                 digits = f"length(ltrim(split_part({text}, 'E', 1), '-'))"
                 exponent = f"coalesce(nullif(split_part({text}, 'E', 2), ''), '0')::bigint"
                 fits = f"{exponent} BETWEEN -{_BEHIND} AND {_WHOLE} - {digits}"
                 return f"CASE WHEN {fits} THEN {text}::numeric END"
             case "date" | "timestamptz":
-                # asyncpg writes the first day or moment there is, and the last, as infinity.
+                # asyncpg writes the earliest and the latest date or datetime as infinity.
                 first, last = _ENDS[self.sql_type]
                 return (
                     f"CASE {parameter}::text WHEN '{first}' THEN '-infinity'::{self.sql_type}"
@@ -151,7 +154,7 @@ class Column(NamedTuple):
 
 
 def column_of(field: str, info: FieldInfo) -> Column:
-    """Return the column of a field: of its own type where SQL has it, JSON elsewhere."""
+    """Return the column of a field: of the corresponding SQL type if there is one, else JSON."""
     scalar = scalar_of(info)
     if scalar is None:
         return Column(field, "json", None, JsonAdapter(info))
@@ -168,7 +171,7 @@ def column_of(field: str, info: FieldInfo) -> Column:
 
 
 def aware(moment: datetime) -> datetime:
-    """Return a moment as views have it: asyncpg gives the first and the last without a zone."""
+    """Return a datetime with a zone: asyncpg returns the earliest and the latest without one."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -1,7 +1,7 @@
 """How a domain's declarations are checked: mistakes are collected and reported together.
 
-A class statement never fails for what Rayfold asks of it. Each definition says what is
-wrong with it, and the registry tells an author everything together.
+A class statement does not raise for a mistake in what it declares. Each definition lists its
+mistakes, and the registry reports all of them to the author together.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any, TypeVar, get_args, get_origin
 
 @contextmanager
 def keywords_of(cls: type, left: Mapping[str, Any]) -> Iterator[None]:
-    """Hand on what is left of a class's keywords; say which nobody knows, as Python does not.
+    """Run the body, which passes the remaining class keywords `left` on, and name unknown ones.
+
+    Python's own error does not name them.
 
     Raises:
-        TypeError: there are such.
+        TypeError: a keyword is unknown.
     """
     try:
         yield
@@ -31,7 +33,7 @@ def keywords_of(cls: type, left: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _keywords_of(cls: type) -> Iterator[str]:
-    """Yield the keywords that a class may be declared with."""
+    """Yield the keywords with which the class may be declared."""
     for base in cls.__mro__[1:]:
         if isinstance(method := vars(base).get("__init_subclass__"), classmethod):
             parameters = inspect.signature(method.__func__).parameters.values()
@@ -39,7 +41,7 @@ def _keywords_of(cls: type) -> Iterator[str]:
 
 
 def arguments_of(cls: type, root: type) -> tuple[Any, ...]:
-    """Return what `root` is given for its type parameters, by the class or by what is between."""
+    """Return the type arguments of `root`, as given by the class or by a base between the two."""
     for base in getattr(cls, "__orig_bases__", ()):
         origin = get_origin(base)
         if origin is root:
@@ -60,7 +62,7 @@ def _substituted(argument: Any, given: Mapping[Any, Any]) -> Any:
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:
-    """Return a sentence if `name` was not given in this form, else none."""
+    """Return one sentence if `name` is missing or not in this form, else an empty list."""
     if isinstance(name, str) and form.match(name):
         return []
     given = f"got {name!r}" if name else "it has none"
@@ -70,7 +72,7 @@ def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list
 
 
 def too_long(cls: type, what: str, name: str, most: int) -> list[str]:
-    """Return a sentence if Postgres could not keep a relation or column of this name."""
+    """Return one sentence if a name has more than `most` bytes, which Postgres would cut."""
     size = len(name.encode())
     if size <= most:
         return []
@@ -81,14 +83,14 @@ PERMISSION = re.compile(r"[a-z][a-z0-9]*([:._-][a-z0-9]+)*\Z")
 
 
 def mistaken_permission(cls: type, needs: object) -> list[str]:
-    """Return a sentence if `needs` is no permission, else none."""
+    """Return one sentence if `needs` is not a valid permission, else an empty list."""
     if needs == "" or (isinstance(needs, str) and PERMISSION.match(needs)):
         return []
     return [f"{cls.__qualname__}: needs=… is a permission like 'orders:refund'; got {needs!r}"]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether what a function gives has to be awaited."""
+    """Return whether the result of a function has to be awaited."""
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
@@ -100,6 +102,6 @@ def miscalled(where: str, function: Callable[..., Any], *parameters: str) -> lis
         inspect.signature(function).bind(*parameters)
     except TypeError:
         return [f"{where} has to be a static method of ({', '.join(parameters)})"]
-    except ValueError:  # nobody knows the signature of what is written in C
+    except ValueError:  # functions written in C may have no signature
         pass
     return []

@@ -1,4 +1,4 @@
-"""Routes that the gateway adds to a domain's own: the past of a row, and the row as it changes."""
+"""Routes that the gateway adds to a domain's own: a row's history, past and live states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIVE = "/live"
 
 
 def shown_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
-    """Return the aggregate whose instances the view has a row for, by its id; None if of none.
+    """Return the aggregate by whose id the view's rows are keyed; None if there is none.
 
     A row may fold events of other instances too.
     """
@@ -30,10 +30,10 @@ def shown_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
 
 
 def followed_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
-    """Return the aggregate whose instances the view's rows follow, each one; None if they do not.
+    """Return the aggregate of which each row follows exactly one instance; None if there is none.
 
-    Such a row is keyed by the aggregate's id and folds that aggregate's events only, each at its
-    own id: its revision is the aggregate's, and its past can be folded from the one stream.
+    Such a row is keyed by the aggregate's id and folds only the events of that instance: its
+    revision is the aggregate's, and its past can be folded from that one stream.
     """
     if any(fold.key_of is not None for fold in view.folds.values()):
         return None
@@ -41,7 +41,7 @@ def followed_by(registry: Registry, view: ViewDefinition) -> AggregateType | Non
 
 
 def row_of(declared: Route) -> ViewDefinition | None:
-    """Return the view whose row a route answers with, by the key in its path; None for all else."""
+    """Return the view of which a route answers the row with the key in its path; else None."""
     message: Any = declared.message
     if declared.method != "GET" or not issubclass(message, Query):
         return None
@@ -58,7 +58,7 @@ def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
 
 
 def is_live(declared: Route) -> bool:
-    """Tell whether the route's row can be followed: memory replicas alone tell of changes."""
+    """Return whether the route has a live stream: only memory replicas announce changes."""
     view = row_of(declared)
     return view is not None and "memory" in view.stores
 

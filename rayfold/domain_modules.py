@@ -29,7 +29,7 @@ def import_all(package: str) -> tuple[list[ModuleType], list[str]]:
 
 
 def _told(error: BaseException, package: str) -> str:
-    """Return what an error says, and the last line of the domain's that led to it."""
+    """Return an error's text and the last line of the domain's code that led to it."""
     told = type(error).__name__
     if isinstance(error, ValidationError):
         each = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -37,6 +37,6 @@ def _told(error: BaseException, package: str) -> str:
         told = f"{where}: {each['msg']}"
     elif lines := str(error).splitlines():
         told = f"{told}: {lines[0]}"
-    if isinstance(error, SyntaxError):  # it says so itself
+    if isinstance(error, SyntaxError):  # its text has the line already
         return told
     return told + place_of(error, package)

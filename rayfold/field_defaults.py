@@ -32,11 +32,11 @@ _SCALARS = (str, bytes, int, float, Decimal, UUID)
 
 
 def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[str]:
-    """Return a sentence for each default that is of another type than its field, at any depth.
+    """Return a sentence for each default, at any depth, that does not have its field's type.
 
-    `is_sent`: as a command's, which is written for its writer as it is. So it has to be read there,
-    and to be the same where `CommandDefinition.encode` compares; others may be there to be
-    replaced, or for old events alone.
+    `is_sent`: the model is a command, whose defaults are sent to its writer as they are. So they
+    must be readable there and equal what `CommandDefinition.encode` compares. In other models, a
+    default may be there to be replaced, or for old events only.
     """
     found = []
     is_compared = has_functions(model) or has_serializers(model)
@@ -61,16 +61,16 @@ def _mistaken_default(
 ) -> str | None:
     nodes = list(nodes_within(node, definitions))
     if any(map(_needs_its_model, nodes)):
-        return None  # it is told more than the value
+        return None  # the function takes more than the value
     alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
     reader, writer = SchemaValidator(alone, config), SchemaSerializer(alone, config)
     try:
         value = cast("Some[Any]", reader.get_default_value()).value
         data = writer.to_json(value, warnings=False)
-        # Of a plain validator pydantic warns by itself: it writes as if there were none.
+        # With a plain validator pydantic always warns: it does not know the type to write.
         is_plain = any(each["type"] == "function-plain" for each in nodes)
         is_odd = not is_plain and _warns(writer, value)
-        if not (is_read or is_odd or value is None):  # which any serializer lets pass
+        if not (is_read or is_odd or value is None):  # every serializer accepts None
             return None
         back = reader.validate_json(data, extra="ignore")
         if is_odd and not (back == value and writer.to_json(back, warnings=False) == data):
@@ -81,7 +81,7 @@ def _mistaken_default(
         return f"it does not take: a {type(value).__name__}"
     except ValidationError as error:
         return f"it does not take: {error.errors(include_url=False)[0]['msg']}"
-    except Exception:  # of an author's function, which may do so here alone
+    except Exception:  # from an author's function, which may fail only here
         return None
     return None
 
@@ -95,14 +95,17 @@ def _warns(writer: SchemaSerializer, value: Any) -> bool:
 
 
 def _needs_its_model(node: dict[str, Any]) -> bool:
-    """Whether an author's function reads or writes the value, and is told of the fields beside."""
+    """Return whether an author's function that takes the other fields too handles the value."""
     write, read = node.get("serialization", {}), node.get("function")
     told = isinstance(read, dict) and read["type"] == "with-info"
     return told or bool(write.get("is_field_serializer"))
 
 
 def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
-    """Return a sentence for all that is another wherever the log is folded: defaults, and more."""
+    """Return a sentence for each private attribute and each default that differs every time.
+
+    With either, folding the same log could give different states.
+    """
     schema = model.__pydantic_core_schema__
     return [
         f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
@@ -123,16 +126,17 @@ def _is_random(node: dict[str, Any]) -> bool:
         return False
     try:
         value = make()
-        # A clock may say the same twice.
+        # Dates and times always count: a clock may return the same value twice.
         return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
-    except Exception:  # as something is not there yet, say
+    except Exception:  # something that it needs may not exist yet
         return False
 
 
 def has_untried_defaults(model: type[BaseModel]) -> bool:
-    """Return whether a command may have a default that its writer does not read.
+    """Return whether a command may have a default that its writer cannot read.
 
-    One that a function makes may be another each time; those of models within are to be replaced.
+    A default from a function may differ each time, and defaults in nested models are often there
+    to be replaced, so `mistaken_defaults` has not tried these.
     """
     definitions = definitions_of(model.__pydantic_core_schema__)
     read = {
@@ -146,11 +150,11 @@ def has_untried_defaults(model: type[BaseModel]) -> bool:
 
 
 def _is_default(node: dict[str, Any]) -> bool:
-    """Whether there is a default that is the same, or as good as, each time."""
+    """Return whether the field has a default that is, in effect, the same each time."""
     return node["type"] == "default" and isinstance(node.get("default_factory", object), type)
 
 
 def became(value: Any, back: Any) -> str:
-    """Return how a value differs from what it was written as, where their classes tell."""
+    """Return how a value differs from the one read back, if their classes differ."""
     kinds = [type(each).__name__ for each in (value, back)]
     return "" if kinds[0] == kinds[1] else f": a {kinds[0]} became a {kinds[1]}"

@@ -45,29 +45,29 @@ _TEXTS = (
     "url",
     "opaque",
 )
-"""Schemas whose values are text in JSON; "opaque" are addresses and paths."""
+"""Schemas whose values are text in JSON; "opaque" stands for IP addresses and paths."""
 
 _ARRAYS = ("list", "tuple", "set", "frozenset")
 
 _NO_KEYS = ("nullable", "none", *_ARRAYS, "named-tuple", "model", "dataclass")
 
 _KNOWN = ("enum", "literal")
-"""Schemas that name all their values, so that each can be tried."""
+"""Schemas that list all their values, so that each can be tried."""
 
 _CONFIGURED = {
     "model": "its model_config",
     "dataclass": "the config of its decorator",
     "typed-dict": "its __pydantic_config__",
 }
-"""Schemas that have fields and a configuration, each with where its author says it."""
+"""Schemas with fields and a configuration, each with the place where its author writes it."""
 
 _EXCLUDED = "is excluded from JSON, so it would be lost"
 
 _TOLD_APART = ({"str"}, {"uuid", "date", "datetime"})
-"""Texts that are told apart by their form, or are equal where they are not."""
+"""Kinds of text that are distinct in their form, or else are equal values."""
 
 _KEYS_TOLD_APART = ({"number", "uuid"}, {"uuid", "date", "datetime"})
-"""The same of keys, which are text all of them."""
+"""The same for keys, all of which are text."""
 
 
 def mistakes_of_fields(
@@ -77,10 +77,10 @@ def mistakes_of_fields(
     is_sent: bool = False,
     by_alias: bool | None = False,
 ) -> list[str]:
-    """Return a sentence for each field whose values would be lost or changed on the way.
+    """Return a sentence for each field whose values would be lost or changed in JSON.
 
-    `utc_only`: instants must be in UTC, not just have an offset. `is_sent` is of defaults: see
-    `mistaken_defaults`. `by_alias`: as pydantic is told when such models are written.
+    `utc_only`: instants must be in UTC, not just have an offset. `is_sent`: see
+    `mistaken_defaults`. `by_alias` is the pydantic argument with which such models are written.
     """
     name = model.__qualname__
     if found := mistakes_of_forward_references(model):
@@ -106,7 +106,7 @@ def mistakes_of_fields(
 
 
 def mistakes_of_forward_references(model: type[BaseModel]) -> list[str]:
-    """Return a sentence if a model's annotations name what is nowhere; complete it otherwise."""
+    """Return a sentence if a model's annotations name something undefined; else complete it."""
     try:
         model.model_rebuild()
     except (PydanticUserError, NameError) as error:
@@ -147,11 +147,11 @@ def _reasons(
 def _reasons_within(
     node: dict[str, Any], definitions: dict[str, Any], by_alias: bool | None
 ) -> Iterator[str]:
-    """Yield what is wrong with how a model, a dataclass or a TypedDict is configured."""
+    """Yield the mistakes in the configuration of a model, a dataclass or a TypedDict."""
     kind, config = node["type"], node.get("config", {})
     held = f"holds {node['cls'].__qualname__}"
     fields = [] if node.get("root_model") else fields_within(node, definitions)
-    # To a TypedDict pydantic does not do what its config says of that.
+    # pydantic ignores this setting in the config of a TypedDict.
     as_it_says = by_alias is None and kind != "typed-dict" and config.get("serialize_by_alias")
     lost = [
         name
@@ -173,14 +173,14 @@ def _reasons_within(
 
 
 def _is_read_as_written(field: dict[str, Any]) -> bool:
-    """Whether a field is read by the alias under which it is written."""
+    """Return whether a field is read by the alias under which it is written."""
     written, read = field.get("serialization_alias"), field["validation_alias"]
     return written == read or (isinstance(read, list) and [written] in read)
 
 
 def mistakes_of_state(owner: str, model: type) -> list[str]:
-    """Return a sentence for each thing that is wrong with a state; `owner` is whose it is."""
-    # Messages, and nothing else, are both.
+    """Return the mistakes in a state's model, one sentence each; `owner` names its aggregate."""
+    # Messages are both, and nothing else is.
     if not (issubclass(model, BaseModel) and issubclass(model, SetsInOrder)):
         told = f"{owner} has a {model.__qualname__} as its state, which is no rayfold.Message"
         return [f"{told}: derive it from that"]
@@ -195,14 +195,14 @@ def _field_by_alias(model: type[BaseModel]) -> str | None:
 
 
 def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
-    """Whether the texts that JSON makes of such keys are read as what they were."""
+    """Return whether keys of this schema, which are text in JSON, are read back equal."""
     if any(map(is_authors, nodes_within(node, definitions))):
-        return True  # nobody knows
+        return True  # unknown
     while isinstance(node, dict):
         match node["type"]:
             case "definition-ref":
                 node = definitions.get(node["schema_ref"])
-            case "enum" | "literal":  # whose values are known: try them
+            case "enum" | "literal":  # the values are known: try them
                 return _keys_come_back(node, node, definitions)
             case "union":
                 choices = [_resolved(each, definitions) for each in _choices(node)]
@@ -222,7 +222,7 @@ def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
 
 
 def _keys_come_back(known: Any, node: Any, definitions: dict[str, Any]) -> bool:
-    """Whether the values of an enumeration or a literal come back as keys of a schema."""
+    """Return whether the values of an enumeration or a literal are read back equal as keys."""
     keyed = core_schema.dict_schema(node)
     schema = core_schema.definitions_schema(keyed, list(definitions.values()))
     values = known["members"] if known["type"] == "enum" else known["expected"]
@@ -236,7 +236,7 @@ def _resolved(node: Any, definitions: dict[str, Any]) -> Any:
 
 
 def _comes_back(schema: Any, value: Any) -> bool:
-    """Whether a value of which all is known is read as what was written."""
+    """Return whether a known value is read back equal."""
     try:
         data = SchemaSerializer(schema).to_json(value)
         return bool(SchemaValidator(schema).validate_json(data) == value)
@@ -245,16 +245,16 @@ def _comes_back(schema: Any, value: Any) -> bool:
 
 
 def _is_masked(node: dict[str, Any]) -> bool:
-    """Whether it is one of pydantic's secrets, without a serializer of the author's."""
+    """Return whether it is a secret type of pydantic's without a serializer of the author's."""
     inner = node.get("lax_schema", node)
     write = inner.get("serialization", {}).get("function")
-    # Base64Bytes and the like are written by functions of that module too.
+    # Functions of the same module write Base64Bytes and similar types too, hence the name test.
     is_pydantics = getattr(write, "__module__", "") == SecretStr.__module__
     return is_pydantics and "secret" in getattr(write, "__name__", "")
 
 
 def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
-    """Whether JSON of one member could be read as another's: a date that is a text, say."""
+    """Return whether one union member's JSON could be read as another: a date as a str, say."""
     forms = [_form_of(each, definitions) for each in choices]
     texts = {form for form in forms if form in _TEXTS}
     if "mixed" in forms and any(form in (*_TEXTS, "number", "int-enum") for form in forms):
@@ -269,12 +269,12 @@ def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
 
 
 def _choices(union: dict[str, Any]) -> list[Any]:
-    """Return the schemas of a union's members, some of which come with a label."""
+    """Return the schemas of a union's members, without the label that some come with."""
     return [each[0] if isinstance(each, tuple) else each for each in union["choices"]]
 
 
 def _form_of(node: Any, definitions: dict[str, Any]) -> str:
-    """Return what a value is in JSON: one of `_TEXTS` or `_ARRAYS`, "number", "mixed"."""
+    """Return the JSON form of a schema's values: of `_TEXTS` or `_ARRAYS`, "number", "mixed"."""
     while isinstance(node, dict):
         kind = str(node.get("type"))
         if kind == "definition-ref":

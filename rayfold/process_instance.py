@@ -1,7 +1,7 @@
-"""One process: what has happened to it, as a fold over its steps. Pure, so anybody can take over.
+"""One process: the fold of its steps. Pure, so any actor can continue the process.
 
-A *step* is what a process was told together with what it decided on that; it is decided on the
-state at hand, recorded, and only then applied. The runtime records it in the process's stream, the
+A *step* is what a process received together with what it decided on that. It is decided on the
+present state, recorded, and only then applied. The runtime records it in the process's stream, the
 test kit in a list.
 """
 
@@ -27,7 +27,7 @@ from rayfold.steps import Complete, Publish, Schedule, Send, Unschedule
 from rayfold.unchanged import Unchanged, fresh
 
 AT_ONCE = timedelta(seconds=1)
-"""A timeout that is due sooner does not end a chain of commands: nothing else has happened."""
+"""A timeout that is due sooner does not end a chain of commands, as almost no time has passed."""
 
 _SHOWN = 8
 
@@ -36,7 +36,7 @@ ABORTED = "aborted"
 
 
 class _Cause(NamedTuple):
-    """What of this process's own led to a step, and how deep it is; nothing of it: 0."""
+    """The process's own command that led to a step, and the depth of its chain; 0 without one."""
 
     depth: int
     command_id: UUID | None
@@ -47,9 +47,9 @@ _NOBODY = _Cause(0, None)
 
 @dataclass(frozen=True)
 class Sending:
-    """A command that was decided on. `cause` is the one of this process that led to it.
+    """A command to send. `cause` is the command of this process that led to it.
 
-    `depth` counts the steps from what came from elsewhere, or after some time: 1 is the first.
+    `depth` counts the steps since an outside event or a passage of time: 1 is the first.
     """
 
     command_id: UUID
@@ -60,7 +60,7 @@ class Sending:
 
 @dataclass(frozen=True)
 class Timer:
-    """A timeout that was scheduled, as the `number`th of its process. `depth` as of a command."""
+    """A scheduled timeout, the `number`th of its process. `depth` is as for a command."""
 
     name: str
     due: datetime
@@ -74,10 +74,10 @@ Decided = Sending | Timer | Unschedule | Publish | Complete
 
 @dataclass(frozen=True)
 class ProcessStep:
-    """What a process was told at once, and what it decided.
+    """What a process received at once, and what it decided.
 
-    `trigger` names what told it: a place in the log, a timer, a refused command, an abort.
-    `position` is that in `$all`, of an event.
+    `trigger` names where that came from: a place in the log, a timer, a refused command, an abort.
+    `position` is the place in `$all`, if it was an event.
     """
 
     trigger: str
@@ -85,12 +85,12 @@ class ProcessStep:
     decided: tuple[Decided, ...]
     position: int | None = None
     answered: tuple[UUID, ...] = ()
-    """Commands that wait for no answer any more, of an abort."""
+    """Commands that an abort has withdrawn, so that they no longer wait for an answer."""
 
 
 @dataclass
 class ProcessInstance:
-    """A process as of its last step. `waiting` are commands without an answer, in their order."""
+    """A process as of its last step. `waiting` are the commands without an answer, in order."""
 
     definition: ProcessDefinition
     key: str
@@ -117,13 +117,13 @@ class ProcessInstance:
         now: datetime,
         caused_by: UUID | None = None,
     ) -> ProcessStep | None:
-        """Return the step that a record of the log leads to; None if it does not concern it.
+        """Return the step that a record of the log leads to; None if it does not concern this one.
 
-        `caused_by` is the command that the record came of.
+        `caused_by` is the command that led to the record.
 
         Raises:
-            EndlessProcess: it goes round in a circle.
-            Exception: the author's code raised it.
+            EndlessProcess: the process sends commands in an endless loop.
+            Exception: whatever the author's code raises.
         """
         if self.ended or position <= self.position:
             return None
@@ -136,7 +136,7 @@ class ProcessInstance:
         return self._step(tuple(events), trigger, now, cause, position)
 
     def on_timer(self, timer: Timer, *, now: datetime) -> ProcessStep | None:
-        """Return the step that a timer leads to; None if it was moved or forgotten meanwhile.
+        """Return the step that a timer leads to; None if it was moved or cancelled meanwhile.
 
         Raises:
             As `on_events`.
@@ -151,7 +151,7 @@ class ProcessInstance:
     def on_refusal(
         self, command_id: UUID, *, rule: str, detail: str, now: datetime
     ) -> ProcessStep | None:
-        """Return the step that a refused command leads to; None if nobody waits for its answer.
+        """Return the step that a refused command leads to; None if its answer is not awaited.
 
         Raises:
             As `on_events`.
@@ -175,9 +175,9 @@ class ProcessInstance:
     ) -> ProcessStep:
         """Return the step with which an abort begins the compensation.
 
-        `missed` is folded first: what it was not told while it was parked. No handler sees it.
-        Commands without an answer are withdrawn, but for the one that may be on its way, `keep`.
-        Timeouts are forgotten. Without a handler for aborts, the process ends.
+        `missed` is what the process did not receive while it was parked. It is folded first, and no
+        handler sees it. Commands without an answer are withdrawn, except `keep`, which may be on
+        its way already. Timeouts are cancelled. Without a handler for aborts, the process ends.
 
         Raises:
             As `on_events`.
@@ -205,7 +205,7 @@ class ProcessInstance:
         return ProcessStep(ABORTED, (*folded, Aborted()), steps.decided, position, answered)
 
     def apply(self, step: ProcessStep) -> None:
-        """Move on by a step that is recorded."""
+        """Apply a step that has been recorded."""
         self.begun = True
         if step.position is not None:
             self.position = step.position
@@ -215,12 +215,12 @@ class ProcessInstance:
                 if not isinstance(happened, Aborted) or self.definition.on_abort is not None:
                     self.state = self.definition.evolve(self.state, happened)
         self._note(step.decided)
-        # Older ones are no part of a chain that is still short enough.
+        # Older commands cannot be part of a chain within `max_chain`.
         for oldest in list(self._sent)[: -10 * self.definition.max_chain]:
             del self._sent[oldest]
 
     def _wait_no_more(self, step: ProcessStep) -> None:
-        """Forget the timer or the command that has led to a step; all timers, if it is aborted."""
+        """Remove the timer or the waiting command that led to a step; on an abort, all timers."""
         kind, _, rest = step.trigger.partition(":")
         if kind == "timeout":
             name, _, number = rest.rpartition(":")
@@ -235,7 +235,7 @@ class ProcessInstance:
                 self.answered(command_id)
 
     def _note(self, decided: Sequence[Decided]) -> None:
-        """Note what waits from now on: commands for their answers, timers for their time."""
+        """Add the commands and timers that a step decided to those that wait."""
         for each in decided:
             if isinstance(each, Sending):
                 self.waiting[each.command_id] = self._sent[each.command_id] = each
@@ -248,11 +248,11 @@ class ProcessInstance:
                 self.end()
 
     def answered(self, command_id: UUID) -> None:
-        """Note that a command has had its answer."""
+        """Note that a command was answered."""
         self.waiting.pop(command_id, None)
 
     def end(self) -> None:
-        """End it: it sees nothing any more, and its timers are forgotten."""
+        """End the process: it receives nothing more, and its timers are cancelled."""
         self.ended = True
         self.timers.clear()
 
@@ -325,10 +325,10 @@ class ProcessInstance:
 
 
 def refuse_unwritable(decided: object) -> None:
-    """Refuse what a test has decided, and no process could record.
+    """Refuse a test's decision that a running process could not record.
 
     Raises:
-        ValueError: another command, or integration event, would come back.
+        ValueError: a command or integration event would not be read back equal.
     """
     if isinstance(decided, Send | Sending):
         type(decided.command).__rayfold__.encode_exactly(decided.command)
@@ -337,6 +337,6 @@ def refuse_unwritable(decided: object) -> None:
 
 
 def stamped(command: Command, now: datetime) -> Command:
-    """Return the command with the fields that the runtime fills: handlers have no clock."""
+    """Return the command with the fields that the runtime fills in: handlers have no clock."""
     supplied = type(command).__rayfold__.server_supplied
     return Command.replace(command, **dict.fromkeys(supplied, now)) if supplied else command

@@ -33,18 +33,18 @@ from rayfold.core_schemas import kinds_of
 
 _WHOLE_FLOAT = re.compile(rb"[0-9](\.0|[eE])")
 _EXACT = 2**53
-"""Up to here a float tells one integer from the next."""
+"""Up to here, a float represents every integer exactly."""
 
 _NAME = re.compile(rb'"\s*:')
-"""The end of a name, and what looks like one in a text: never less often than there are names."""
+"""The end of a name, or what looks like one within a text: at least as many as there are names."""
 
 
 def _exact(number: str) -> float | str:
-    """Return a number; its text where a float would be another one, as a Decimal is read of it."""
+    """Return a number, or its text if a float would change it: a Decimal is then read from that."""
     found = float(number)
     try:
         return found if Decimal(repr(found)) == Decimal(number) else number
-    except ArithmeticError:  # an exponent that no Decimal has
+    except ArithmeticError:  # an exponent that is too large for a Decimal
         return number
 
 
@@ -76,7 +76,7 @@ class CommandDecoder:
         self._has_dates = has_dates(model)
         kinds = kinds_of(model)
         self._decode = _decode_exactly if "decimal" in kinds and "float" not in kinds else _decode
-        # A path holds text; fields of other types are read as pydantic reads text.
+        # Path parameters are text: fields of other types are read as pydantic reads text.
         self._numbers: dict[str, TypeAdapter[Any]] = {}
         for field in path_fields:
             annotation: Any = model.model_fields[field].annotation
@@ -99,10 +99,10 @@ class CommandDecoder:
         principal: str,
         tenant: str = "",
     ) -> Envelope:
-        """Return the command, valid and ready to be sent, for a tenant's aggregate.
+        """Return the envelope of a valid command, for an aggregate of `tenant`.
 
         Raises:
-            Problem: 400 for what cannot be read, 422 for fields that do not fit.
+            Problem: 400 if the body or a header cannot be read, 422 for fields that do not fit.
         """
         fields = _object(body, self._decode)
         self._check_sources(fields)
@@ -139,7 +139,7 @@ class CommandDecoder:
         )
 
     def _telling(self, fields: Mapping[str, Any], text: bytes) -> bytes:
-        """Return what tells the command from another one: all but personal data, see `Envelope`."""
+        """Return the text by which commands are compared: all but personal data; see `Envelope`."""
         if not self._personal:
             return text
         return _encode({name: fields[name] for name in fields if name not in self._personal})
@@ -182,9 +182,11 @@ def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
         fields = decode(body)
         if not isinstance(fields, dict):
             raise malformed("the body must be a JSON object")
-        if body.count(b":") != len(fields):  # else each is of a name, and no two are the same
+        if body.count(b":") != len(
+            fields
+        ):  # else each colon ends a name, and no two names are equal
             _refuse_repeated(body, fields)
-        if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
+        if b"\\u0000" in body:  # rare, and perhaps only an escaped backslash before "u0000"
             _refuse_nul(fields)
         if _WHOLE_FLOAT.search(body):
             return {name: _with_integers(each) for name, each in fields.items()}
@@ -196,9 +198,9 @@ def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
 
 
 def _refuse_repeated(body: bytes, fields: dict[str, Any]) -> None:
-    """Refuse an object that has a name twice: decoders keep the last, others read the first.
+    """Refuse an object that has a name twice: some decoders keep the last value, some the first.
 
-    Decoding it again, which tells for certain, costs several times as much as the first time.
+    It decodes the body again, which costs several times as much as the first decoding.
     """
     if len(_NAME.findall(body)) != _names(fields):
         json.loads(body, object_pairs_hook=_distinct)
@@ -219,7 +221,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _with_integers(value: Any) -> Any:
-    """Return JSON with 2 where it said 2.0 or 2e0: to JSON, which knows numbers alone, it is 2."""
+    """Return JSON with 2 in place of 2.0 or 2e0: JSON does not distinguish integers and floats."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < _EXACT else value
     if isinstance(value, dict):
@@ -228,7 +230,7 @@ def _with_integers(value: Any) -> Any:
 
 
 def _refuse_nul(fields: dict[str, Any]) -> None:
-    """Refuse text with a NUL: Postgres has none, so that its event could never be projected."""
+    """Refuse text with a NUL: Postgres cannot store it, so the event could never be projected."""
     for name, value in fields.items():
         if "\x00" in name or _holds_nul(value):
             raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")

@@ -35,7 +35,7 @@ from rayfold.runtime.middleware_layers import DomainMiddleware
 from rayfold.tenants import within
 
 Location = Callable[[str, str], bytes]
-"""The URL of the aggregate whose stream it is given, with the stream's tenant."""
+"""Returns the URL of the aggregate with this stream, of this tenant."""
 
 
 class Commands(Protocol):
@@ -75,7 +75,7 @@ class CommandRoutes:
                 self._locations.setdefault(aggregate, _location(declared, aggregate))
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return one for each declared route, and one for all commands by name."""
+        """Return a handler for each declared route, and one for all commands by name."""
         declared = [
             endpoint.handler(
                 route.method, route.path, self._taking(route), Role.WRITER, needs_of(route.message)
@@ -113,11 +113,11 @@ class CommandRoutes:
         body = await call.body()
         envelope = decoder.envelope(call.path, body, headers, call.principal, call.tenant)
         if call.traced:
-            # What is not recorded goes no further: each event would carry it for ever.
+            # An unrecorded trace is not passed on: every event would carry it for ever.
             span = call.span
             envelope = envelope._replace(traceparent=span.traceparent if span is not None else "")
         seconds = wait_seconds(headers)
-        at_least(headers)  # one that is none of ours is refused before anything is done
+        at_least(headers)  # an invalid token is refused before anything is done
         if b"rayfold-not-before" in headers:
             return await self._schedules.take(envelope, headers, call.caller)
         receipt = await self._send(envelope, call)
@@ -171,7 +171,7 @@ class CommandRoutes:
         waited: Fields | None,
         position: bytes,
     ) -> Reply:
-        # By hand: serializing a receipt through its model costs three times as much.
+        # Written by hand: serializing a receipt by its model costs three times as much.
         body = b'{"command_id":"%b","stream":%b,"revision":%d,"position":%d}' % (
             envelope.command_id.encode(),
             encode(receipt.stream),
@@ -195,7 +195,7 @@ class CommandRoutes:
 def on_no_such_method(
     request: Request[Any, Any, Any], error: MethodNotAllowedException
 ) -> Response[bytes]:
-    """Answer a POST to a command that is not there, which is on the path of commands' ids."""
+    """Answer a POST to an unknown command, whose path is also that of commands by id."""
     name = request.scope["path"].removeprefix("/commands/")
     if request.method == "POST" and name != request.scope["path"]:
         return Problem(404, "unknown-command", f"no command is named {name!r}").response()

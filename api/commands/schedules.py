@@ -24,20 +24,20 @@ class Schedules(Protocol):
     async def schedule(
         self, envelope: Envelope, not_before: datetime, role: str, permissions: Collection[str]
     ) -> dict[str, Any]:
-        """Keep a command until then."""
+        """Keep a command until `not_before`, and then send it."""
         ...
 
     async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
-        """Do not send it."""
+        """Cancel a scheduled command."""
         ...
 
     async def about(self, command_id: str) -> dict[str, Any] | None:
-        """Return what became of a command that was scheduled."""
+        """Return the outcome of a scheduled command."""
         ...
 
 
 class ScheduleRoutes:
-    """Answers about them."""
+    """Handles requests about scheduled commands."""
 
     def __init__(self, registry: Registry, schedules: Schedules, metrics: Metrics) -> None:
         self._registry = registry
@@ -49,7 +49,7 @@ class ScheduleRoutes:
         return [endpoint.handler("DELETE", "/commands/{command_id}", self._cancel, Role.WRITER)]
 
     async def take(self, envelope: Envelope, headers: Headers, caller: Caller) -> Reply:
-        """Keep a valid command until it is due: 202 once that is durable."""
+        """Schedule a valid command; answer 202 once it is durably stored."""
         due = not_before(headers)
         assert due is not None
         told = await self._schedules.schedule(
@@ -59,7 +59,7 @@ class ScheduleRoutes:
         return json_reply(told, 202, [(b"location", b"/commands/" + envelope.command_id.encode())])
 
     async def about(self, command_id: str, tenant: str) -> dict[str, Any] | None:
-        """Return what became of a tenant's command that was scheduled; None of one that was not."""
+        """Return the outcome of a tenant's scheduled command; None if it was not scheduled."""
         told = await self._schedules.about(command_id)
         if told is not None and self._registry.tenant_of(told["stream"]) != tenant:
             return None
@@ -70,10 +70,10 @@ class ScheduleRoutes:
         for each in ids:
             if (told := await self.about(each, call.tenant)) is not None:
                 command_id, known = each, self._registry.commands.get(told["command"])
-                # Who may not send it may not keep it from being sent either.
+                # A caller who may not send the command may not cancel it either.
                 call.caller.check(Access(Role.WRITER, known.needs if known else ""))
                 break
         try:
             return json_reply(await self._schedules.cancel(command_id, call.principal))
-        except NoSuchSchedule as error:  # by the name that the client has for it
+        except NoSuchSchedule as error:  # with the id that the client knows
             raise NoSuchSchedule(call.path["command_id"]) from error

@@ -1,4 +1,4 @@
-"""`GET /commands/{command_id}`: the status of a command."""
+"""`GET /commands/{command_id}`: the outcome of a command."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from rayfold.tenants import within
 
 
 class Outcomes(Protocol):
-    """What the writers remember; see `WriteSide.outcome`."""
+    """The outcomes that the writers remember; see `WriteSide.outcome`."""
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
-        """Return a command's stream and what became of it, if a writer remembers it."""
+        """Return a command's stream and outcome, if a writer remembers it."""
         ...
 
 
 class CommandStatus:
-    """Answers from the memory of this gateway: its last `CAPACITY` commands.
+    """Answers from the memory of this gateway, which has its last `CAPACITY` commands.
 
-    What another gateway has taken, or what had no answer here, the writers are asked for: they too
-    remember their last ones, so that it does not matter which gateway is asked.
+    For a command that another gateway took, or that got no answer here, it asks the writers. They
+    remember their last commands too, so it does not matter which gateway a client asks.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class CommandStatus:
         return [endpoint.handler("GET", "/commands/{command_id}", self._answer, Role.READER)]
 
     async def _answer(self, call: Call) -> Reply:
-        # An Idempotency-Key is as good as the id it stands for.
+        # The client may give an Idempotency-Key in place of the id.
         for command_id in ids_of(call.path["command_id"], call.tenant):
             if (told := await self._told(command_id, call.tenant)) is not None:
                 return json_reply(told)

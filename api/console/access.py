@@ -1,4 +1,4 @@
-"""What is open to others, by the settings of this gateway: `rayfold doctor` as a page."""
+"""What this gateway's settings leave open to others: `rayfold doctor` as a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api.http.endpoint import Call
 from api.http.reply import Reply
 
 Openness = Callable[[], Sequence[tuple[str, str]]]
-"""Gives what others may do, and what to change so that they may not; see `rayfold doctor`."""
+"""Returns pairs: what others may do, and what to change to prevent it; see `rayfold doctor`."""
 
 
 class AccessPage:

@@ -23,12 +23,12 @@ _MEDIA_TYPES = {
 _GUARDS: Fields = [
     *((n, v) for n, v in ALWAYS if n != b"cache-control"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"public, max-age=31536000, immutable"),  # another content, another URL
+    (b"cache-control", b"public, max-age=31536000, immutable"),  # changed content has another URL
 ]
 
 
 class Assets:
-    """Files that a page names by their content; they ask for no credentials."""
+    """Files whose URLs have a digest of their content; they need no credentials."""
 
     def __init__(self) -> None:
         files = [each for folder in _FOLDERS for each in sorted(folder.iterdir())]
@@ -42,7 +42,7 @@ class Assets:
         }
 
     def url(self, name: str) -> str:
-        """Return where a file is."""
+        """Return the URL of a file."""
         return f"/console/static/{name}?{self._digests[name]}"
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:

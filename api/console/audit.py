@@ -1,4 +1,4 @@
-"""Who did what: the operators' notes on the log."""
+"""The audit page: which operator did what, from the notes on the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AuditPage:
 
     async def _page(self, console: Console, call: Call) -> Reply:
         notes = await self._audit.last(NOTES)
-        # As text: somebody else may have written to the stream, whatever that is.
+        # As text: another system may have written anything to the stream.
         failed = {
             str(each.get("asked")): each for each in notes if each.get("type") == "OperatorFailed"
         }

@@ -1,4 +1,4 @@
-"""One command everywhere: what led to it, what it did, and what that led to."""
+"""The causality page of a command: what led to it, what it did, and what that led to."""
 
 from __future__ import annotations
 

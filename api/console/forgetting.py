@@ -1,4 +1,4 @@
-"""Forgetting a person: asked for where their aggregate is looked at."""
+"""Forgetting a person, from the page of their aggregate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ForgetOne(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ForgettingForm:
-    """Asks who it is, and forgets them."""
+    """Asks for the subject, and forgets it."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations

@@ -1,4 +1,4 @@
-"""What an operator does: asked for on a page that says what it will do, done by its form."""
+"""Operators' actions: a page says what an action will do, and its form does it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from api.http.problems import Problem, invalid_field, malformed
 from api.http.reply import Reply
 
 WHAT = "what"
-"""The hidden field that has all of a form's fixed ones, as a query string.
+"""The hidden field with all fixed fields of a form, as a query string.
 
-A browser changes line ends and NULs in a field; ids may have such.
+A browser changes line ends and NULs in a field, and ids may have them.
 """
 
 _MOST_FIELDS = 40
@@ -39,50 +39,50 @@ class Input(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a page asks before something is done."""
+    """What a page shows and asks before an action is done."""
 
     title: str
     says: Sequence[str]
-    """What it will do, a sentence each."""
+    """What the action will do, in sentences."""
     button: str
     what: Mapping[str, object]
-    """The fields that are fixed."""
+    """The fixed fields."""
     back: str
     inputs: Sequence[Input] = ()
     danger: bool = False
-    """It cannot be undone."""
+    """Whether the action cannot be undone."""
 
 
 class Line(NamedTuple):
-    """What became of one thing that was done."""
+    """The result for one item of an action."""
 
     text: str
     good: bool = True
 
 
 class Outcome(NamedTuple):
-    """What was done."""
+    """The result of an action."""
 
     title: str
     lines: Sequence[Line]
     back: str
     follow: str = ""
-    """Where it can be watched as it goes on."""
+    """The page on which its progress can be watched."""
 
 
 class Action(NamedTuple):
-    """Something that operators do, by a page that asks and a form that does."""
+    """An action of operators, with a page that asks and a form that does it."""
 
     path: str
     name: str
-    """As it is noted on the log: the last part of the API's path."""
+    """Its name in the audit log: the last part of the API's path."""
     shape: type[msgspec.Struct]
     ask: Callable[[Mapping[str, str]], Awaitable[Question]]
     do: Callable[[Call, Any], Awaitable[Outcome]]
 
 
 class Console:
-    """Makes handlers of pages and of what they do."""
+    """Makes the handlers of pages and of their actions."""
 
     def __init__(self, endpoint: Endpoint, front: ConsoleFront) -> None:
         self._endpoint = endpoint
@@ -117,10 +117,10 @@ class Console:
 
 
 def given(call: Call) -> dict[str, str]:
-    """Return the fields of the query string; the last of those that are there twice.
+    """Return the fields of the query string; of a repeated field, the last value.
 
     Raises:
-        Problem: 400 if there are more than any page takes.
+        Problem: 400 if there are more fields than any page takes.
     """
     text = call.query_string.decode("latin-1")
     try:
@@ -130,7 +130,7 @@ def given(call: Call) -> dict[str, str]:
 
 
 def position(fields: Mapping[str, str], name: str) -> int | None:
-    """Return a field that is a position or a revision; None where it is empty.
+    """Return a field that is a position or a revision; None if it is empty.
 
     Raises:
         Problem: 422 if it is neither.
@@ -144,10 +144,10 @@ def position(fields: Mapping[str, str], name: str) -> int | None:
 
 
 def needed(fields: Mapping[str, str], *names: str) -> list[str]:
-    """Return fields that have to be there.
+    """Return the values of required fields.
 
     Raises:
-        Problem: 422 if one is not.
+        Problem: 422 if one is missing.
     """
     for name in names:
         if name not in fields:
@@ -159,7 +159,7 @@ async def read_form(call: Call) -> dict[str, str]:
     """Return the fields of a form.
 
     Raises:
-        Problem: 400 where it is none, 415 where it is something else.
+        Problem: 400 if it is not a valid form, 415 if it has another media type.
     """
     content_type = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if content_type not in (b"", b"application/x-www-form-urlencoded"):
@@ -176,10 +176,10 @@ async def read_form(call: Call) -> dict[str, str]:
 
 
 def read_fields(fields: Mapping[str, str], shape: type[msgspec.Struct]) -> Any:
-    """Return what a form says; what is left empty is left out.
+    """Return a form's fields as a `shape`; empty fields are left out.
 
     Raises:
-        Problem: 422 where it has another shape.
+        Problem: 422 if they do not fit.
     """
     fixed = dict(parse_qsl(fields.get(WHAT, ""), keep_blank_values=True))
     filled = {name: fields[name] for name in shape.__struct_fields__ if fields.get(name)}

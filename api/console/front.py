@@ -1,10 +1,9 @@
-"""How people meet the console: who is signed in, what a form must show, how problems look.
+"""The console's front: sign-in, the check of forms, and the pages of problems.
 
-A browser keeps a session (`api.console.sessions`) in a cookie that no script reads and no other
-site's page sends. It counts for the console alone: the API's routes know the `Authorization` header
-only, so there is nothing that a page could make a browser do there. A form shows a word made of the
-cookie, which only a page of ours can have written into it; that it comes from a page of ours is
-checked besides.
+A browser keeps a session (`api.console.sessions`) in a cookie that no script can read and no other
+site's page can send. It is valid for the console only: the API accepts only the `Authorization`
+header, so no page can make a browser do anything there. Every form contains a word that is derived
+from the cookie, which only our own pages can contain. The origin of a form is checked too.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from api.http.reply import Fields, Reply
 COOKIE = "rayfold-console"
 
 FORM_WORD = "form_word"
-"""The field of every form that has the word."""
+"""The name of the form field with the word."""
 
 SIGN_IN = "/console/sign-in"
 
@@ -35,7 +34,7 @@ NOT_ENDED = (
     "This browser is signed out. Postgres does not answer, so whoever has a copy of its session is "
     f"signed in until that is {LASTS // 3600} hours old."
 )
-"""What is said where a session could not be ended."""
+"""The message if a session could not be ended."""
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -43,7 +42,7 @@ _POLICY = (
 )
 
 PAGE_FIELDS: Fields = [
-    # With no referrer at all a browser would hide where our own forms come from, too.
+    # With no referrer at all, a browser would hide the origin of our own forms too.
     *((name, b"same-origin" if name == b"referrer-policy" else value) for name, value in ALWAYS),
     (b"content-security-policy", _POLICY),
 ]
@@ -68,7 +67,7 @@ class ConsoleFront:
         """Return the headers with the token of the browser's session.
 
         Raises:
-            Problem: 503 if nobody can tell whose session it is.
+            Problem: 503 if the session cannot be looked up.
         """
         kept = _cookie(headers)
         if not kept or b"authorization" in headers:
@@ -77,16 +76,16 @@ class ConsoleFront:
         return {**headers, b"authorization": b"Bearer " + token} if token else headers
 
     def check_change(self, headers: Mapping[bytes, bytes]) -> None:
-        """Check where a form comes from; what it shows is checked when it is read."""
+        """Check the origin of a form; its word is checked when it is read."""
         self._origins.check_source(headers)
 
     def check_word(self, call: Call, fields: Mapping[str, str]) -> None:
-        """Check that a form was written by us, for this browser.
+        """Check that a form comes from a page that we made for this browser.
 
-        Who shows a token in a header is no browser that somebody else has led here.
+        A request with a token in a header is exempt: another site cannot make a browser send it.
 
         Raises:
-            Problem: 403 if it was not.
+            Problem: 403 if it does not.
         """
         kept = _cookie(call.headers)
         if not kept and call.headers.get(b"authorization"):
@@ -98,7 +97,7 @@ class ConsoleFront:
             )
 
     def page(self, call: Call, template: str, status: int = 200, **content: Any) -> Reply:
-        """Return a page; the part of it that is asked for, where the page itself asks."""
+        """Return a page, or only a part of it if the page itself asks for that."""
         kept = _cookie(call.headers)
         headers: Fields = []
         if not kept and self.principals.open:
@@ -113,7 +112,7 @@ class ConsoleFront:
         return self._reply(template, status, headers, {**known, **content})
 
     def told(self, scope: Any, problem: Problem) -> Reply:
-        """Return the page that tells of a problem; the way to sign in where that is one."""
+        """Return the page that shows a problem, or the sign-in page if signing in solves it."""
         headers = dict(scope["headers"])
         partial = b"hx-request" in headers
         more = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
@@ -135,16 +134,16 @@ class ConsoleFront:
         return self._reply("problem.html", problem.status, more, content)
 
     def sign_in_page(self, call: Call, status: int, said: str, to: str) -> Reply:
-        """Return the form for a token; `said` is what was wrong with the last."""
+        """Return the form for a token; `said` is what was wrong with the last one."""
         return self._reply("sign_in.html", status, [], {"next": own(to), "said": said})
 
     async def signed_in(self, call: Call, token: str, to: str) -> Reply:
-        """Return the way on, with a session for the browser to keep."""
+        """Return a redirect to `to`, with a new session in a cookie."""
         session = await self._sessions.begin(token.encode())
         return _on(own(to), _set_cookie(session.decode(), call))
 
     async def signed_out(self, call: Call) -> Reply:
-        """End the browser's session; return the way to sign in."""
+        """End the browser's session; return the sign-in page."""
         kept = _cookie(call.headers)
         forgotten = _set_cookie("", call) + b"; Max-Age=0"
         if not kept or self.principals.open or await self._sessions.end(kept):
@@ -168,13 +167,13 @@ class ConsoleFront:
 
 
 def own(path: str) -> str:
-    """Return a path of the console; its beginning in place of any other."""
+    """Return the path if it is the console's, else the console's first page."""
     inside = path == "/console" or path.startswith(("/console/", "/console?"))
     return path if inside and path.isascii() and path.isprintable() else "/console"
 
 
 def _way_back(scope: Any, headers: Mapping[bytes, bytes]) -> str:
-    """Return where to go on: the page itself, where a part of it was asked for."""
+    """Return where to continue: the page itself, if a part of it was requested."""
     if scope["method"] != "GET":
         return "/console"
     if b"hx-request" in headers:
@@ -186,7 +185,7 @@ def _way_back(scope: Any, headers: Mapping[bytes, bytes]) -> str:
 
 
 def _cookie(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return what the browser keeps for us."""
+    """Return the value of our cookie."""
     for each in headers.get(b"cookie", b"").replace(b", ", b";").split(b";"):
         name, _, value = each.strip().partition(b"=")
         if name == COOKIE.encode():

@@ -1,4 +1,4 @@
-"""What is wrong in a stack and why, a sentence each, and where it is mended."""
+"""What is wrong in a stack and why, in one sentence each, with a link to where to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rayfold import Registry
 LAGGING = BEHIND
 
 _GRAVE = {"stopped", "part-down", "failing", "nowhere"}
-"""Causes for which something is not served, or comes no further; so are servers that are down."""
+"""Causes by which something is not served or makes no progress, as with servers that are down."""
 
 _MENDED = {
     "parked": ("/console/parked", "Inspect the events"),
@@ -25,13 +25,13 @@ class Trouble(NamedTuple):
     """One thing that is wrong."""
 
     weight: str
-    """`bad`, `info` of what ends by itself, `warn` of the others."""
+    """`bad`; `info` if it ends by itself; otherwise `warn`."""
     about: str
     said: str
     do: str
     to: str
     go: str
-    """What the link says that leads `to` where it is mended."""
+    """The text of the link `to` the page where it can be fixed."""
 
 
 def troubles(registry: Registry, look: Look) -> Sequence[Trouble]:
@@ -43,8 +43,8 @@ def troubles(registry: Registry, look: Look) -> Sequence[Trouble]:
     for name in (*views, *others):
         for each in explain(name, look.parts, look.rebuilds, parked).findings:
             if each.cause == "nowhere" and name in registry.publications:
-                continue  # no target is configured: nobody asked for it
-            # A server that is down is so for all that need it, and is told once.
+                continue  # no target is configured, so nothing is published
+            # A server that is down affects many parts, but is reported once.
             same = each.part if each.cause.endswith("-down") else name
             found.setdefault((same, each.sentence), _trouble(registry, name, each))
     for part in look.parts:
@@ -59,7 +59,7 @@ def troubles(registry: Registry, look: Look) -> Sequence[Trouble]:
 
 
 def why(name: str, look: Look) -> Sequence[Finding]:
-    """Return what is wrong with one view, the weightiest reason first."""
+    """Return what is wrong with one view, the most important reason first."""
     return explain(name, look.parts, look.rebuilds, parked_in(look.parts)).findings
 
 

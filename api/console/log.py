@@ -27,7 +27,7 @@ from api.operators.routes import Delete, Operations, OrderedLog
 from rayfold import Registry
 
 MOST_ASKED = 1100
-"""Characters of what a filter takes."""
+"""The most characters of a filter."""
 
 
 class Browser(OrderedLog, Protocol):
@@ -125,7 +125,7 @@ class LogPages:
         return console.page(call, "_aggregate.html" if part else "aggregate.html", **content)
 
     def _subject_of(self, stream: str) -> str:
-        """Return whose personal data a stream may have; empty: none."""
+        """Return the subject of a stream's personal data; empty if it has none."""
         category, _, aggregate_id = stream.partition("-")
         return aggregate_id if category in self._registry.with_personal_data else ""
 
@@ -164,7 +164,7 @@ class LogPages:
 
 
 def _fields(at: Mapping[str, Any]) -> list[tuple[str, Any, Any, bool]]:
-    """Return each field of the state: its name, its value before and after, if that is another."""
+    """Return each field of the state: its name, its value before and after, whether it changed."""
     before, after = at["before"], at["state"]
     return [
         (name, before.get(name), value, before.get(name) != value) for name, value in after.items()

@@ -1,4 +1,4 @@
-"""The first page: what is wrong and why, what goes on, and how much of it."""
+"""The first page: what is wrong and why, what is running, and rates."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from api.operators.routes import Operations, if_known
 from rayfold import Registry
 
 HEARTBEAT = 15.0
-"""Seconds after which a look that does not come is no reason to take the stream for broken."""
+"""Seconds between two comments on the stream, so that it is not taken for broken without a look."""
 
 Made = Callable[[Look], Awaitable[dict[bytes, bytes]]]
-"""Makes the parts of a page anew, by the names of their events."""
+"""Renders the changing parts of a page, by the names of their events."""
 
 _STREAM = [
     *((name, value) for name, value in PAGE_FIELDS if name != b"cache-control"),
@@ -38,7 +38,7 @@ _STREAM = [
 
 
 class Overview:
-    """The page, and what keeps it and the pages of views up to date."""
+    """The page, and the streams that update it and the pages of views."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Overview:
         return {b"page": self._templates.render("_view.html", content)}
 
     async def _events(self, made: Made) -> AsyncGenerator[bytes, None]:
-        """Yield the samples that there are, and then with each look the page and a sample."""
+        """Yield the existing samples, then at each reading the parts of the page and a sample."""
         yield _event(b"samples", encode(self._watch.samples))
         looks = self._watch.follow()
         try:
@@ -126,7 +126,7 @@ class Overview:
                 try:
                     async with asyncio.timeout(HEARTBEAT):
                         look, sample = await anext(looks)
-                except TimeoutError:  # which ends the generator: begin again
+                except TimeoutError:  # it has ended the generator, so begin again
                     looks = self._watch.follow()
                     yield b": still here\n\n"
                     continue
@@ -138,6 +138,6 @@ class Overview:
 
 
 def _event(name: bytes, data: bytes) -> bytes:
-    """Return a Server-Sent Event; every line end that HTML may have ends a line of it."""
+    """Return a Server-Sent Event; every line end in the HTML ends a `data` line."""
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"event: %b\n%b\n\n" % (name, b"\n".join(b"data: " + line for line in lines))

@@ -1,4 +1,4 @@
-"""Events that cannot be folded: what they are, and whether to fold them again or do without."""
+"""Parked events: the list, each event, and folding it again or discarding it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE = 100
 
 
 class ParkedEvents:
-    """The list, each event, and what is done about them."""
+    """The list, the page of each event, and their actions."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -137,7 +137,7 @@ class ParkedEvents:
 
 
 def _outcome(word: str, done: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Return what became of each row or stream; `word` is what is said where it went well."""
+    """Return the result for each row or stream; `word` is the text for success."""
     lines = [
         Line(
             f"{each['store']} {each['view']} {each['key'] or each['stream']}: "

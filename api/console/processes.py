@@ -1,4 +1,4 @@
-"""Processes and what is scheduled: their stories, and what operators decide."""
+"""Processes and schedules: their histories, and operators' decisions."""
 
 from __future__ import annotations
 

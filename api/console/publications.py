@@ -1,4 +1,4 @@
-"""Publications: where each is, what is parked of it, and what is sent again."""
+"""Publications: their progress, their parked keys, and publishing again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = 100
 
 
 class PublicationPages:
-    """The page, and what is done there."""
+    """The page and its actions."""
 
     def __init__(self, publications: Publications) -> None:
         self._publications = publications

@@ -1,4 +1,4 @@
-"""The operators' console: every page, over the ports that the operators' routes have."""
+"""The operators' console: all its pages, over the same ports as the operators' routes."""
 
 from __future__ import annotations
 

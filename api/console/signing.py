@@ -13,7 +13,7 @@ from api.http.reply import Reply
 
 
 class Signing:
-    """Handlers that ask for no token: they take one, or forget it."""
+    """Handlers of the sign-in and sign-out forms, which need no token."""
 
     def __init__(self, front: ConsoleFront) -> None:
         self._front = front

@@ -1,4 +1,4 @@
-"""Pages made of templates: everything that is put into one is escaped."""
+"""Pages from templates: every value that is put into one is escaped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _FOLDER = Path(__file__).parent / "pages"
 
 
 class Templates:
-    """Those of the package. What is not there is shown as nothing: parts say what they have."""
+    """The package's templates. A missing value is shown as nothing, as parts differ in what they
+    report."""
 
     def __init__(self, **known: Any) -> None:
-        """`known` is there in every template."""
+        """`known` is available in every template."""
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FOLDER),
             autoescape=True,
@@ -41,24 +42,24 @@ class Templates:
         }
 
     def render(self, template: str, content: Mapping[str, Any]) -> bytes:
-        """Return the page; half a character, which no UTF-8 has, as its escape."""
+        """Return the page as UTF-8; an unpaired surrogate becomes its escape."""
         made = self._environment.get_template(template).render(content)
         return made.encode("utf-8", "backslashreplace")
 
 
 def _seen(value: Any) -> Any:
-    """Return what is put into a page, if it is a text as `shown`."""
+    """Return a value to put into a page; a text with invisible characters escaped, by `shown`."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def url(path: str, **given: object) -> str:
-    """Return a path with a query of what is given, without what is None."""
+    """Return a path with a query string of the given values, leaving out None."""
     pairs = {name: value for name, value in given.items() if value is not None}
     return f"{path}?{urlencode(pairs, errors='replace')}" if pairs else path
 
 
 def ticked(text: str) -> Markup:
-    """Return a sentence in which what stands between backticks is code."""
+    """Return a sentence with the text between backticks marked as code."""
     pieces = [escape(shown(each)) for each in text.split("`")]
     code = Markup("<code>{}</code>").format
     return Markup("").join(
@@ -67,9 +68,9 @@ def ticked(text: str) -> Markup:
 
 
 def number(value: float | None) -> Markup:
-    """Return a number with its thousands apart; nothing for None.
+    """Return a number with its thousands separated; nothing for None.
 
-    As markup, so that the space is one: `shown` has it escaped in whatever others wrote.
+    It is markup, because `shown` would escape the separator, a special space, in a text.
     """
     return Markup("" if value is None else f"{value:,}".replace(",", "\N{THIN SPACE}"))
 
@@ -80,7 +81,7 @@ def megabytes(value: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration as people say it."""
+    """Return a duration for people to read."""
     if value is None:
         return ""
     if value < 1:

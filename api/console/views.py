@@ -1,4 +1,4 @@
-"""Views: where each is kept, how far it is, and what operators do to them."""
+"""Views: the stores of each, its progress, and operators' actions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rayfold import Registry
 MOST_PARTS = 64
 
 MOST_DIFFERENCES = 100
-"""Differences that a page shows."""
+"""The most differences that a page shows."""
 
 
 class Kept(NamedTuple):
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
     store: str
     target: str
-    """What `scale` calls it; empty where there is nothing to scale."""
+    """Its name for `scale`; empty if it cannot be scaled."""
     parts: Sequence[Mapping[str, Any]]
     state: str
     """`good`, `warn` or `bad`."""
@@ -57,11 +57,11 @@ class Verify(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _KINDS = {"postgres": ("postgres", "competing", "sql")}
-"""Kinds of parts that keep views in a store, where it is not the store's own name alone."""
+"""Kinds of parts that keep views in a store, if other than the store's own name."""
 
 
 def shown_views(registry: Registry, look: Look) -> Sequence[ShownView]:
-    """Return every view with what keeps it."""
+    """Return every view with its stores."""
     rebuilds = {each["view"]: each for each in look.rebuilds}
     found = []
     for name, view in registry.views.items():
@@ -90,10 +90,10 @@ def views_content(registry: Registry, look: Look) -> dict[str, Any]:
 
 
 def named_view(registry: Registry, call: Call) -> str:
-    """Return the view that a page is asked for.
+    """Return the name of the view whose page is requested.
 
     Raises:
-        Problem: 422 where none is named, 404 where there is none of that name.
+        Problem: 422 if none is named, 404 if there is none of that name.
     """
     (name,) = needed(given(call), "view")
     if name not in registry.views and name not in registry.projections:
@@ -108,7 +108,7 @@ def view_content(registry: Registry, look: Look, name: str) -> dict[str, Any]:
 
 
 def _stores(parts: Sequence[Mapping[str, Any]], declared: Sequence[str]) -> Sequence[str]:
-    """Return the stores of a view that this stack has; all of them where it has none of them."""
+    """Return the stores of a view that this stack has; if it has none of them, all of them."""
     kinds = {part.get("kind") for part in parts}
     return [each for each in declared if kinds & {*_KINDS.get(each, (each,))}] or declared
 
@@ -138,14 +138,14 @@ def _kept(parts: Sequence[Mapping[str, Any]], view: str, store: str) -> Kept:
 
 
 def _parked(parts: Sequence[Mapping[str, Any]], view: str) -> int:
-    """Return how many keys are parked; of parts that keep several views, the first few."""
+    """Return the number of parked keys; for parts with several views, only the first are known."""
     alone = [part.get("parked") or 0 for part in parts if len(part.get("views", ())) == 1]
     poison = [each for part in parts for each in part.get("poison") or () if each["view"] == view]
     return max(sum(alone), len({each["key"] for each in poison}))
 
 
 class Views:
-    """The pages of views, and what is done to them there."""
+    """The pages of views and their actions."""
 
     def __init__(self, registry: Registry, operations: Operations, watch: Watch) -> None:
         self._registry = registry
@@ -276,6 +276,6 @@ def _count(parts: Sequence[Mapping[str, Any]], target: str) -> int:
 
 
 def _about(declared: type) -> str:
-    """Return the first line of what its author says of it."""
+    """Return the first line of the view's docstring."""
     said = (vars(declared).get("__doc__") or "").strip()
     return said.splitlines()[0] if said else ""

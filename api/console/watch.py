@@ -1,4 +1,4 @@
-"""What is seen live: the parts and rates, looked at once a second for all who watch."""
+"""Live status of parts and rates, read once a second for all open pages."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from rayfold import RayfoldError
 from rayfold.runtime.lasting import lasting
 
 EVERY = 1.0
-"""Seconds between two looks."""
+"""Seconds between two readings."""
 
 REMEMBERED = 300
-"""Samples that a chart begins with."""
+"""The number of samples that a chart begins with."""
 
 
 class Sample(NamedTuple):
-    """What a chart shows of one moment; `at` in seconds since the epoch, rates a second."""
+    """One point of the charts; `at` is in seconds since the epoch, rates are per second."""
 
     at: float
     commands: float | None
     queries: float | None
     lags: dict[str, float]
-    """Seconds that a view is behind, the furthest of what keeps it."""
+    """Seconds that each view is behind the log, by its slowest part."""
 
 
 class Look(NamedTuple):
-    """What was seen. `error`: nobody could say."""
+    """One reading. `error` says why the status could not be read."""
 
     parts: Sequence[dict[str, Any]]
     rebuilds: Sequence[dict[str, Any]]
@@ -40,7 +40,7 @@ class Look(NamedTuple):
 
 
 class Watch:
-    """Looks while somebody watches, and at nothing else."""
+    """Reads the status, but only while a page is open."""
 
     def __init__(self, operations: Operations, metrics: Metrics) -> None:
         self._operations = operations
@@ -53,22 +53,22 @@ class Watch:
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """The last ones, the oldest first."""
+        """The last samples, the oldest first."""
         return list(self._samples)
 
     async def look(self) -> Look:
-        """Look once."""
+        """Read the status once."""
         try:
             parts = await self._operations.parts()
         except RayfoldError as error:
             return Look([], [], str(error))
         try:
             return Look(parts, await self._operations.rebuilds())
-        except RayfoldError:  # the rest is worth telling
+        except RayfoldError:  # the rest is still useful
             return Look(parts, [])
 
     async def follow(self) -> AsyncGenerator[tuple[Look, Sample], None]:
-        """Yield every look from now on."""
+        """Yield every reading from now on."""
         self._watchers += 1
         try:
             while True:
@@ -89,7 +89,7 @@ class Watch:
             if waiting is not None and not waiting.done():
                 waiting.set_result((seen, sample))
             await asyncio.sleep(EVERY)
-        self._counted = None  # a rate over a time when nobody looked is none
+        self._counted = None  # a rate over a time without readings would be wrong
 
     def _sample(self, parts: Sequence[dict[str, Any]]) -> Sample:
         counted = (time.monotonic(), self._metrics.commands_taken, self._metrics.queries_asked)

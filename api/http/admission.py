@@ -1,4 +1,4 @@
-"""The settings of admission: who may call a gateway, from where, and how often."""
+"""Which callers a gateway admits, from where, and how often."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from api.http.rates import Rates
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """With neither `tokens` nor `signed` ones everybody may call, and operators from this machine
-    alone. `hosts` are the names under which browsers reach the gateway, beside loopback ones and
-    addresses."""
+    """With neither `tokens` nor `signed` tokens everybody may call, but operators only from this
+    machine. `hosts` are the names under which browsers reach the gateway, besides loopback names
+    and addresses."""
 
     tokens: Sequence[Token] = ()
     signed: SignedTokens | None = None

@@ -1,4 +1,4 @@
-"""Authentication and permissions: bearer tokens with roles, or everybody."""
+"""Callers and what they may do, by bearer tokens with roles and permissions, or without tokens."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ANONYMOUS = "anonymous"
 
 
 class Role(IntEnum):
-    """What a caller may do; each includes those before it."""
+    """What a caller may do; each role includes those before it."""
 
     PUBLIC = 0
-    """What nobody needs a token for: health, the schema, the pages."""
+    """What needs no token: health, the schema, the pages."""
     READER = 1
     """Queries."""
     WRITER = 2
     """Commands."""
     OPERATOR = 3
-    """What changes the stack itself, or shows its inside."""
+    """What changes the stack itself or shows its internals."""
 
 
 class Access(NamedTuple):
-    """What a route asks of its caller: a role, and a permission where the domain names one."""
+    """What a route requires of its caller: a role, and a permission if the domain names one."""
 
     role: Role
     permission: str = ""
@@ -41,10 +41,10 @@ class Caller(NamedTuple):
     tenant: str = ""
 
     def check(self, needed: Access) -> None:
-        """Check that the caller may do it.
+        """Check that the caller has this access.
 
         Raises:
-            Problem: 403 if it is not enough.
+            Problem: 403 if not.
         """
         role, permission = needed
         if self.role < role:
@@ -55,7 +55,7 @@ class Caller(NamedTuple):
 
 
 EVERYBODY = Caller(ANONYMOUS, Role.OPERATOR)
-"""Where nobody needs a token."""
+"""The caller of every request if there are no tokens."""
 
 
 class Token(NamedTuple):
@@ -66,14 +66,14 @@ class Token(NamedTuple):
     role: Role
     permissions: frozenset[str] = frozenset()
     tenant: str = ""
-    """That of its bearer; `*` for one who names one with each request."""
+    """The tenant of the bearer; `*` for one who names a tenant in each request."""
 
 
 class SignedTokens(Protocol):
     """See `api.http.signed_tokens.JwtTokens`."""
 
     async def caller(self, token: bytes) -> Caller | None:
-        """Return who shows this token; None if it is none of theirs."""
+        """Return the caller with this token; None if it is not a valid one."""
         ...
 
 
@@ -81,7 +81,7 @@ class Principals:
     """Callers by their tokens. Without any token everybody may call, as `anonymous`."""
 
     def __init__(self, tokens: Iterable[Token] = (), signed: SignedTokens | None = None) -> None:
-        # By digest: comparing digests tells nothing about how much of a token was right.
+        # By digest: the time of comparing digests does not reveal how much of a token was right.
         self._known = {
             _digest(token.secret.encode()): Caller(
                 token.name, token.role, token.permissions, token.tenant
@@ -92,19 +92,19 @@ class Principals:
 
     @property
     def open(self) -> bool:
-        """Whether everybody may call."""
+        """Whether everybody may call, because there are no tokens."""
         return not self._known and self._signed is None
 
     @property
     def may_end(self) -> bool:
-        """Whether a token that counts may count no more while this gateway serves."""
+        """Whether a valid token may become invalid while this gateway runs."""
         return self._signed is not None
 
     async def of(self, headers: Mapping[bytes, bytes]) -> Caller:
-        """Return the caller, where there are tokens.
+        """Return the caller, by the token in the headers.
 
         Raises:
-            Problem: 401 without a token that counts; 503 if nobody can tell.
+            Problem: 401 without a valid token; 503 if it cannot be verified now.
         """
         scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":

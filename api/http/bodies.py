@@ -1,4 +1,4 @@
-"""Bodies that have arrived in part: how much of them all connections hold together."""
+"""Bounds the memory of partly received request bodies over all connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api.http.problems import unavailable
 
 
 class Begun:
-    """One of them."""
+    """One partly received body."""
 
     __slots__ = ("_bodies", "size")
 
@@ -18,7 +18,7 @@ class Begun:
         self.size = 0
 
     def grown(self, size: int) -> None:
-        """Note its size.
+        """Note the body's present size.
 
         Raises:
             Problem: 503 if there is no room for it.
@@ -30,7 +30,7 @@ class Begun:
 
 
 class Bodies:
-    """Bounds them. A body may be as large as each, but not as often as there are connections."""
+    """The bound: each body may have its full size, but not on all connections at the same time."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -38,7 +38,7 @@ class Bodies:
 
     @contextmanager
     def begun(self) -> Iterator[Begun]:
-        """Count one until it is there, or given up."""
+        """Count a body until it is complete or abandoned."""
         one = Begun(self)
         try:
             yield one

@@ -1,4 +1,4 @@
-"""The connections of one server: which is closed to make room, and which has timed out."""
+"""The connections of one server: it ends slow ones, and the idlest if there are too many."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Protocol
 from api.http.limits import Limits
 
 _ACCEPTED = 0.05
-"""Seconds in which a connection that the kernel has handed to us is in our list."""
+"""Seconds until a connection that the kernel has handed over is in our list."""
 
 SWEEP = 0.5
-"""Seconds between two looks at all connections."""
+"""Seconds between two checks of all connections."""
 
 
 class Connection(Protocol):
-    """What is to be known of a connection; see `api.http.protocol`."""
+    """What `Connections` needs of a connection; see `api.http.protocol`."""
 
     @property
     def answering(self) -> bool:
-        """Whether a whole request waits for its answer, so that its client is not to blame."""
+        """Whether a complete request waits for its answer, so that its client is not slow."""
         ...
 
     @property
     def idle_since(self) -> float:
-        """When its client last made progress, on the loop's clock."""
+        """When the client last made progress, on the loop's clock."""
         ...
 
     def expire(self, now: float) -> None:
-        """End it if its client has taken longer than the limits allow."""
+        """End the connection if its client has taken longer than the limits allow."""
         ...
 
     def drop(self) -> None:
-        """End it at once."""
+        """End the connection at once."""
         ...
 
     def turn_away(self) -> None:
-        """Tell its client that there are too many, and end it."""
+        """Tell the client that there are too many connections, and end this one."""
         ...
 
 
@@ -47,7 +47,7 @@ class Connections:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.draining = False
-        """Whether each answer is its connection's last."""
+        """Whether every answer is the last on its connection."""
         self._open: set[Connection] = set()
         self._gone = asyncio.Event()
 
@@ -55,14 +55,14 @@ class Connections:
         return len(self._open)
 
     def add(self, new: Connection) -> None:
-        """Take in a new connection; where there are too many, the idlest ends."""
+        """Add a new connection; if there are too many, end the idlest."""
         if len(self._open) >= self.limits.connections:
             idle = [each for each in self._open if not each.answering]
             if not idle:
                 new.turn_away()
                 return
             longest = min(idle, key=lambda each: each.idle_since)
-            self._open.discard(longest)  # it is counted until then, and must not be chosen twice
+            self._open.discard(longest)  # counted until it has ended, but not to be chosen twice
             longest.drop()
         self._open.add(new)
 
@@ -73,7 +73,7 @@ class Connections:
             self._gone.set()
 
     async def drained(self, timeout: float) -> None:
-        """Wait until every client has had its last answer here, for so many seconds at most."""
+        """Wait until every client has got its last answer, for at most `timeout` seconds."""
         self.draining = True
         await asyncio.sleep(_ACCEPTED)
         with suppress(TimeoutError):
@@ -83,15 +83,15 @@ class Connections:
                     await self._gone.wait()
 
     def end_idle(self) -> None:
-        """End those that wait for their client, as the server stops."""
+        """End the connections that wait for their client, because the server stops."""
         for each in list(self._open):
             if not each.answering:
                 each.drop()
 
     async def watch(self) -> None:
-        """End what has taken too long, until cancelled.
+        """End connections that have taken too long, until cancelled.
 
-        One look at all twice a second costs less than timers for each request.
+        Checking all of them twice a second costs less than timers for each request.
         """
         clock = asyncio.get_running_loop().time
         while True:

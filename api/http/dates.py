@@ -1,4 +1,4 @@
-"""Dates in text: pydantic would take a number in quotes for seconds since 1970."""
+"""Checks of dates in JSON: pydantic would take a number in quotes for seconds since 1970."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*\Z")
 
 
 def has_dates(model: type[BaseModel]) -> bool:
-    """Return whether a date or an instant stands anywhere in the model."""
+    """Return whether there is a date or a datetime anywhere in the model."""
     return not kinds_of(model).isdisjoint(("date", "datetime"))
 
 
 def refuse_numbers(read: Any, given: Any, where: tuple[str, ...] = ()) -> None:
-    """Refuse numbers in quotes of which a date was read; `given` is the JSON of what was read.
+    """Refuse quoted numbers that were read as a date; `given` is the JSON from which `read` came.
 
-    What a union was read as is known afterwards alone.
+    This is checked after reading, because only then is it known which member a union has.
 
     Raises:
         Problem: 422 that names the field.
@@ -38,7 +38,7 @@ def refuse_numbers(read: Any, given: Any, where: tuple[str, ...] = ()) -> None:
             if name in fields:
                 refuse_numbers(fields[name], each, (*where, name))
     elif isinstance(given, list) and isinstance(read, Collection):
-        # A set has another order, and may have less: what one of it is, all are.
+        # A set has another order and may have fewer items: all have the type of the first.
         items = repeat(next(iter(read), None)) if isinstance(read, set | frozenset) else read
         for place, (value, each) in enumerate(zip(items, given, strict=False)):
             refuse_numbers(value, each, (*where, str(place)))

@@ -1,9 +1,9 @@
-"""The path of every request: Litestar routes it, and little else touches it.
+"""The call path of every request: Litestar routes it, and our own code does the rest.
 
 Litestar's own call path (request object, dependency injection, signature parsing,
 response object) costs several times what answering from a replica's bytes does. So a
-handler answers in a middleware of its own: the router and its errors remain Litestar's,
-and nothing in between is paid for. What is asked most goes past the router too: see
+handler answers in a middleware of its own: Litestar's router and its errors remain, and the
+rest of its stack is skipped. The most frequent requests skip the router too: see
 `api.http.direct_routes`.
 """
 
@@ -58,11 +58,11 @@ Method = Literal["GET", "POST", "DELETE"]
 Done = TypeVar("Done")
 
 Shown = Callable[[], Awaitable[dict[bytes, bytes]]]
-"""Gives the headers of a request once more, with what is known by now of who has signed in."""
+"""Returns the headers of a request anew, with the token of the console's session, if it lasts."""
 
 
 class Call:
-    """A request: what an answer may need, read only when it is needed."""
+    """A request; its parts are read only when they are needed."""
 
     __slots__ = (
         "_bodies",
@@ -93,10 +93,10 @@ class Call:
         self.query_string: bytes = scope["query_string"]
         self.caller = EVERYBODY
         self.tenant = ""
-        """Whose commands and queries these are, where there are tenants."""
+        """The tenant of the command or query, on a stack that serves tenants."""
         self.span: RequestSpan | None = None
         self.traced = False
-        """Whether this gateway traces requests, as it may this one: then it has a `span`."""
+        """Whether this request may be traced: if it is, it has a `span`."""
         self._receive = receive
         self._max_body = max_body
         self._bodies = bodies
@@ -139,7 +139,7 @@ class Call:
         return body
 
     async def body_again(self) -> bytes:
-        """Return the whole body, and keep it for whoever asks for it next."""
+        """Return the whole body, and keep it for the next call of `body`."""
         self._known_body = await self.body()
         return self._known_body
 
@@ -156,25 +156,25 @@ class Call:
         return bytes(body), message
 
     async def gone(self) -> None:
-        """Return when the client has gone away."""
+        """Return when the client has disconnected."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     def _too_large(self) -> Problem:
         detail = f"a body has at most {self._max_body} bytes"
-        # Nothing more is read of it than makes the client come to read this: `Limits.linger_bytes`.
+        # Only so much more is read that the client gets to read this answer: `Limits.linger_bytes`.
         return Problem(413, "too-large", detail, headers={"Connection": "close"})
 
 
 class Stream(NamedTuple):
-    """A body that goes on until its end, the client's, or the server's."""
+    """A body that is sent until it ends, the client disconnects, or the server stops."""
 
     headers: list[tuple[bytes, bytes]]
     chunks: AsyncGenerator[bytes, None]
 
 
 class Document(NamedTuple):
-    """A `Reply` whose body is sent piece by piece; where it breaks off, its connection does."""
+    """A `Reply` whose body is sent in pieces; if it fails, the connection is closed."""
 
     status: int
     headers: Fields
@@ -202,18 +202,18 @@ class Audits(Protocol):
 
 
 class Front(Protocol):
-    """How people meet a route: with pages and forms, where programs send and get JSON."""
+    """The human front of a route: pages and forms, where programs send and receive JSON."""
 
     async def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Return a request's headers with the token of whoever has signed in there."""
+        """Return a request's headers with the token of the signed-in user."""
         ...
 
     def check_change(self, headers: Mapping[bytes, bytes]) -> None:
-        """Check a request that may change something; raise `Problem` if it may not come."""
+        """Check a request that may change something; raise `Problem` if it is not allowed."""
         ...
 
     def told(self, scope: Any, problem: Problem) -> Reply:
-        """Return the page that tells of a problem."""
+        """Return the page that shows a problem."""
         ...
 
 
@@ -232,7 +232,7 @@ class Endpoint:
         *,
         tenants: bool,
     ) -> None:
-        """`tenants`: whether what is asked of the domain is asked for a tenant."""
+        """`tenants`: whether commands and queries are of a tenant."""
         self._tenants = tenants
         self._traces = traces
         self._metrics = metrics
@@ -243,7 +243,7 @@ class Endpoint:
         self._rates = rates
         self._audit = audit
         self.access: dict[tuple[str, str], Access] = {}
-        """What each route asks of its caller, by method and path."""
+        """The access that each route requires, by method and path."""
         self._methods: dict[str, set[str]] = {}
         self._paths: set[str] = set()
         self._streams = Streams(limits.streams)
@@ -252,7 +252,7 @@ class Endpoint:
         self.recent_errors = RecentErrors()
         self._logged: dict[str, float] = {}
         self.direct = DirectRoutes()
-        """Ways to what programs ask of a domain, past Litestar."""
+        """The routes of the domain for programs, which bypass Litestar."""
 
     def handler(
         self,
@@ -265,8 +265,8 @@ class Endpoint:
     ) -> HTTPRouteHandler:
         """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text.
 
-        It asks a role of its caller, and a permission if one is named. With a `front` it is a
-        page; what changes something there is noted by whoever reads the form: see `noted`.
+        It requires a role of its caller, and a permission if one is given. With a `front` it is a
+        page; the handler of a form that changes something records that itself: see `noted`.
         """
         needed = self.access[method, path] = Access(role, permission)
         changes = method != "GET"
@@ -333,14 +333,14 @@ class Endpoint:
                     span.end(error)
                 reply = self._unforeseen(scope, error, front)
                 span = None
-            except BaseException as error:  # nobody waits for an answer
+            except BaseException as error:  # no client waits for an answer
                 if span is not None:
                     span.end(error)
                 raise
             if isinstance(reply, Stream):
                 self._metrics.replied(scope["method"], path, 200)
                 if span is not None:
-                    span.end()  # it has begun; when it ends, the client decides
+                    span.end()  # it has begun, and the client decides when it ends
                 shown = None if front is None else partial(front.known, asked)
                 await self._stream(call, needed, reply, send, shown)
             else:
@@ -367,18 +367,18 @@ class Endpoint:
         self.direct.add(method, path, serve if often else None)
         if path in self._paths:
             return _declared(path, methods, serve)
-        # One of a path's handlers answers OPTIONS too, or Litestar would, in its own way; one of
-        # their own for each path would be half of what makes an application slow to build.
+        # One handler of each path answers OPTIONS too, since Litestar's own answer differs from
+        # ours. Separate handlers for OPTIONS would double the time to build an application.
         self._paths.add(path)
         return _declared(path, [*methods, HttpMethod.OPTIONS], _with_options(serve, told))
 
     @staticmethod
     def ordered(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
-        """Return handlers as Litestar has to get them: first what answers OPTIONS of a path."""
+        """Return handlers in the order that Litestar needs: those that answer OPTIONS first."""
         return sorted(handlers, key=lambda each: "OPTIONS" not in each.http_methods)
 
     def _audited(self, path: str, handle: Handler) -> Handler:
-        """Return a handler that puts on the log who asks for it, and how it fails."""
+        """Return a handler that records its caller, and its failure, in the audit log."""
         action = path.rpartition("/")[2]
 
         async def noted(call: Call) -> Answered:
@@ -390,7 +390,7 @@ class Endpoint:
     async def noted(
         self, principal: str, action: str, arguments: bytes, do: Callable[[], Awaitable[Done]]
     ) -> Done:
-        """Return what `do` gives; put on the log before who asks for it, and then if it fails."""
+        """Return the result of `do`; record the caller in the audit log first, then a failure."""
         note = await self._audit.asked(principal, action, arguments)
         try:
             return await do()
@@ -419,7 +419,7 @@ class Endpoint:
         return problem.reply() if front is None else front.told(scope, problem)
 
     def _unforeseen(self, scope: Any, error: BaseException, front: Front | None) -> Reply:
-        """Return the answer to a mistake of ours: told in the log, not to the client."""
+        """Return the answer to an unexpected error: it is logged, and not shown to the client."""
         method, path = scope["method"], scope["path"]
         log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
         detail = f"{type(error).__name__}, see the log"
@@ -443,13 +443,13 @@ class Endpoint:
                 if not pump.cancelled() and (error := pump.exception()) is not None:
                     path = call.scope["path"]
                     log.error("a stream broke", exc_info=error, extra={"path": path})
-            with contextlib.suppress(OSError):  # whoever went away needs no proper end
+            with contextlib.suppress(OSError):  # the client is gone and needs no proper end
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_refused(self, call: Call, needed: Access, shown: Shown | None) -> None:
-        """Return when whoever began a stream could not begin it any more.
+        """Return when the caller of a stream may no longer follow it.
 
-        Their token has ended, or their session of the console has.
+        Then the caller's token, or session of the console, has ended.
         """
         while True:
             await asyncio.sleep(self._limits.token_checked)
@@ -466,9 +466,9 @@ class Endpoint:
         if call.scope["method"] != "HEAD":
             pump = await self._until_an_end(call, pieces, send)
             if pump.cancelled():
-                return  # the client has gone away
+                return  # the client has disconnected
             if (error := pump.exception()) is not None:
-                # Without the proper end of its body the server ends the connection.
+                # The body has no proper end, so the server closes the connection.
                 if isinstance(error, RayfoldError):
                     self._told(call.scope, problem_of(error), None)
                 else:
@@ -483,7 +483,7 @@ class Endpoint:
         send: Send,
         *others: Awaitable[Any],
     ) -> asyncio.Task[None]:
-        """Send what comes until that ends, the client goes away, or one of the others is done."""
+        """Send the chunks until they end, the client disconnects, or one of `others` is done."""
         pump = asyncio.create_task(self._pump(chunks, send))
         ends = [pump, *map(asyncio.ensure_future, (call.gone(), *others))]
         try:
@@ -509,9 +509,9 @@ def _declared(path: str, methods: list[HttpMethod], serve: ASGIApp) -> HTTPRoute
 
 
 def _with_options(serve: ASGIApp, methods: set[str]) -> ASGIApp:
-    """Return an app that answers OPTIONS with a path's methods, as a 405 does, and serves all else.
+    """Return an app that answers OPTIONS with a path's methods, as a 405 does, else calls `serve`.
 
-    `methods` are of all handlers of the path, also of those that come later.
+    `methods` are those of all handlers of the path, also of those added later.
     """
 
     async def either(scope: Any, receive: Receive, send: Send) -> None:
@@ -529,7 +529,7 @@ async def _send(send: Send, status: int, fields: Fields, body: bytes) -> None:
 
 
 def _holder(call: Call) -> Holder:
-    """Return who holds a stream: tenants share room, whoever of theirs takes it."""
+    """Return the holder of a stream: all callers of a tenant count as one holder."""
     if call.tenant:
         return (call.tenant,)
     name = call.caller.name
@@ -547,4 +547,4 @@ def typed(path: str) -> str:
 
 
 async def _never() -> None:
-    """Do nothing: the middleware has answered."""
+    """Do nothing, since the middleware has answered."""

@@ -1,9 +1,9 @@
-"""A shortcut past ASGI, for a request and an answer that are each complete at once.
+"""A faster path than ASGI for a request that is complete, and for an answer that is complete.
 
-ASGI takes an answer apart into messages, and looks at each header of it by two regular
-expressions. That is a sixth of what a read costs. Nearly every answer of ours is there at once:
-its head and body are one piece of bytes here, checked in one go. What is in any way special is
-left to ASGI: `Exchange` says so, and the caller goes that way.
+ASGI splits an answer into messages and checks each header with two regular expressions, which is a
+sixth of the cost of a read. Nearly every answer of ours is complete at once: here its head and body
+are written as one piece of bytes, checked together. In special cases `Exchange` declines, and the
+caller uses ASGI.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from api.http.reply import Fields
 
 EXCHANGE = "rayfold.exchange"
-"""Where a request's scope has it, if the server gives one."""
+"""The key in a request's scope, if the server supports it."""
 
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 _WITHOUT_BODY = (204, 304)
 
 
 class Exchange:
-    """One request and its answer, on top of uvicorn's."""
+    """One request and its answer, on top of uvicorn's objects."""
 
     __slots__ = ("_cycle",)
 
@@ -28,7 +28,7 @@ class Exchange:
         self._cycle = cycle
 
     def body(self) -> bytes | None:
-        """Return the request's body, once, if all of it is there."""
+        """Return the request's body, once, if it is complete; else None."""
         cycle = self._cycle
         if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
             return None
@@ -36,17 +36,17 @@ class Exchange:
         return body
 
     def hold_nothing_back(self) -> None:
-        """Have who sends wait as soon as the client leaves anything unread.
+        """Make senders wait as soon as the client has not read everything.
 
-        A stream gives the newest state then. It would give the older ones as well, up to the 64 KiB
-        that a transport holds: much, where thousands follow a row.
+        A slow client of a stream then gets only the newest state. Otherwise up to 64 KiB of older
+        states would lie in its transport, which is much if thousands of clients follow a row.
         """
         transport = self._cycle.transport
         if not transport.is_closing():  # uvloop's raises then
             transport.set_write_buffer_limits(high=0)
 
     def answer(self, status: int, headers: Fields, body: bytes) -> bool:
-        """Send an answer that names its content's length; False: it has to go by ASGI."""
+        """Send an answer with a content length; return False if it must be sent by ASGI."""
         cycle = self._cycle
         if (
             status >= 400  # it may end the connection
@@ -60,7 +60,8 @@ class Exchange:
             return False
         fields = [b"%b: %b\r\n" % field for field in (*cycle.default_headers, *headers)]
         head = b"%b%b\r\n" % (STATUS_LINE[status], b"".join(fields))
-        # A line's end for each line, and no other control character: nothing is smuggled in.
+        # Exactly one line end for each line and no other control character: else a value could
+        # inject a header.
         if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(fields) + 2):
             return False
         cycle.waiting_for_100_continue = False

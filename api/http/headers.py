@@ -1,4 +1,4 @@
-"""Request headers, read once and checked."""
+"""Reads and checks request headers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rayfold.tenants import is_tenant, within
 Headers = Mapping[bytes, bytes]
 
 _KEYS = UUID("6f0e2a5e-6c0b-4f0e-9d64-0b7d6d0c3a11")
-"""The namespace in which an Idempotency-Key that is no UUID becomes one."""
+"""The namespace in which an Idempotency-Key that is not a UUID is turned into one."""
 
 _WORKED_OUT = 5
-"""The version of UUIDs that are made of a name: RFC 9562, section 5.5."""
+"""The version of UUIDs that are derived from a name: RFC 9562, section 5.5."""
 
 MAX_KEY = 255
 MAX_WAIT = 30.0
@@ -27,7 +27,7 @@ MAX_TIMEOUT = 60.0
 
 _SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?\Z")
 _ETAG = re.compile(rb'"([0-9]{1,18})(?:-[0-9a-f]{18})?"\Z')
-"""A receipt's has the revision alone, a row's a digest of what it shows as well."""
+"""The tag of a receipt is the revision; that of a row has a digest of its content too."""
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 )
@@ -57,14 +57,14 @@ _SINGLE = {
     b"x-causation-id",
     b"x-correlation-id",
 }
-"""Headers that mean one thing: two of them contradict each other."""
+"""Headers with a single value: two of them would contradict each other."""
 
 
 def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return headers of which some came more than once, with their values as one list.
+    """Return the headers as a dictionary; the values of a repeated header are joined to one list.
 
     Raises:
-        Problem: 400 if such a header can have but one value.
+        Problem: 400 if a repeated header can have only one value.
     """
     headers: dict[bytes, bytes] = {}
     for name, value in pairs:
@@ -93,11 +93,12 @@ def command_id(headers: Headers, tenant: str = "") -> str:
 
 
 def id_of_key(key: str, tenant: str = "") -> str:
-    """Return the command id that an `Idempotency-Key` stands for: itself, if it is a UUID.
+    """Return the command id for an `Idempotency-Key`: the key if it is a UUID, else a digest.
 
-    Not if that is of version 5, as ids are which somebody can work out: those of the commands of
-    processes. Who sent one before the process does would have it believe that its own was done.
-    Of a tenant it is always another one: the same key in two tenants is of two commands.
+    A UUID of version 5 is digested too. The ids of processes' commands have that version and can be
+    computed by others: a client that sent one first would make the process believe that its own
+    command was done. With a tenant every key is digested, because the same key in two tenants
+    stands for two commands.
     """
     known = _uuid(key)
     if known is None:
@@ -108,7 +109,7 @@ def id_of_key(key: str, tenant: str = "") -> str:
 
 
 def ids_of(given: str, tenant: str = "") -> list[str]:
-    """Return the command ids that a client may mean: by a key, or by an id that it was told."""
+    """Return the command ids that a client may mean, as `given` is a key or a command id."""
     known, of_key = _uuid(given), id_of_key(given, tenant)
     return [of_key] if known is None else list(dict.fromkeys([str(known), of_key]))
 
@@ -121,8 +122,8 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _ids() -> Iterator[str]:
-    """Yield version 4 UUIDs as text. `str(uuid4())` makes a system call for each: on the way of
-    a command that was a twentieth of the gateway's time, against nearly nothing."""
+    """Yield version 4 UUIDs as text, at almost no cost. `str(uuid4())` makes a system call for
+    each, which took a twentieth of the gateway's time for a command."""
     while True:
         drawn = os.urandom(256 * 16).hex()
         for start in range(0, len(drawn), 32):
@@ -138,7 +139,7 @@ def timeout(headers: Headers) -> float:
     """Return the seconds that a command may take: `Rayfold-Timeout`, at most `MAX_TIMEOUT`.
 
     Raises:
-        Problem: 400 if it is no number.
+        Problem: 400 if it is not a number.
     """
     raw = headers.get(b"rayfold-timeout")
     if raw is None:
@@ -149,10 +150,10 @@ def timeout(headers: Headers) -> float:
 
 
 def expected_revision(headers: Headers) -> int | None:
-    """Return the revision in `If-Match`, of a receipt's tag or a row's; None without, and for `*`.
+    """Return the revision in `If-Match`, a tag of a receipt or a row; None if absent or `*`.
 
     Raises:
-        Problem: 400 if it is neither.
+        Problem: 400 if it is not such a tag.
     """
     raw = headers.get(b"if-match")
     if raw is None or raw.strip() == b"*":
@@ -167,7 +168,7 @@ def at_least(headers: Headers) -> int | None:
     """Return the position in `Consistency-Token`.
 
     Raises:
-        Problem: 400 if the token is none of ours.
+        Problem: 400 if the token is not valid.
     """
     raw = headers.get(b"consistency-token")
     if raw is None:
@@ -179,10 +180,10 @@ def at_least(headers: Headers) -> int | None:
 
 
 def token(headers: Headers, position: int) -> bytes:
-    """Return the `Consistency-Token` of an answer that is of `position`.
+    """Return the `Consistency-Token` of an answer that shows `position`.
 
-    Never less than what the client has sent, so that one who always sends back the last
-    that it got does not forget what it has seen: a repeat's receipt and the past are old.
+    It is never less than the token that the client has sent. The receipt of a repeated command and
+    a past state are old; a client that always sends back the last token must not go backwards.
     """
     if b"consistency-token" not in headers:
         return b"%d" % position
@@ -197,10 +198,10 @@ def wait_seconds(headers: Headers) -> float | None:
 
 
 def not_before(headers: Headers) -> datetime | None:
-    """Return the instant before which a command is not to be sent; None: at once.
+    """Return the instant before which a command must not be sent; None: send it at once.
 
     Raises:
-        Problem: 400 if it is no instant of RFC 3339, in UTC between the years 1 and 9999.
+        Problem: 400 if it is not an RFC 3339 time, in UTC between the years 1 and 9999.
     """
     raw = headers.get(b"rayfold-not-before")
     if raw is None:
@@ -220,7 +221,7 @@ def store(headers: Headers) -> str | None:
     """Return the store that `Rayfold-Store` asks for.
 
     Raises:
-        Problem: 400 if there is none of that name.
+        Problem: 400 if there is no store of that name.
     """
     raw = headers.get(b"rayfold-store")
     if raw is None:
@@ -235,7 +236,7 @@ def tenant(headers: Headers) -> str | None:
     """Return the tenant that `Rayfold-Tenant` names; None if there is none.
 
     Raises:
-        Problem: 400 if no tenant has such a name.
+        Problem: 400 if it is not a valid name for a tenant.
     """
     raw = headers.get(b"rayfold-tenant")
     if raw is None:
@@ -251,19 +252,19 @@ def tenant(headers: Headers) -> str | None:
 
 
 def traceparent(headers: Headers) -> str:
-    """Return the W3C trace context; empty where there is none that is well formed."""
+    """Return the W3C trace context; empty if it is absent or malformed."""
     raw = headers.get(b"traceparent")
     return raw.decode() if raw is not None and _TRACEPARENT.match(raw) else ""
 
 
 def text(headers: Headers, name: bytes) -> str:
-    """Return a header that is passed on as it is, at most 255 characters of it."""
+    """Return at most 255 characters of a header that is passed on unchanged."""
     raw = headers.get(name)
     return raw.decode("latin-1").strip()[:255] if raw is not None else ""
 
 
 def matches(headers: Headers, etag: bytes) -> bool:
-    """Tell whether `If-None-Match` names this entity tag."""
+    """Return whether `If-None-Match` names this entity tag."""
     raw = headers.get(b"if-none-match")
     if raw is None:
         return False

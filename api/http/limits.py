@@ -1,4 +1,4 @@
-"""How much of the gateway an unknown client may occupy: bytes, seconds, connections."""
+"""Limits on what an unknown client may use of the gateway: bytes, seconds, connections."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ class Limits:
     """Bounds of one gateway; times in seconds, sizes in bytes."""
 
     connections: int = MOST_CONNECTIONS
-    """At this number the idlest makes room; nobody is idle, and the newcomer gets a 503."""
+    """At this number, the idlest is closed for a new one; if none is idle, the new one gets 503."""
     streams: int = MOST_CONNECTIONS // 2
     """Connections that may follow a row at a time."""
     token_checked: float = 30.0
-    """Between two looks at whether the token counts by which somebody follows a row."""
+    """Seconds between two checks that the token of a live stream is still valid."""
     head_bytes: int = 32 * 1024
-    """Request line and headers."""
+    """Size of the request line and headers."""
     headers: int = 100
     pipelined: int = 50
-    """Requests that wait for the answer to one before them, on one connection."""
+    """Requests that wait, on one connection, for the answer to an earlier one."""
     body_bytes: int = 1024 * 1024
     public_body_bytes: int = 16 * 1024
-    """Of a request that asks for no token: a form in which one is shown."""
+    """Size of a body on a route that needs no token, such as the sign-in form."""
     bodies_bytes: int = 128 * 1024 * 1024
-    """Of all bodies that have come in part."""
+    """Size of all partly received bodies together."""
     head_timeout: float = 10.0
-    """From a request's first byte, or a connection's begin, to the end of its headers."""
+    """From the start of a connection, or a request's first byte, to the end of its headers."""
     body_timeout: float = 30.0
-    """From there to the end of its body."""
+    """From the end of the headers to the end of the body."""
     idle_timeout: float = 30.0
     """Between two requests."""
     write_timeout: float = 30.0
-    """For which a client may leave what it is sent unread."""
+    """How long a client may leave sent data unread."""
     linger_timeout: float = 1.0
-    """Of silence, after an answer that came before the request's end; then it is closed."""
+    """Silence after an answer that was sent before the request's end; then it is closed."""
     linger_bytes: int = 64 * 1024 * 1024
-    """Of such a request that are read and dropped, so that its client comes to read the answer."""
+    """Bytes of such a request that are read and dropped, so that its client reads the answer."""
 
     @classmethod
     def of_process(cls) -> Limits:
-        """Return limits that leave file descriptors for the log, Postgres and the actors."""
+        """Return limits that leave enough file descriptors for the log, Postgres and the actors."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files == resource.RLIM_INFINITY:
             return cls()

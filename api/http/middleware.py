@@ -10,7 +10,7 @@ _SECRET = {b"authorization", b"cookie", b"proxy-authorization"}
 
 
 def sender_of(call: Call) -> Sender:
-    """Return who sends a command or a query by this request."""
+    """Return the sender of a command or a query, from its request."""
     caller = call.caller
     headers = {
         name.decode("latin-1"): value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""A transport that joins what is written in one turn of the loop."""
+"""A transport that joins the writes of one turn of the event loop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class OneWrite:
-    """Sends what is written in one turn of the loop by one system call.
+    """Sends all data written in one turn of the loop with one system call.
 
-    Uvicorn writes a response's head and its body apart. Each was a packet of its own, for
-    which the client was woken: a tenth of what a small response costs here.
+    Uvicorn writes a response's head and body separately. Each became a packet of its own that
+    woke the client, which was a tenth of the cost of a small response here.
     """
 
     def __init__(self, transport: asyncio.Transport, may_close: Callable[[], bool]) -> None:
-        """`may_close` tells whether to close now; who says no closes later by itself."""
+        """`may_close` returns whether to close now; if not, its owner closes later."""
         self._transport = transport
         self._may_close = may_close
         self._written: list[bytes] = []
@@ -35,7 +35,7 @@ class OneWrite:
 
     def _send(self) -> None:
         data, self._written = b"".join(self._written), []
-        if data and not self._transport.is_closing():  # who went away meanwhile gets nothing
+        if data and not self._transport.is_closing():  # nothing is sent to a client that has gone
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -1,10 +1,10 @@
-"""The origin of a request: a page of another site must not act for its visitor.
+"""Checks of a request's origin: a page of another site must not act for its visitor.
 
-Programs send neither `Origin` nor `Sec-Fetch-Site`; browsers send the first with whatever may
-change something, and no page can keep them from it or forge it. `Host` is what the browser was
-led to: a name that an attacker owns may lead to 127.0.0.1, so where nobody needs a token, a name
-counts only if it can be nobody else's. A proxy may send another `Host` than the browser did; what
-the browser itself says of a page's origin, it says of the address that it knows.
+Programs send neither `Origin` nor `Sec-Fetch-Site`. Browsers send `Origin` with every request that
+may change something, and no page can prevent or forge that. `Host` is the name that the browser
+used. A name that an attacker owns may resolve to 127.0.0.1, so without tokens a name is accepted
+only if nobody else can own it. A proxy may send another `Host` than the browser did, but
+`Sec-Fetch-Site` is about the address that the browser used.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _OWN_SITE = (b"same-origin", b"none")
 _JSON = (b"application/json", b"+json")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PRIVATE = (".internal", ".svc", ".cluster.local")
-"""Ends of names that nobody can have on the web: ICANN keeps the first apart, Kubernetes' are no
-top-level domains (`local` is not for the DNS at all, RFC 6762)."""
+"""Suffixes of names that nobody can own on the web: ICANN has reserved the first, and Kubernetes'
+are not top-level domains (`local` is excluded from the DNS by RFC 6762)."""
 _OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-", b"x-real-ip")
-"""What the names of headers begin with that proxies add: some say the scheme or the port alone."""
+"""Prefixes of the headers that proxies add; some of these give only the scheme or the port."""
 
 
 class Origins:
-    """Tells requests of our own pages and of programs from those of other sites."""
+    """Distinguishes requests of our own pages and of programs from those of other sites."""
 
     def __init__(self, hosts: Collection[str], *, open_to_all: bool) -> None:
-        """`hosts` are names under which the gateway is reached, beside addresses, loopback names
+        """`hosts` are names under which the gateway is reached, besides addresses, loopback names
         and private ones.
 
-        `open_to_all` says that nobody needs a token.
+        `open_to_all`: there are no tokens.
         """
         self._hosts = {host.lower() for host in hosts}
         self._open = open_to_all
-        # Each request has one, and most have the same.
+        # Cached: every request has a host, and most have the same.
         self._is_own_host = lru_cache(maxsize=64)(
             lambda host: self._is_nobody_elses(_split(host.decode("latin-1"))[0])
         )
@@ -47,7 +47,8 @@ class Origins:
         """Check a request that may change something.
 
         Raises:
-            Problem: 403 if a page of another site has sent it, 415 if one of ours sends no JSON.
+            Problem: 403 if a page of another site has sent it, 415 if one of ours sends other than
+                JSON.
         """
         if not self.check_source(headers):
             return
@@ -57,7 +58,7 @@ class Origins:
             raise Problem(415, "unsupported-media-type", "a page sends application/json")
 
     def check_source(self, headers: Headers) -> bool:
-        """Check where a request comes from; return whether that is a page, and no program.
+        """Check the origin of a request; return whether it is a page, as opposed to a program.
 
         Raises:
             Problem: 403 if it is a page of another site.
@@ -68,20 +69,21 @@ class Origins:
         if site is not None and site not in _OWN_SITE:
             raise _foreign()
         if origin is not None:
-            # Browsers say it over TLS and on loopback, and no page can: then `Host` need not.
+            # Browsers send it over TLS and to loopback, and no page can forge it: then `Host` is
+            # not needed.
             known = site == b"same-origin"
             if not self._is_ours(origin, None if known else headers.get(b"host", b"")):
                 raise _foreign()
         return True
 
     def check_host(self, headers: Headers, scope: Any) -> None:
-        """Check that a browser was not led here under a name that is somebody else's.
+        """Check that a browser did not come here by a name that somebody else owns.
 
-        A page of that name would read what it asks for: to the browser both are one site, and it
-        sends neither `Origin` nor `Sec-Fetch-Site` with a GET. Whoever shows a token need not say.
+        A page of that name could read the answers: the browser takes both for the same site, and
+        sends neither `Origin` nor `Sec-Fetch-Site` with a GET. Requests with a token are exempt.
 
         Raises:
-            Problem: 403 if it was.
+            Problem: 403 if it did.
         """
         host = headers.get(b"host")
         if self._open and host is not None and not self._is_own_host(host):
@@ -90,9 +92,9 @@ class Origins:
     def check_operator(self, headers: Headers, scope: Any) -> None:
         """Check a request to an operators' route.
 
-        Without tokens it must come from this machine, under a name that only it can have. What a
-        proxy says of where it comes from is believed only in that it passed the request on: a
-        proxy on this machine makes every request come from here.
+        Without tokens it must come from this machine, by a name that only this machine can have.
+        The headers of a proxy are used only to see that there is one: through a proxy on this
+        machine, every request seems to come from here.
 
         Raises:
             Problem: 403 if it does not, or if a page of another site has sent it.
@@ -112,7 +114,7 @@ class Origins:
     def _is_ours(self, origin: bytes, host: bytes | None) -> bool:
         scheme, _, authority = origin.decode("latin-1").partition("://")
         default = _DEFAULT_PORTS.get(scheme.lower())
-        if default is None:  # "null", or something else than a page on the web
+        if default is None:  # "null", or something other than a page on the web
             return False
         name, port = _split(authority)
         if host is not None:
@@ -126,9 +128,9 @@ class Origins:
 
 
 def _split(authority: str) -> tuple[str, str]:
-    """Return the name and the port of an authority; brackets around IPv6 are left out.
+    """Return the name and the port of an authority, without the brackets around an IPv6 address.
 
-    Names are the same in capitals, which programs send as they are given.
+    The name is in lower case: names are case-insensitive, and programs send them as written.
     """
     authority = authority.lower()
     if authority.startswith("["):
@@ -139,7 +141,7 @@ def _split(authority: str) -> tuple[str, str]:
 
 
 def _is_private(name: str) -> bool:
-    """Whether a name is of a network of one's own: of one label, as Compose's services are, say."""
+    """Return whether a name belongs to a private network: one label, as Compose's services, say."""
     return name.endswith(_PRIVATE) or ("." not in name and name.isascii() and name != "")
 
 

@@ -1,4 +1,4 @@
-"""Pages for people: the headers that let nothing else in."""
+"""Pages for people, with headers that keep foreign content out."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ ALWAYS: Fields = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
 ]
-"""On every page and every part of one."""
+"""The headers of every page and every part of one."""

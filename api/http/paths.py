@@ -1,8 +1,8 @@
-"""Paths whose parameters hold encoded slashes: `/stock/a%2Fb` is the item `a/b`.
+"""Paths whose parameters have encoded slashes: `/stock/a%2Fb` is the item `a/b`.
 
-A server decodes a path before it is routed, and then a slash within a parameter looks like one
-between two. Until the parameters are cut out, it is therefore held as a character that no path may
-have otherwise.
+A server decodes a path before routing, and then a slash within a parameter looks like one between
+parameters. Until the parameters are extracted, it is therefore replaced by a character that no path
+may have otherwise.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ HELD_SLASH = "\x00"
 _HELD = "rayfold.held_slashes"
 
 UNREADABLE = "\ufffd"
-"""What a server reads for bytes that are no UTF-8: the same for all of them, so that ids that a
-client takes for two would be one."""
+"""What a server decodes invalid UTF-8 to. It is the same for all such bytes, so that two ids of a
+client would become one."""
 
 
 def held(scope: Scope) -> Scope:
-    """Return the scope with a path whose encoded slashes are held, if it has such."""
+    """Return the scope with the encoded slashes of its path replaced, if it has any."""
     raw: Any = scope.get("raw_path")
     if not raw or (b"%2f" not in raw and b"%2F" not in raw):
         return scope
@@ -37,10 +37,10 @@ def held(scope: Scope) -> Scope:
 
 
 def with_slashes(scope: Any) -> dict[str, str]:
-    """Return the path's parameters with the slashes that were held.
+    """Return the path's parameters with the replaced slashes restored.
 
     Raises:
-        Problem: 400 if the character came from the client itself.
+        Problem: 400 if the client itself sent the replacement character.
     """
     if _HELD not in scope:
         raise malformed("a path has no NUL in it")
@@ -49,10 +49,10 @@ def with_slashes(scope: Any) -> dict[str, str]:
 
 
 def check_utf8(scope: Any) -> None:
-    """Check that a path has `UNREADABLE` because it says so.
+    """Check that `UNREADABLE` in a path was sent as that character.
 
     Raises:
-        Problem: 400 if it is no UTF-8.
+        Problem: 400 if the path is not UTF-8.
     """
     try:
         unquote_to_bytes(scope.get("raw_path") or b"").decode()

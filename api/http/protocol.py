@@ -20,7 +20,7 @@ from api.http.problems import Problem, malformed, unavailable
 
 _name_of = itemgetter(0)
 
-# Where a client is with its next request. Plain numbers: each request sets them three times.
+# How far a client is with its next request. Plain numbers, as each request sets them three times.
 _NOTHING, _HEAD, _BODY = range(3)
 
 
@@ -104,7 +104,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, or drop it where nobody waits for it any more."""
+        """Parse received data, or drop it if its request was answered already."""
         if self._lingering:
             self._since = self.loop.time()
             self._dropped_bytes += len(data)
@@ -119,18 +119,18 @@ class GatewayProtocol(HttpToolsProtocol):
         self._parse(data)
         if self._refused or self._reading == _NOTHING:
             return
-        # Beside a head the parser keeps what stands between chunks, and trailers after the last.
+        # Besides heads, the parser keeps the framing between chunks, and trailers after the last.
         kept = self._head_bytes if self._reading == _HEAD else self._framing_bytes
         if kept > self._limits.head_bytes:
             self._refuse(_too_large(self._limits.head_bytes))
 
     def pause_writing(self) -> None:
-        """Note since when the client leaves what it is sent unread."""
+        """Note since when the client leaves sent data unread."""
         self._blocked_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on, as the client has read."""
+        """Go on, because the client has read."""
         self._blocked_since = None
         self._since = self.loop.time()
         super().resume_writing()
@@ -145,14 +145,14 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Hand the request on, unless its head is too large, or does not say for which host."""
+        """Pass the request on, unless its head is too large or has no host."""
         if self.parser.should_upgrade():
             return  # it comes again: see `_parse`
         limits = self._limits
         if len(self.headers) > limits.headers:
             self._refuse(_too_large(limits.head_bytes, limits.headers))
         elif (
-            # As cheap a bound as there is, for nearly all; a chunk may hold several requests.
+            # The first, cheap test is enough for nearly all; a chunk may hold several requests.
             self._head_bytes + self._chunk_bytes > limits.head_bytes
             and self._size_of_head() > limits.head_bytes
         ):
@@ -166,9 +166,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._reading = _BODY
         self._head_bytes = self._framing_bytes = 0
         super().on_headers_complete()
-        self.headers = []  # for trailers, which nobody reads: they are no headers
+        self.headers = []  # trailers are not headers, and are not read
         if self._others.draining:
-            self.cycle.keep_alive = False  # which its client is told
+            self.cycle.keep_alive = False  # its answer says so
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body, as uvicorn does."""
@@ -176,7 +176,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the client has sent all of its request."""
+        """Note that the request is complete."""
         if self.parser.should_upgrade():
             return
         self._reading = _NOTHING
@@ -197,11 +197,11 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
 
     def _parse(self, data: bytes) -> None:
-        """Hand to the parser what has come.
+        """Pass received data to the parser.
 
-        A request that would have another protocol (`Upgrade: h2c`, as Java's client sends) is
-        answered in this one. To the parser all that follows such a head is of the other protocol:
-        a body would be dropped, or taken for the next request. So it is given the head again.
+        A request that asks for another protocol (`Upgrade: h2c`, as Java's client sends) is
+        answered in HTTP/1.1. The parser takes all that follows such a head for the other protocol:
+        a body would be dropped, or parsed as the next request. So it gets the head again.
         """
         while data:
             try:
@@ -265,7 +265,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
 
     def _end(self) -> bool:
-        """Tell whether the transport may be closed now; else it is, when the client has ended."""
+        """Return whether the transport may be closed now; else it is closed after the client."""
         if self._reading == _NOTHING or self._lingering or self.transport.is_closing():
             return True
         self._linger()

@@ -1,4 +1,4 @@
-"""How many requests a caller, and a tenant, may send: a 429 with `Retry-After` beyond that.
+"""Rate limits for a caller and for a tenant: beyond them, a 429 with `Retry-After`.
 
 Each gateway counts for itself: a shared counter would cost a call for every request.
 """
@@ -17,9 +17,8 @@ DEFAULT = "default"
 
 
 class Rates:
-    """By the name of a principal, as `100/second` or `5000/hour`; `default` is for all others.
-
-    And by that of a tenant, for all who ask for it together.
+    """The rates by the name of a principal, as `100/second` or `5000/hour`; `default` is for all
+    others. Also the rates by tenant, each for all callers of the tenant together.
     """
 
     def __init__(
@@ -35,14 +34,14 @@ class Rates:
         self.unbounded = not rates and not of_tenants
 
     def count(self, caller: Caller, address: str, tenant: str = "") -> None:
-        """Count a request, for a tenant if one is named. Who shows no token is known by an address.
+        """Count a request, for a tenant if one is given. Without a token, `address` is the caller.
 
-        Those of two tenants may have one name: each counts by itself.
+        Callers of different tenants may have the same name: they are counted separately.
 
         Raises:
             Problem: 429 if it is one too many.
         """
-        # The tenant first: it has no slash, which stands between them, as a name may.
+        # The tenant comes first: parts are joined by a slash, which a name may have but no tenant.
         who = (caller.tenant, caller.name, address if caller.name == ANONYMOUS else "")
         self._principals.count(caller.name, who)
         if tenant:
@@ -50,14 +49,14 @@ class Rates:
 
 
 class _Counter:
-    """Of requests, by a name that has a rate."""
+    """Counts requests by a name that has a rate."""
 
     def __init__(self, rates: Mapping[str, str]) -> None:
         now = time.monotonic()
         self._windows = {name: Window(parse(text), now) for name, text in rates.items()}
 
     def count(self, name: str, who: tuple[str, ...]) -> None:
-        """Count one of `who`, by the rate of a name."""
+        """Count a request of `who`, by the rate of `name`."""
         window = self._windows.get(name) or self._windows.get(DEFAULT)
         if window is None or (seconds := window.count(who, time.monotonic())) is None:
             return
@@ -70,14 +69,14 @@ class _Counter:
 
 
 class Window:
-    """A sliding window: what was sent in this stretch of time, and a part of the one before.
+    """A sliding window: the requests of the present interval, plus a share of those of the last.
 
-    No more is remembered than of whom has sent in these two, and nobody goes through it: there may
-    be a hundred thousand addresses. (Those of `limits` go through all they know each 10 ms.)
+    Only callers of these two intervals are remembered, and the callers are never iterated over:
+    there may be a hundred thousand addresses. (The package `limits` iterates over all each 10 ms.)
     """
 
     def __init__(self, rate: RateLimitItem, began: float) -> None:
-        """`began` and all other instants are in seconds, of one clock that only goes forward."""
+        """`began` and all other instants are in seconds of one monotonic clock."""
         self.rate = rate
         self._began = began
         self._length = rate.get_expiry()
@@ -96,6 +95,6 @@ class Window:
         if before * (1 - passed) + sent < most:
             self._sent[who] = sent + 1
             return None
-        if sent < most:  # so much of the stretch before has to be over
+        if sent < most:  # until then, this share of the last interval must have passed
             return (1 - (most - sent) / before - passed) * self._length
         return (1 - passed + max(1 - most / max(sent, 1), 0)) * self._length

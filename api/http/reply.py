@@ -15,14 +15,14 @@ GUARDS: Fields = [
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
-"""On every answer that is no page: whatever a browser makes of it, nothing in it runs."""
+"""The headers of every answer other than a page: a browser must not execute anything in it."""
 
 OF_JSON: Fields = [JSON, *GUARDS]
-"""What every answer in JSON begins with."""
+"""The headers of every answer in JSON."""
 
 
 class Reply(NamedTuple):
-    """`headers` name the content's type and length too; nothing is added to them."""
+    """An answer. `headers` include the content's type and length; none are added."""
 
     status: int
     headers: Fields
@@ -30,13 +30,13 @@ class Reply(NamedTuple):
 
 
 def json_bytes(body: bytes, status: int = 200, headers: Fields | None = None) -> Reply:
-    """Return a body that is JSON already."""
+    """Return a reply whose body is JSON already."""
     fields = [*OF_JSON, (b"content-length", b"%d" % len(body))]
     return Reply(status, fields + headers if headers else fields, body)
 
 
 def json_reply(content: Any, status: int = 200, headers: Fields | None = None) -> Reply:
-    """Return JSON made of plain data."""
+    """Return a reply with plain data as JSON."""
     return json_bytes(encode(content), status, headers)
 
 

@@ -1,4 +1,4 @@
-"""Serving the gateway over HTTP, in the event loop that is running."""
+"""Serves the gateway over HTTP, in the running event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from api.http.protocol import GatewayProtocol
 from rayfold.runtime.lasting import lasting
 
 GRACE = 5
-"""Seconds that requests in flight have to end when the server stops."""
+"""Seconds that pending requests have to end when the server stops."""
 
 BACKLOG = 2048
 
@@ -39,16 +39,16 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to whoever runs the whole stack."""
+        """Leave signals to the process that runs the whole stack."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, and tell when it listens."""
+        """Start as uvicorn does, then call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
 
     def stop_accepting(self) -> None:
-        """Leave new connections to whoever else has the socket."""
+        """Leave new connections to the other processes that have the socket."""
         for server in getattr(self, "servers", ()):
             server.close()
 
@@ -62,17 +62,17 @@ async def serve(
     limits: Limits | None = None,
     drain: float = 0.0,
 ) -> None:
-    """Serve until `stop` is set, or until it is cancelled; requests in flight are finished.
+    """Serve until `stop` is set or the task is cancelled; pending requests are finished.
 
-    `listening` is bound already; others may listen on it too. `on_ready` is called once
-    connections are accepted. `limits` are those of this process, unless others are given. For
-    `drain` seconds after `stop` clients may still ask on the connections that they have, and are
-    told with each answer that it is the last one there.
+    `listening` is bound already; other processes may listen on it too. `on_ready` is called once
+    connections are accepted. `limits` default to those of this process. For `drain` seconds after
+    `stop`, clients may still send requests on their open connections, and each answer says that it
+    is the last one on its connection.
 
     Raises:
         OSError: it cannot listen.
     """
-    listening.listen(BACKLOG)  # uvloop would not say that somebody else listens there by now
+    listening.listen(BACKLOG)  # here, as uvloop would not report that another process listens there
     connections = Connections(limits or Limits.of_process())
     config = uvicorn.Config(
         app,
@@ -100,7 +100,7 @@ async def serve(
             await connections.drained(drain)
     finally:
         stopping.cancel()
-        app.closing.set()  # streams would go on for as long as they are let
+        app.closing.set()  # otherwise streams would not end
         connections.end_idle()
         server.should_exit = True
         try:

@@ -1,7 +1,7 @@
-"""JSON Web Tokens of an identity provider (RFC 7519): who shows one, and what they may do.
+"""JSON Web Tokens of an identity provider (RFC 7519): their bearers and what these may do.
 
-The signature is of one of the provider's published keys, of a kind that only the provider can
-make: neither `none`, nor a secret that both sides know. Issuer, audience and times are checked
+The signature must be by one of the provider's published keys, with an algorithm by which only the
+provider can sign: neither `none` nor a shared secret. Issuer, audience and times are checked
 (RFC 8725).
 """
 
@@ -27,17 +27,17 @@ LEEWAY = 30
 """Seconds by which clocks may differ."""
 
 REMEMBERED = 10_000
-"""Tokens that were found good, and are not verified again while the keys are not fetched again."""
+"""The number of valid tokens that are remembered, and not verified again until keys are fetched."""
 
 MAX_NAME = 256
 
 _INTERNAL = "process:"
-"""What the principals of our own process managers begin with."""
+"""The prefix of the principals of our own process managers."""
 
 
 @dataclass(frozen=True)
 class JwtClaims:
-    """Where a provider says what; `roles` are the values that stand for each of our roles."""
+    """The claims that a provider uses; `roles` are the values that stand for each of our roles."""
 
     issuer: str
     audience: str
@@ -48,11 +48,11 @@ class JwtClaims:
         default_factory=lambda: {role.name.lower(): role for role in Role if role}
     )
     tenant: str = ""
-    """Empty where no claim says the tenant."""
+    """Empty if no claim has the tenant."""
 
 
 class _Good(NamedTuple):
-    """A token ends by the wall clock; by the other one, what is known of the provider's keys."""
+    """A valid token. It expires by the wall clock; the provider's keys, by the monotonic clock."""
 
     caller: Caller
     ends: int
@@ -66,10 +66,10 @@ class JwtTokens:
         self._claims = claims
         self._keys = keys
         self._good: OrderedDict[bytes, _Good] = OrderedDict()
-        """By a token's digest: a token may have as many bytes as a request's head."""
+        """By a token's digest, since a token may be as long as a request's head."""
 
     async def caller(self, token: bytes) -> Caller | None:
-        """Return who shows this token; None if it is not theirs, has ended, or names no role.
+        """Return the caller; None if the token is not the provider's, has expired, or has no role.
 
         Raises:
             Problem: 503 while the provider's keys are not known.
@@ -95,7 +95,7 @@ class JwtTokens:
             return jwt.decode(
                 token,
                 key,
-                # A key says itself what it is for; whoever made the token does not.
+                # The algorithm is that of the key, never the one that the token names.
                 algorithms=[key.algorithm_name] if key.algorithm_name in ALGORITHMS else [],
                 audience=self._claims.audience,
                 issuer=self._claims.issuer,
@@ -127,9 +127,10 @@ class JwtTokens:
         return caller
 
     def _tenant(self, claims: dict[str, Any]) -> str | None:
-        """Return whose token it is, nobody's if no claim says it; None where that is not clear.
+        """Return the token's tenant; empty if it has no such claim; None if the claim is invalid.
 
-        What is there and is no one tenant is never taken for none: that might see all of them.
+        A claim that does not name exactly one tenant is never taken for no tenant: without a tenant
+        a caller might see all of them.
         """
         found = _found(claims, self._claims.tenant) if self._claims.tenant else None
         if found is None:
@@ -140,7 +141,7 @@ class JwtTokens:
 
 
 def _found(claims: dict[str, Any], path: str) -> Any:
-    """Return what a claim says, None if there is no such claim; `a.b` is b in a."""
+    """Return the value of a claim, None if there is no such claim; `a.b` is b in a."""
     found: Any = claims.get(path)
     if found is None:
         found = claims

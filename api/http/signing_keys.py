@@ -1,4 +1,4 @@
-"""The keys with which an identity provider signs, as it publishes them (JWKS, RFC 7517)."""
+"""The keys with which an identity provider signs, as published by it (JWKS, RFC 7517)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from api.http.problems import unavailable
 log = logging.getLogger(__name__)
 
 REFRESH = 600.0
-"""Seconds after which the keys are fetched again: those that were withdrawn count no more."""
+"""Seconds after which the keys are fetched again, and withdrawn keys are no longer accepted."""
 
 PAUSE = 10.0
-"""Seconds between two fetches: tokens that name unknown keys cause no more than that."""
+"""The least seconds between two fetches, even if tokens name unknown keys."""
 
 TIMEOUT = 5.0
 
@@ -25,7 +25,7 @@ MAX_BYTES = 256 * 1024
 
 
 class SigningKeys:
-    """Fetched when they are needed, kept while the provider does not answer."""
+    """The keys, fetched when they are needed, and kept while the provider does not answer."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = url
@@ -35,7 +35,7 @@ class SigningKeys:
         self._fetching = asyncio.Lock()
 
     async def of(self, key_id: str | None) -> list[jwt.PyJWK]:
-        """Return the keys that a token may be signed with: that of its id, or all without one.
+        """Return the keys that may have signed a token: the one with `key_id`, or all if None.
 
         Raises:
             Problem: 503 as long as none are known.
@@ -50,7 +50,7 @@ class SigningKeys:
 
     @property
     def seconds_left(self) -> float:
-        """For how long what these keys say counts: then they are fetched again."""
+        """For how many seconds a verification by these keys holds, until they are fetched again."""
         return self._fetched_at + REFRESH - time.monotonic()
 
     def _named(self, key_id: str) -> list[jwt.PyJWK]:
@@ -59,7 +59,7 @@ class SigningKeys:
     async def _fetch(self) -> None:
         asked_at = time.monotonic()
         async with self._fetching:
-            # Whoever waited for another's fetch has what it brought.
+            # Another call has fetched while this one waited for the lock.
             if asked_at < self._tried_at or time.monotonic() - self._tried_at < PAUSE:
                 return
             try:
@@ -73,7 +73,7 @@ class SigningKeys:
                 self._tried_at = time.monotonic()
 
     async def _fetched(self) -> list[jwt.PyJWK]:
-        # Where it leads to was configured; a redirect would lead somewhere else.
+        # Redirects are not followed: only the configured address is trusted.
         async with (
             httpx.AsyncClient(timeout=TIMEOUT, transport=self._transport) as client,
             client.stream("GET", self._url) as response,

@@ -1,4 +1,4 @@
-"""Open streams: how many there may be, and how they are shared between clients."""
+"""Bounds the number of open streams, so that no holder keeps the others out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from api.http.problems import unavailable
 
 Holder = tuple[str, ...]
-"""Who follows: a tenant, or where there are none a principal, a nameless one by its address."""
+"""Who holds a stream: a tenant; without tenants a principal, or an address for `anonymous`."""
 
 
 class Streams:
-    """Where there is no room, who holds most leaves a place to a newcomer who holds less."""
+    """When there is no room, the holder with most streams loses one to a newcomer with fewer."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -28,13 +28,13 @@ class Streams:
         """
         if self._open < self._most:
             return
-        # With one more he must not have more than the other is left with.
+        # With one more, `who` must not have more than the fullest holder would be left with.
         if len(self._fullest()) <= len(self._held.get(who, ())) + 1:
             raise unavailable("too-many-streams", "as many rows are followed as may be", 5)
 
     @contextmanager
     def begun(self, who: Holder) -> Iterator[asyncio.Future[None]]:
-        """Hold a place, which was checked for; what is given is done once it has to be left."""
+        """Hold a place that was checked for; the yielded future is done once it must be left."""
         if self._open >= self._most:
             fullest = self._fullest()
             oldest = next(iter(fullest))

@@ -1,4 +1,4 @@
-"""The tenant of a request: that of its token, or `Rayfold-Tenant` if the token may name one."""
+"""The tenant of a request: that of its token, or `Rayfold-Tenant` if the token may name any."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from api.http.headers import Headers
 from api.http.problems import Problem
 
 VARY = (b"vary", b"rayfold-tenant")
-"""What caches are told: another tenant's answer is another one."""
+"""Tells caches that answers differ by tenant."""
 
 ANY = "*"
-"""The tenant of a caller who names one with each request."""
+"""The tenant of a caller who names a tenant in each request."""
 
 
 def tenant_of(caller: Caller, headers: Headers) -> str:
-    """Return the tenant whose commands and queries these are.
+    """Return the tenant of a request's command or query.
 
     Raises:
-        Problem: 400 if none is named, or none that there can be; 403 if the caller is of another,
-            or may not name any.
+        Problem: 400 if no tenant is named or the name is invalid; 403 if the caller belongs to
+            another tenant, or may not name one.
     """
     named = read.tenant(headers)
     own = caller.tenant or (ANY if caller.role is Role.OPERATOR else "")
@@ -37,20 +37,20 @@ def tenant_of(caller: Caller, headers: Headers) -> str:
 
 
 def check_none(headers: Headers) -> None:
-    """Check that no tenant is named where there are none: what is sent for one is for everybody.
+    """Check that no tenant is named on a stack without tenants, where all data is shared.
 
     Raises:
-        Problem: 400 if one is.
+        Problem: 400 if one is named.
     """
     if b"rayfold-tenant" in headers:
         raise Problem(400, "no-tenants", "this stack serves no tenants: all would see what is sent")
 
 
 def check_operator(caller: Caller) -> None:
-    """Check that a caller may ask for what concerns all tenants.
+    """Check that a caller may see what concerns all tenants.
 
     Raises:
-        Problem: 403 if it is of one tenant.
+        Problem: 403 if the caller belongs to one tenant.
     """
     if caller.tenant not in ("", ANY):
         raise Problem(

@@ -1,4 +1,4 @@
-"""The spans of requests, as the gateway needs them: see `rayfold.runtime.tracing`."""
+"""The port for spans of requests; `rayfold.runtime.tracing` implements it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Protocol
 
 
 class RequestSpan(Protocol):
-    """A request that is traced."""
+    """The span of a traced request."""
 
     @property
     def traceparent(self) -> str:
-        """What is told to whoever works for it."""
+        """The trace context to pass on."""
         ...
 
     @property
     def trace_id(self) -> str:
-        """Its trace."""
+        """The id of its trace."""
         ...
 
     def set(self, name: str, value: str | int | float | bool) -> None:
-        """Say something about it."""
+        """Set an attribute."""
         ...
 
     def end(self, error: BaseException | str | None = None) -> None:
-        """End it; with what went wrong, if something did."""
+        """End the span, with an error if there was one."""
         ...
 
 
@@ -31,5 +31,5 @@ class RequestTraces(Protocol):
     """Decides which requests are traced."""
 
     def begin(self, method: str, route: str, traceparent: str) -> RequestSpan | None:
-        """Begin a request's span; None where it is not traced. `traceparent` is the client's."""
+        """Begin a request's span; None if it is not traced. `traceparent` is the client's."""
         ...

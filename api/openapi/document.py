@@ -28,7 +28,7 @@ _SWITCHES = {"deprecated", "required", "allowEmptyValue", "allowReserved"}
 def openapi(registry: Registry, *, secured: bool = False) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a domain.
 
-    `secured` says that there are tokens, so that most operations need one.
+    `secured`: there are tokens, and most operations need one.
     """
     schemas = Schemas(registry, [*BODIES, *REQUESTS])
     ids = OperationIds()
@@ -54,7 +54,7 @@ def openapi(registry: Registry, *, secured: bool = False) -> dict[str, Any]:
 
 
 def _without_defaults(value: Any) -> Any:
-    """Return it without the switches that are off, of which Litestar writes a dozen a route."""
+    """Return it without flags at their default, of which Litestar writes a dozen for each route."""
     if isinstance(value, dict):
         return {
             key: _without_defaults(each)

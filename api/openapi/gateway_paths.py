@@ -1,4 +1,4 @@
-"""The gateway's own operations: what became of a command, health, and what operators do."""
+"""The gateway's own operations: outcomes of commands, health, and what operators do."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class GatewayPaths:
         )
 
     def _add_log(self, paths: dict[str, PathItem]) -> None:
-        """Add what asks for single events and what became of them, and what changes that."""
+        """Add the operations that read single events and their effects, and that change these."""
         paths["/operators/parked"] = self._asks(
             "list-parked",
             "Keys that are parked, in the log's order",
@@ -227,7 +227,7 @@ class GatewayPaths:
     def _asks(
         self, name: str, summary: str, schema: str, *parameters: Parameter, unknown: bool = False
     ) -> PathItem:
-        """Return a question of operators; `unknown`: it may be of something that is not there."""
+        """Return an operators' GET; `unknown`: its subject may not exist."""
         refusals = (404,) * unknown + (422,) * bool(parameters)
         return PathItem(
             get=Operation(
@@ -248,7 +248,7 @@ class GatewayPaths:
         status: str = "200",
         refusals: tuple[int, ...] = (),
     ) -> PathItem:
-        """Return something that operators do."""
+        """Return an operators' POST."""
         return PathItem(
             post=Operation(
                 tags=["operators"],

@@ -1,16 +1,16 @@
-"""Operation ids: what functions are called in the clients that are generated."""
+"""Operation ids: the names of functions in generated clients."""
 
 from __future__ import annotations
 
 
 class OperationIds:
-    """Gives ids in camelCase, each once."""
+    """Makes unique ids in camelCase."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
 
     def of(self, verb: str, subject: str) -> str:
-        """Return the id of what is done to a `subject` in kebab-case: `send`, `place-order`."""
+        """Return the id for a verb and a subject in kebab-case: `send`, `place-order`."""
         first, *rest = [part for part in (*verb.split("-"), *subject.split("-")) if part]
         name = first + "".join(part.capitalize() for part in rest)
         number = 1

@@ -26,7 +26,7 @@ IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
     Given(
-        # What is in it beside spaces and quotes, which are taken off.
+        # Without surrounding spaces and quotes, which are stripped.
         given={"type": "string", "pattern": r'[^\s"]', "minLength": 1, "maxLength": MAX_KEY}
     ),
     "The command id; a repeat gives the first receipt",
@@ -48,7 +48,7 @@ TIMEOUT = Parameter(
 NOT_BEFORE = Parameter(
     "Rayfold-Not-Before",
     "header",
-    # Not `date-time`, which generators of clients take for a type that a header cannot have.
+    # Not `date-time`: client generators make a type of it that cannot be a header.
     Given(given={"type": "string", "format": "instant", "examples": ["2030-01-31T12:00:00Z"]}),
     "An instant of RFC 3339: keep the command until then, and answer with what is known of it",
 )
@@ -154,7 +154,7 @@ def body(schema: str, *, required: bool = True) -> RequestBody:
 
 
 def problems(*statuses: int) -> dict[str, OpenAPIResponse]:
-    """Return the answers that are problems: of these statuses, and of those met anywhere."""
+    """Return the problem answers: of these statuses, and of those that every operation may have."""
     return {
         str(status): content(_PROBLEMS[status], {"application/problem+json": "Problem"})
         for status in sorted({*statuses, *_ANYWHERE})

@@ -22,14 +22,14 @@ _PAGE = {
     "/docs/scalar.js": ("scalar.js.gz", _JS),
     "/docs/start.js": ("start.js", _JS),
 }
-"""By path: a file of `page/`, and what it is."""
+"""By path: a file of `page/` and its media type."""
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     b"img-src 'self' data: blob:; font-src 'self' data:; base-uri 'none'; form-action 'none'; "
     b"frame-ancestors 'none'"
 )
-"""Scalar makes its styles at run time; no script is inline."""
+"""Inline styles are allowed, as Scalar makes its styles at run time; inline scripts are not."""
 
 
 def openapi_handlers(
@@ -44,7 +44,7 @@ def openapi_handlers(
 
 
 class _Fixed:
-    """Answers with what was made at the start."""
+    """Answers with content that was made at the start."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -63,5 +63,5 @@ def _file(name: str, media_type: bytes) -> Reply:
 
 @lru_cache(maxsize=4)
 def _encoded(registry: Registry, secured: bool) -> bytes:
-    """Return the document, made once: it is half of what an application costs to make."""
+    """Return the document, made once: that is half of the time to make an application."""
     return encode(openapi(registry, secured=secured))

@@ -32,12 +32,12 @@ _Mode = Literal["validation", "serialization"]
 
 @dataclass
 class Given(Schema):
-    """A schema that pydantic or msgspec has made, as it is."""
+    """A schema exactly as pydantic or msgspec has made it."""
 
     given: _Json = field(default_factory=dict)
 
     def to_schema(self) -> _Json:
-        """Return it."""
+        """Return the schema."""
         return self.given
 
 
@@ -47,13 +47,13 @@ def ref(name: str) -> Reference:
 
 
 class ByName(GenerateJsonSchema):
-    """Fields by their own names, by which all of them are taken and, unless they say so, answered.
+    """Describes fields by their own names, which requests may use and, by default, answers have.
 
-    An alias is another name that is taken. A path's parameters have no other name than the field.
+    Requests may use an alias too. A path parameter has only the field's own name.
     """
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
-        """Return a model's: with its aliases where it is answered with these."""
+        """Return the schema of a model, with aliases if answers are written with them."""
         outside = self.by_alias
         answered = self.mode == "serialization"
         self.by_alias = answered and schema["cls"].model_config.get("serialize_by_alias", False)
@@ -63,10 +63,10 @@ class ByName(GenerateJsonSchema):
             self.by_alias = outside
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
-        """Return a field's that may be left out: without a default that is a model.
+        """Return the schema of a field with a default; omit the default if it is a model.
 
-        `openapi-python-client` makes nothing of a command that has one, nor of its paths. With one
-        of a `dict` it does, unless that may be something else too.
+        `openapi-python-client` skips a command with such a default, and its paths. It accepts the
+        default of a `dict`, unless that is a member of a union.
         """
         described = super().default_schema(schema)
         if described.get("type") != "object" and isinstance(described.get("default"), dict):
@@ -96,7 +96,7 @@ class Schemas:
         self._names = {key: each["$ref"].removeprefix(_PLACE) for key, each in names.items()}
         self._schemas: dict[str, _Json] = definitions["$defs"] | own
         _entitle(self._schemas)
-        # A query travels in the URL: its fields are parameters, it is no body of its own.
+        # A query is sent in the URL: its fields are parameters, and it has no body.
         self._fields: dict[str, _Json] = {}
         for query in queries:
             schema = self._schemas.pop(self._name(query, "validation"))
@@ -118,7 +118,7 @@ class Schemas:
         return {name: Given(given=schema) for name, schema in sorted(self._schemas.items())}
 
     def field(self, message: type[Command] | type[Query], name: str) -> Given:
-        """Return the schema of a field where it is a parameter: text, which is never null."""
+        """Return the schema of a field as a parameter: text, which is never null."""
         schema: _Json = self._fields[message.__rayfold__.name][name]
         values = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
         if len(values) == 1:
@@ -131,9 +131,8 @@ class Schemas:
         return list(self._fields[message.__rayfold__.name])
 
     def body(self, command: type[Command], elsewhere: Iterable[str] = ()) -> tuple[str, bool]:
-        """Return the name of a command's body without the fields that are given `elsewhere`.
-
-        It is followed by whether there must be a body; the name is empty if there is none.
+        """Return the name of a command's body without the fields that are given `elsewhere`, and
+        whether the body is required; the name is empty if there is no body.
         """
         name = self._name(command, "validation")
         body = self._schemas[name]
@@ -146,7 +145,7 @@ class Schemas:
         return (name, bool(body.get("required"))) if body["properties"] else ("", False)
 
     def answer(self, query: type[Query]) -> str:
-        """Return the name of what a query is answered with."""
+        """Return the name of the schema of a query's answer."""
         answer = self._name(_answer_of(query), "serialization")
         if issubclass(query, PageQuery):
             cursor = {"type": ["string", "null"], "description": "Where the next page begins"}
@@ -157,7 +156,7 @@ class Schemas:
         return answer
 
     def minimal(self, query: type[Query]) -> str:
-        """Return the name of a query's row in its minimal representation."""
+        """Return the name of the schema of a query's minimal representation."""
         row = self._name(_answer_of(query), "serialization")
         whole = self._schemas[row]
         self._schemas[f"{row}Minimal"] = minimal = {**whole, "title": f"{whole['title']}Minimal"}
@@ -180,7 +179,7 @@ class Schemas:
 
 
 def _renamed(described: tuple[Any, _Json], taken: Iterable[str]) -> tuple[Any, _Json]:
-    """Return what pydantic describes, with other names for those that are `taken`."""
+    """Return pydantic's schemas, with other names for those whose names are `taken`."""
     names, definitions = described
     schemas: _Json = definitions["$defs"]
     others = {name: f"Domain{name}" for name in taken if name in schemas}
@@ -200,9 +199,10 @@ def _renamed(described: tuple[Any, _Json], taken: Iterable[str]) -> tuple[Any, _
 
 
 def _entitle(schemas: dict[str, _Json]) -> None:
-    """Give schemas of one title their names instead: generators of clients make classes of titles.
+    """Replace titles that several schemas share by their names: client generators name classes so.
 
-    A model is two schemas where it is written otherwise than it is read, and two may have one name.
+    A model has two schemas if it is written in another form than it is read, and two models may
+    have the same name.
     """
     titles = Counter(each.get("title") for each in schemas.values())
     for name, each in schemas.items():

@@ -1,4 +1,4 @@
-"""Decodes the request bodies of operators' routes."""
+"""Reads the bodies that operators send."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 async def read_body(call: Call, shape: type[Shape]) -> Shape:
-    """Return the body.
+    """Return the body as a `shape`.
 
     Raises:
-        Problem: 400 where it is no JSON, 422 where it has another shape.
+        Problem: 400 if it is not JSON, 422 if it has another shape.
     """
     try:
         return msgspec.json.decode(await call.body(), type=shape)

@@ -1,4 +1,4 @@
-"""The route that explains: `GET /operators/explain/{name}`."""
+"""The route `GET /operators/explain/{name}`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from api.operators.explanations import COUNTED, explain
 from rayfold import RayfoldError, Registry
 
 SOON = 3.0
-"""Seconds that it waits for what a part may not say just now."""
+"""Seconds that the route waits for a part that may be unable to answer."""
 
 T = TypeVar("T")
 
 
 class Observed(Protocol):
-    """What it looks at: see `Operations`."""
+    """What the route reads: see `Operations`."""
 
     async def parts(self) -> list[dict[str, Any]]:
         """Return every part."""
@@ -41,7 +41,7 @@ class Observed(Protocol):
 
 
 def names_of(registry: Registry) -> dict[str, str]:
-    """Return what can be explained, with what it is explained by: a query by its view."""
+    """Return the names that can be explained, each with the name to look at: a query by its view."""
     known = {
         name: name
         for names in (
@@ -62,7 +62,7 @@ def names_of(registry: Registry) -> dict[str, str]:
 
 
 class ExplainRoutes:
-    """One handler, over what all parts say."""
+    """The handler, which reads the status of all parts."""
 
     def __init__(self, registry: Registry, operations: Observed) -> None:
         self._names = names_of(registry)
@@ -96,7 +96,7 @@ class ExplainRoutes:
 
 
 async def _soon(asked: Awaitable[Sequence[T]]) -> Sequence[T] | None:
-    """Return nothing where a part that is away would have to say: the others are explained."""
+    """Return None if a part does not answer within `SOON` seconds: the rest is still explained."""
     try:
         async with asyncio.timeout(SOON):
             return await asked
@@ -105,7 +105,7 @@ async def _soon(asked: Awaitable[Sequence[T]]) -> Sequence[T] | None:
 
 
 def _place(poison: dict[str, str]) -> dict[str, Any]:
-    """Return a parked event as a part's status names it, as it is listed else."""
+    """Return a parked event from a part's status in the form of the list of parked events."""
     revision, _, stream = poison["event"].partition("@")
     return {
         "view": poison["view"],

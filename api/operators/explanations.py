@@ -1,7 +1,7 @@
-"""Why a view lags, or a query waits: told from the state of the parts, in a sentence.
+"""Why a view lags or a query waits: explained in sentences from the status of the parts.
 
-Pure: what the parts say goes in. The causes are looked for in the order in which one hides another:
-where the event store is away, that a projector has an error is no news.
+Pure: the parts' status goes in. Causes are sought in the order in which they hide each other: if
+the event store is down, a projector's error follows from that and is not reported.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ BEHIND = 2.0
 """Seconds behind the log from which on a view lags."""
 
 LONGEST = 160
-"""Characters of somebody else's error in a sentence."""
+"""The most characters of a foreign error in a sentence."""
 
 COUNTED = 101
-"""Rows that are parked, of which an explanation says how many: there may be as many as rows."""
+"""Parked rows are counted up to this number: there may be as many as the view has rows."""
 
 _SERVERS = {
     "eventstore": ("store-down", "the event store", "look at the event store and the way to it"),
@@ -31,7 +31,7 @@ _SERVERS = {
 
 
 class Finding(NamedTuple):
-    """One reason. `since` is an instant, None where nobody knows; `do` is for an operator."""
+    """One reason. `since` is an instant, or None if unknown; `do` is advice for an operator."""
 
     cause: str
     part: str
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What is wrong with a view, the weightiest reason first; nothing where all is well."""
+    """What is wrong with a view, the most important reason first; empty if nothing is wrong."""
 
     name: str
     findings: Sequence[Finding]
@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Return the whole of it for people."""
+        """Return all of it as text for people."""
         if not self.findings:
             where = ", ".join(sorted({_store(part) for part in self.parts}))
             return f"{self.name} is up to date{f' in {where}' if where else ''}."
@@ -76,9 +76,9 @@ def explain(
 ) -> Explanation:
     """Explain a view, a SQL projection, a publication, a reactor or a process manager.
 
-    A publication that has nothing to publish does not lag, wherever the log ends: see
-    `ActorHandle.status`. `parts` are all of the stack's; `rebuilds` and `parked` may be of others
-    too.
+    A publication with nothing to publish does not lag, wherever the log ends: see
+    `ActorHandle.status`. `parts` are all parts of the stack; `rebuilds` and `parked` may include
+    other names.
     """
     now = now or datetime.now(UTC)
     mine = [part for part in parts if _concerns(part, name)]
@@ -86,7 +86,7 @@ def explain(
     down = {each.cause for each in findings}
     findings += _stopped(name, mine, parked)
     if not down & {"store-down", "ray-down"}:
-        # Whatever those say that wait for a server is no news.
+        # Errors of parts that wait for a server follow from that and are not reported.
         awake = [each for each in mine if not ("postgres-down" in down and _on_postgres(each))]
         findings += [found for part in awake if (found := _not_ready(part, now))]
     stopped = {each.part for each in findings if each.cause == "stopped"}
@@ -159,7 +159,7 @@ def _stopped(name: str, mine: Sequence[Part], parked: Sequence[Mapping[str, Any]
     }
     found = []
     for store, reason in reasons.items():
-        # What it stopped at is parked too, under its row or its stream.
+        # The event at which it stopped is listed as parked too, under its row or its stream.
         at = next((p for p in parked if p["view"] == name and p["store"] == store), None)
         event = f"event {at['revision']}@{at['stream']}, which" if at else "an event that"
         key = shlex.quote(str(at["key"] or at["stream"])) if at else "KEY"
@@ -184,7 +184,7 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
     error = str(part.get("error") or "")
     silence = ("TimeoutError", "it does not answer")
     away = error in ("ActorUnavailable", *silence) or "position" not in part
-    if away and not part.get("broken"):  # by what it does while it is made: that is its error
+    if away and not part.get("broken"):  # a broken one has its own error
         silent = "its process does not answer" if error in silence else "its process is gone"
         times = part.get("restarts") or 0
         often = "once" if times == 1 else f"{times} times"
@@ -253,7 +253,7 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _parked_elsewhere(mine: Sequence[Part], now: datetime) -> list[Finding]:
-    """Return what process managers and publications have parked: not rows of a view."""
+    """Return what process managers and publications have parked, as opposed to rows of a view."""
     do = {
         "process": "`rayfold processes list --parked`, then `rayfold processes retry` or `abort`",
         "publication": "`rayfold publications list`; it is tried again by itself, or at once by"
@@ -274,7 +274,7 @@ def _parked_elsewhere(mine: Sequence[Part], now: datetime) -> list[Finding]:
 
 
 def _unanswered(mine: Sequence[Part]) -> list[Finding]:
-    """Return what a process manager sends again, as it had no answer: a rule that breaks, say."""
+    """Return the commands that a process manager resends for lack of an answer."""
     return [
         Finding(
             "failing",
@@ -290,7 +290,7 @@ def _unanswered(mine: Sequence[Part]) -> list[Finding]:
 
 
 def _not_taken(mine: Sequence[Part], now: datetime) -> list[Finding]:
-    """Return what a publication's receiver does not take just now."""
+    """Return what a publication's receiver does not accept at present."""
     return [
         Finding(
             "failing",
@@ -329,14 +329,14 @@ def _rebuilding(name: str, rebuilds: Sequence[Mapping[str, Any]]) -> list[Findin
 
 
 def _behind(name: str, part: Part, now: datetime) -> Finding | None:
-    """Return why one that works is behind."""
+    """Return why a working part is behind the log; None if it is not."""
     seconds, lag = part.get("lag_seconds", 0.0), part.get("lag", 0)
     if not part["ready"] or name in (part.get("stopped") or {}) or seconds < BEHIND or not lag:
         return None
     if part.get("failing"):
-        return None  # a publication's receiver takes nothing: that is told already
+        return None  # its receiver accepts nothing, which is reported already
     since = _ago(seconds, now)
-    if part.get("held_seconds", seconds) < BEHIND:  # old events, as it began or was away
+    if part.get("held_seconds", seconds) < BEHIND:  # it has just started, and the events are old
         what = f"{part['part']} is {_lasting(seconds)} behind the log, and comes further"
         return Finding("catching-up", part["part"], since, what, "wait")
     if told := _waits(name, part, _lasting(part.get("held_seconds", seconds))):
@@ -356,7 +356,7 @@ def _behind(name: str, part: Part, now: datetime) -> Finding | None:
 
 
 def _waits(name: str, part: Part, lasting: str) -> tuple[str, str] | None:
-    """Return what is said of parts that fold no rows, and what to do; None of the others."""
+    """Return a sentence and advice for parts that fold no rows; None for all other parts."""
     called = part["part"]
     if part["kind"] == "publication":
         return (

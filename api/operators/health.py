@@ -1,4 +1,4 @@
-"""Whether the stack can serve: for load balancers, orchestrators and people."""
+"""Whether the stack can serve, for load balancers, orchestrators and people."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from api.http.reply import Reply, json_reply
 Parts = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 FRESH = 0.25
-"""Seconds for which a look at the parts is told to all who ask.
+"""Seconds for which a status of the parts is reused for all callers.
 
-They need no token, and each part is asked by a call: whoever asked again and again took as much of
-a write host's time as its commands.
+Callers need no token, and each status costs a call to every part: a client that polled without
+pause took as much of a write host's time as its commands.
 """
 
 
 class Health:
-    """Answers from the parts' own word; remembers since when one is not ready."""
+    """Answers from the parts' status; remembers since when a part is not ready."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -34,7 +34,7 @@ class Health:
         self._fresh_until = float("-inf")
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return the handlers; they ask for no credentials."""
+        """Return the handlers, which need no credentials."""
         return [
             endpoint.handler("GET", "/health/live", self._live, Role.PUBLIC),
             endpoint.handler("GET", "/health/ready", self._ready, Role.PUBLIC),
@@ -45,10 +45,10 @@ class Health:
         return json_reply({"status": "live"})
 
     async def _ready(self, call: Call) -> Reply:
-        """Return 200 if any part can serve: what the others would serve is answered with 503."""
+        """Return 200 if any part can serve; requests for the other parts get a 503."""
         parts = await self._seen()
         missing = self._missing(parts)
-        # Servers that others depend on serve no request by themselves.
+        # Servers on which parts depend do not serve requests themselves.
         serving = {part["part"] for part in parts if part.get("serves", True)}
         if serving <= {part["part"] for part in missing}:
             raise _not_ready(missing or [{"part": "all", "since": None}])
@@ -72,7 +72,7 @@ class Health:
                     self._fresh_until = clock() + FRESH
 
             self._look = asyncio.create_task(look())
-        # Whoever asked first may be gone before the others have their answer.
+        # Shielded: the first caller may disconnect before the others have their answer.
         return await asyncio.shield(self._look)
 
     def _missing(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ class Health:
             {
                 "part": name,
                 "since": self._since[name],
-                # Not `error`: they ask for no credentials, and that may name hosts.
+                # Not `error`, which may name hosts: these routes need no credentials.
                 **({"error": part["plainly"]} if part.get("plainly") else {}),
             }
             for name, part in missing.items()

@@ -1,4 +1,4 @@
-"""Durations as a Prometheus histogram, with exemplars of traces."""
+"""Histograms of durations for Prometheus: counts by upper bound, with traces as exemplars."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds."""
+"""Upper bounds in seconds."""
 
 
 class Exemplar(NamedTuple):
-    """One that was traced: its trace, how long it took, and when, in seconds since the epoch."""
+    """A traced observation: its trace, its duration, and when, in seconds since the epoch."""
 
     trace_id: str
     seconds: float
@@ -20,7 +20,7 @@ class Exemplar(NamedTuple):
 
 
 class Histogram:
-    """Of one series."""
+    """The histogram of one series."""
 
     __slots__ = ("_counts", "_exemplars", "_sum")
 
@@ -30,7 +30,7 @@ class Histogram:
         self._exemplars: dict[int, Exemplar] = {}
 
     def observe(self, seconds: float, trace_id: str = "") -> None:
-        """Count one; `trace_id` where it was traced."""
+        """Count an observation; `trace_id` if it was traced."""
         bucket = bisect_left(BOUNDS, seconds)
         self._counts[bucket] += 1
         self._sum += seconds
@@ -38,7 +38,7 @@ class Histogram:
             self._exemplars[bucket] = Exemplar(trace_id, seconds, time.time())
 
     def buckets(self) -> Iterator[tuple[str, int, Exemplar | None]]:
-        """Yield each upper bound as text, how many took no longer, and the last traced of it."""
+        """Yield each upper bound as text, the cumulative count, and the bucket's last exemplar."""
         below = 0
         for at, count in enumerate(self._counts):
             below += count
@@ -47,10 +47,10 @@ class Histogram:
 
     @property
     def sum(self) -> float:
-        """Return the seconds of all."""
+        """Return the sum of all observations in seconds."""
         return self._sum
 
     @property
     def count(self) -> int:
-        """Return how many there were."""
+        """Return the number of observations."""
         return sum(self._counts)

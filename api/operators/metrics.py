@@ -41,11 +41,11 @@ class Metrics:
         self._commands[command, "accepted"] += 1
 
     def refused(self, command: str) -> None:
-        """Count a command that a rule refused, or whose aggregate was at another revision."""
+        """Count a command that a rule or its expected revision refused."""
         self._commands[command, "refused"] += 1
 
     def failed(self, command: str) -> None:
-        """Count a command without an outcome, or refused for a reason that is not the domain's."""
+        """Count a command without an outcome, or refused for a reason outside the domain."""
         self._commands[command, "failed"] += 1
 
     def asked(self, query: str) -> None:
@@ -54,12 +54,12 @@ class Metrics:
 
     @property
     def commands_taken(self) -> int:
-        """How many commands got their receipt here."""
+        """The number of commands that got their receipt here."""
         return sum(n for (_, how), n in self._commands.items() if how == "accepted")
 
     @property
     def queries_asked(self) -> int:
-        """How many queries were asked here."""
+        """The number of queries that were asked here."""
         return self._queries.total()
 
     def replied(
@@ -70,9 +70,9 @@ class Metrics:
         seconds: float | None = None,
         trace_id: str = "",
     ) -> None:
-        """Count an answer; `route` is the template, so that ids make no series.
+        """Count an answer; `route` is the path template, so that ids do not create series.
 
-        `seconds` is how long it took, None of a stream; `trace_id` is given where it was traced.
+        `seconds` is its duration, None for a stream; `trace_id` is given if it was traced.
         """
         self._replies[method, route, status] += 1
         if seconds is not None:
@@ -87,7 +87,7 @@ class Metrics:
     ) -> str:
         """Return everything, with the state of the parts and the last rebuilds as gauges.
 
-        As OpenMetrics with exemplars: which trace took so long.
+        OpenMetrics includes exemplars: traces of requests with that duration.
         """
         known = list(parts)
         commands = [

@@ -1,4 +1,4 @@
-"""Cursors for pages of parked events."""
+"""Cursors for lists of parked events: a page begins after a place in the list."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,2}\Z")
 
 
 def page_limit(given: Mapping[str, str], default: int) -> int:
-    """Return how much is asked for at most.
+    """Return the `limit` of the query string, or the default.
 
     Raises:
-        Problem: that is no number of ours.
+        Problem: it is not a valid number.
     """
     limit = given.get("limit", str(default))
     if not _LIMIT.match(limit):
@@ -28,15 +28,15 @@ def page_limit(given: Mapping[str, str], default: int) -> int:
 
 
 def encode_place(place: Sequence[Any]) -> str:
-    """Return the cursor of the page that begins behind a place, which begins with a position."""
+    """Return the cursor of the page after a place; a place's first item is a position."""
     return base64.urlsafe_b64encode(json.dumps(list(place)).encode()).decode().rstrip("=")
 
 
 def decode_place(cursor: str, like: Sequence[Any]) -> list[Any]:
-    """Return where a cursor's page begins: a place `like` another.
+    """Return the place after which a cursor's page begins, with the types of `like`.
 
     Raises:
-        Problem: it is none.
+        Problem: the cursor is not valid.
     """
     try:
         place = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))

@@ -1,4 +1,4 @@
-"""Routes for processes: what is open, what one has seen and done, and what operators decide."""
+"""Routes for processes: open ones, the history of one, and operators' decisions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Processes(Protocol):
         ...
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
-        """Return a process; raise `RayfoldError` where there is none."""
+        """Return a process; raise `RayfoldError` if there is none."""
         ...
 
     async def retry(self, name: str, key: str) -> None:
-        """Tell a parked process again what it broke on."""
+        """Deliver again to a parked process what it failed on."""
         ...
 
     async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Routes for publications: where each is, what is parked of it, and what is sent again."""
+"""Routes for publications: their progress, their parked keys, and publishing again."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Publications(Protocol):
     async def replay(
         self, name: str, *, key: str | None, after: int | None, until: int | None
     ) -> dict[str, int]:
-        """Deliver again; raise `RayfoldError` where there is none of that name."""
+        """Deliver again; raise `RayfoldError` if there is no publication of that name."""
         ...
 
 
 async def listed(
     publications: Publications, name: str, cursor: str, limit: int
 ) -> list[dict[str, Any]]:
-    """Return publications with a page of their parked keys each, and where it goes on.
+    """Return publications, each with a page of its parked keys and the cursor of the next page.
 
     Raises:
-        Problem: the cursor is none.
+        Problem: the cursor is not valid.
     """
     after = decode_place(cursor, BEFORE_ALL) if cursor else BEFORE_ALL
     found = (await publications.list(name, after, limit + 1))["publications"]
@@ -79,7 +79,7 @@ class PublicationRoutes:
         self._publications = publications
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return the handlers; all are for operators: keys are the domain's data."""
+        """Return the handlers; all are for operators, because keys are the domain's data."""
         operator = Role.OPERATOR
         return [
             endpoint.handler("GET", "/publications", self._list, operator),

@@ -1,4 +1,4 @@
-"""The last answers that were our fault, for the operators' console."""
+"""The last answers that were server errors, for the operators' console."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class RecentErrors:
         self._last: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def note(self, method: str, path: str, status: int, detail: str) -> None:
-        """Note one more."""
+        """Add an answer."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._last.appendleft(
             {"at": at, "method": method, "path": path[:200], "status": status, "detail": detail}
         )
 
     def last(self) -> Iterable[dict[str, Any]]:
-        """Return them, the newest first."""
+        """Return the answers, the newest first."""
         return list(self._last)

@@ -34,7 +34,7 @@ class Operations(Protocol):
         ...
 
     async def scale(self, target: str, count: int) -> None:
-        """Set the number of a target's parts; raise `RayfoldError` when it cannot."""
+        """Set the number of a target's parts; raise `RayfoldError` if that is impossible."""
         ...
 
     async def verify(self) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Operations(Protocol):
         ...
 
     async def rebuild(self, view: str, *, accept_parked: bool) -> dict[str, Any]:
-        """Begin to rebuild a view; return the rebuild's status. `RayfoldError` if it cannot."""
+        """Begin to rebuild a view and return its status; raise `RayfoldError` if impossible."""
         ...
 
     async def rebuilds(self) -> list[dict[str, Any]]:
@@ -56,10 +56,10 @@ class Operations(Protocol):
     async def parked(
         self, view: str = "", key: str = "", after: Sequence[Any] = (), limit: int = 0
     ) -> list[dict[str, Any]]:
-        """Return the rows and streams that are parked, with the event and the error.
+        """Return the parked rows and streams, each with its event and error.
 
-        Those of a view, under a key or in a stream, if that is named; those that are listed after
-        a position, view, key, stream and store; at most so many, where there is a `limit`.
+        They may be restricted to a `view`, to a `key` or stream, to those listed after a place
+        (position, view, key, stream and store), and to a `limit`.
         """
         ...
 
@@ -68,9 +68,9 @@ class Operations(Protocol):
         ...
 
     async def causality(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
-        """Return what belongs to a command, a correlation or an event, reading so many records.
+        """Return what belongs to a command, a correlation or an event; None if that is unknown.
 
-        `asked` are readings of one text. None where nothing is known of it.
+        `asked` are possible meanings of one text. `scan` is the number of records to read.
         """
         ...
 
@@ -79,26 +79,26 @@ class Operations(Protocol):
         ...
 
     async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
-        """Delete an aggregate's stream; return the views that keep what it gave.
+        """Delete an aggregate's stream; return the views that keep data from it.
 
-        Raises `RayfoldError` when it cannot.
+        Raises `RayfoldError` if that is impossible.
         """
         ...
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Fold on without a parked event; as `replay`."""
+        """Skip a parked event and fold the events after it; returns the same as `replay`."""
         ...
 
     async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
         """Destroy the keys of subjects; return whose were destroyed, now or before, and `unknown`.
 
-        What was decrypted goes after it, with `views`, that are rebuilt: see `forgetting`.
-        `RayfoldError` when the domain has no personal data.
+        Decrypted data is removed afterwards; `views` are rebuilt for that: see `forgetting`.
+        Raises `RayfoldError` if the domain has no personal data.
         """
         ...
 
     async def forgetting(self) -> dict[str, Any]:
-        """Return of whom something may be `left`, and the `error` that held it up last."""
+        """Return the subjects of whom data may be `left`, and the last `error` that delayed it."""
         ...
 
 
@@ -120,7 +120,7 @@ SCAN = 50_000
 MAX_SCAN = 5_000_000
 
 MAX_ASKED = 1100
-"""Characters of a stream's name and a revision."""
+"""The most characters of a stream's name with a revision."""
 
 _SCAN = re.compile(r"[1-9][0-9]{0,6}\Z")
 
@@ -200,7 +200,7 @@ class OperatorRoutes:
         self._log = log
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return the handlers; without tokens they answer to this machine alone."""
+        """Return the handlers; without tokens they answer only to this machine."""
 
         def handler(method: Method, path: str, handle: Handler) -> HTTPRouteHandler:
             return endpoint.handler(method, path, handle, Role.OPERATOR)
@@ -225,7 +225,7 @@ class OperatorRoutes:
         ]
 
     async def _prometheus(self, call: Call) -> Reply:
-        # Only OpenMetrics has exemplars; Prometheus asks for it.
+        # Only OpenMetrics has exemplars; Prometheus asks for that format.
         is_open = b"application/openmetrics-text" in call.headers.get(b"accept", b"")
         parts = await self._operations.parts()
         rebuilds = await if_known(self._operations.rebuilds())
@@ -304,7 +304,7 @@ class OperatorRoutes:
         scan = given.get("scan", str(SCAN))
         if not _SCAN.match(scan) or int(scan) > MAX_SCAN:
             raise invalid_field("scan", f"is a number from 1 to {MAX_SCAN}")
-        # Also as the `Idempotency-Key` of a command.
+        # The text may also be the `Idempotency-Key` of a command.
         readings = list(dict.fromkeys([asked, *ids_of(asked)]))
         found = await self._operations.causality(readings, int(scan))
         if found is None:
@@ -334,7 +334,7 @@ class OperatorRoutes:
 
 
 async def if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return nothing where nobody is there to say: the rest of the status is worth telling."""
+    """Return an empty list if it cannot be answered: the rest of the status is still useful."""
     try:
         return await asked
     except RayfoldError:

@@ -1,8 +1,8 @@
 """`…/live`: a row now, then each change of it, as Server-Sent Events.
 
-An event's `id` is a position in `$all` that shows the row, so that a client that
-reconnects with `Last-Event-ID` misses nothing and gets nothing older than it has; the row
-as it has it may come once more. A `Consistency-Token` counts like what was seen last.
+An event's `id` is a position in `$all` at which the row looked like this. A client that
+reconnects with `Last-Event-ID` misses nothing and gets nothing older than it has, but may get
+the same state once more. A `Consistency-Token` works like a `Last-Event-ID`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rayfold.derived_routes import LIVE, is_live
 from rayfold.errors import MiddlewareFailed
 
 HEARTBEAT = 15.0
-"""Seconds between two signs of life on a stream where nothing happens."""
+"""Seconds between two comments on a stream without changes, as a sign of life."""
 
 _HEADERS = [
     *GUARDS,
@@ -42,7 +42,7 @@ _SIGN_OF_LIFE = b": still here\n\n"
 def live_handlers(
     registry: Registry, queries: Queries, endpoint: Endpoint, around: QueryMiddleware | None
 ) -> list[HTTPRouteHandler]:
-    """Return one for each route whose row can be followed."""
+    """Return a handler for each route whose row can be followed."""
     return [
         endpoint.handler(
             "GET",
@@ -64,7 +64,7 @@ def _live(query_type: Any, queries: Queries, around: QueryMiddleware | None) -> 
         if around is not None:
             return await _through(around, call, query, queries, after, seen)
         if after is None:
-            # A stream of a row that is not there would stay empty: 404 is more help.
+            # The stream of a row that does not exist would stay empty: a 404 is more helpful.
             try:
                 found = await queries.ask(query, at_least=seen, timeout=TIMEOUT, tenant=call.tenant)
                 respond(found, {})
@@ -85,7 +85,7 @@ async def _through(
     after: int | None,
     seen: int | None,
 ) -> Stream | Reply:
-    """Answer through middleware: once to begin with, and each row again, before it goes out."""
+    """Answer through middleware, which runs at the start and again for each row that is sent."""
     followed = query
 
     async def begin(asked: Query) -> Answer:
@@ -108,7 +108,7 @@ async def _through(
                 try:
                     told = await around.ask(call, query, _giving(row, position), Reading.LIVE)
                 except (Refused, MiddlewareFailed, Problem):
-                    return  # who may see it no more is shown no more
+                    return  # the client may no longer see the row
                 if told.body is not None:
                     yield position, told.body
 
@@ -134,7 +134,7 @@ def _after(call: Call) -> int | None:
 async def _events(
     changes: AsyncGenerator[tuple[int, bytes], None],
 ) -> AsyncGenerator[bytes, None]:
-    """Yield each change as an event; a comment where none comes for a while."""
+    """Yield each change as an event, and a comment after `HEARTBEAT` seconds without any."""
     waiting: asyncio.Task[tuple[int, bytes]] | None = None
     async with aclosing(changes):
         try:

@@ -14,7 +14,7 @@ from api.http.reply import Fields, Reply
 MEDIA_TYPE = b"application/vnd.rayfold.minimal+json"
 
 VARY = (b"vary", b"Accept, Prefer")
-"""Of every answer of a route that has a minimal representation."""
+"""The header of every answer of a route that has a minimal representation."""
 
 _REVISION = b',"revision":'
 _PREFER = b"return=minimal"
@@ -23,15 +23,15 @@ _ACCEPTED = re.compile(rb"(?:^|[,\s])" + re.escape(MEDIA_TYPE) + rb"(?:$|[,;\s])
 
 
 def wants_minimal(headers: Headers) -> bool:
-    """Tell whether the client asks for the minimal representation."""
+    """Return whether the client asks for the minimal representation."""
     return _prefers(headers) or _accepts(headers)
 
 
 def minimal_reply(reply: Reply, headers: Headers) -> Reply:
-    """Return a reply with a row's document without its last member, the revision."""
+    """Return the reply with the row's document without its last member, the revision."""
     if reply.status != 200:
         return with_vary(reply)
-    last = reply.body.rfind(_REVISION)  # a middleware may have left it out
+    last = reply.body.rfind(_REVISION)  # middleware may have removed it
     body = reply.body if last < 0 else reply.body[:last] + b"}"
     of_the_whole = (b"content-type", b"content-length")
     fields: Fields = [(n, v) for n, v in reply.headers if n not in of_the_whole]
@@ -42,7 +42,7 @@ def minimal_reply(reply: Reply, headers: Headers) -> Reply:
 
 
 def with_vary(reply: Reply) -> Reply:
-    """Return the reply, telling caches that there is another representation."""
+    """Return the reply with a header that tells caches of another representation."""
     return Reply(reply.status, [*reply.headers, VARY], reply.body)
 
 

@@ -1,4 +1,4 @@
-"""Runs a domain's middleware around queries, and around all other ways to read the same rows."""
+"""Runs a domain's middleware around queries and around all other ways to read the same rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayfold.runtime.deadlines import Deadlines
 from rayfold.runtime.middleware_layers import DomainMiddleware, Layers, too_late
 
 TIMEOUT = 10.0
-"""Seconds that middleware may take, beside those that a store may."""
+"""Seconds that middleware may take, in addition to those of the store."""
 
 Ask = Callable[[Query], Awaitable[Answer]]
 
@@ -29,19 +29,19 @@ class QueryMiddleware:
 
     @classmethod
     def of(cls, middleware: DomainMiddleware) -> QueryMiddleware | None:
-        """Return what is around the queries of a domain; None if nothing is."""
+        """Return the middleware around a domain's queries; None if there is none."""
         layers = middleware.around("query")
         return None if layers is None else cls(layers)
 
     async def ask(
         self, call: Call, query: Query, ask: Ask, reading: Reading, timeout: float = 0.0
     ) -> Answer:
-        """Return what middleware makes of what `ask` gives, which takes at most `timeout` seconds.
+        """Return the answer of `ask`, which takes at most `timeout` seconds, through middleware.
 
         Raises:
-            Refused: a middleware said no.
-            MiddlewareFailed: a middleware broke.
-            Problem: 503, it took too long.
+            Refused: a middleware refused.
+            MiddlewareFailed: a middleware failed.
+            Problem: 503 if it took too long.
             Exception: whatever `ask` raises.
         """
         sender = sender_of(call)
@@ -74,12 +74,12 @@ class _QueryEnds:
         self._ask = ask
 
     def checked(self, asked: Query) -> Query:
-        """Return a query that is validated, as the client's own was."""
+        """Return the query, validated as the client's own was."""
         if type(asked) is not self._wanted:
             kind = type(asked).__name__
             raise ValueError(f"went on with a {kind}, not with a {self._wanted.__name__}")
         if asked == self._query:
-            return asked  # validators may make something else of what they have made already
+            return asked  # validators may change an already validated value again
         try:
             return self._wanted.model_validate(dict(asked))
         except ValueError as error:
@@ -91,11 +91,11 @@ class _QueryEnds:
         return await self._ask(asked)
 
     def did_nothing(self, error: BaseException) -> bool:
-        """Tell that nothing was done: a query never does anything."""
+        """Return True: a query changes nothing."""
         return True
 
     def accepted(self, answer: Any, given: Sequence[Answer]) -> Answer:
-        """Return an answer of the position that a store gave, perhaps with another body."""
+        """Return the answer with the store's position, perhaps with another body."""
         kind = type(answer).__name__
         if not isinstance(answer, Answer) or not isinstance(answer.body, bytes | None):
             raise ValueError(f"returned a {kind}: return the answer that proceed gives")
@@ -104,5 +104,5 @@ class _QueryEnds:
                 return each
         if all(answer.position != each.position for each in given):
             raise ValueError("returned an answer that proceed did not give: only its body may be")
-        # The entity tag is the row's revision, which says nothing about another body.
+        # The entity tag has the row's revision, which does not identify another body.
         return answer._replace(revision=None)

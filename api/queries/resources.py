@@ -1,4 +1,4 @@
-"""The permissions that commands and queries need."""
+"""What a command or a query requires of its sender."""
 
 from __future__ import annotations
 

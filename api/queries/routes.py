@@ -1,4 +1,4 @@
-"""Routes that answer queries: bytes as a store has made them."""
+"""Routes that answer queries with the bytes that a store returns."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from rayfold import Answer, Query, Reading, Registry, Route, ViewQueryDefinition
 from rayfold.derived_routes import followed_by
 
 TIMEOUT = 2.0
-"""Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
-otherwise: `Prefer: wait=N`."""
+"""Seconds that a query waits for a store to reach its `Consistency-Token`, unless it sends
+`Prefer: wait=N`."""
 
 NO_PAST = (
     "only a row that takes in the events of one aggregate, by the aggregate's id, can be asked for"
@@ -84,10 +84,11 @@ class QueryRoutes:
             for each in registry.queries.values()
             if isinstance(each, ViewQueryDefinition) and followed_by(registry, each.view) is None
         }
-        """Queries for rows that take in events of several streams: no revision says which state."""
+        """Queries for rows that fold events of several streams: a revision does not identify their
+        state."""
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return one for each declared route, and one for all queries by name."""
+        """Return a handler for each declared route, and one for all queries by name."""
         declared = [
             endpoint.handler(
                 "GET",
@@ -178,7 +179,9 @@ def parameters(query_string: bytes) -> dict[str, str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise invalid_field(twice, "is given more than once")
     for name, value in pairs:
-        if "\x00" in value or "\x00" in name:  # see api.commands.decoder: no store could hold it
+        if (
+            "\x00" in value or "\x00" in name
+        ):  # as in api.commands.decoder: Postgres cannot store it
             raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
     return given
 
@@ -197,10 +200,10 @@ def known_parameters(query_string: bytes, *known: str) -> dict[str, str]:
 
 
 def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    """Return a query's fields from both places.
+    """Return a query's fields from its path and its query string.
 
     Raises:
-        Problem: 422 for one that is in both.
+        Problem: 422 if a field is in both.
     """
     for name in path:
         if name in given:
@@ -212,10 +215,10 @@ _has_dates = cache(has_dates)
 
 
 def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
-    """Return the query that these texts mean.
+    """Return the query with the fields in these texts.
 
     Raises:
-        Problem: 422 where they do not fit.
+        Problem: 422 if they do not fit.
     """
     try:
         query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
@@ -227,7 +230,7 @@ def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
 
 
 def processing(behind: Behind) -> Reply:
-    """Return 202: the view has not come as far as the client's token."""
+    """Return 202: the view has not reached the client's token yet."""
     body = {
         "status": "processing",
         "view": behind.view,
@@ -239,11 +242,11 @@ def processing(behind: Behind) -> Reply:
 
 
 def respond(answer: Answer, headers: Headers, *, joined: bool = False) -> Reply:
-    """Return 200 with the body as the store made it, 304, or raise 404.
+    """Return 200 with the store's body, or 304; raise 404.
 
-    A row's tag is a digest of what it shows: a view that is folded anew may show something else
-    at the same revision. The revision, which is its aggregate's, stands before it for `If-Match`;
-    not in that of a row that is `joined` from several streams, where it says nothing.
+    A row's entity tag has a digest of its content, because a rebuilt view may show something else
+    at the same revision. Before it stands the aggregate's revision, for `If-Match`; not in the tag
+    of a row that is `joined` from several streams, which no revision identifies.
     """
     body, revision, position = answer
     token = b"%d" % position

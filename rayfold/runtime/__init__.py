@@ -1,4 +1,4 @@
-"""What the processes of a running stack share: calls from socket to socket, batches, collection.
+"""What the processes of a running stack share: direct calls over sockets, batching, and so on.
 
-The vocabulary does not know it.
+The vocabulary does not import it.
 """

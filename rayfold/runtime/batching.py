@@ -1,11 +1,11 @@
-"""Adaptive batching: while one batch is on its way, what arrives travels in the next.
+"""Adaptive batching: items that arrive while a batch is being sent go into the next batch.
 
 An idle batcher sends a single item at once, and a busy one sends batches as large as the
-arrival rate times the duration of a call. Throughput follows load without a knob.
+arrival rate times the duration of a call. Throughput follows load without a setting.
 
-Callers who wait for their answer before they call again fall into two halves that take
-turns: one is on its way while the other waits, so that each batch has half of what it
-could have. A batcher with `patience` lets those come back who were answered last.
+Callers who wait for their answer before they call again fall into two halves: one is being
+sent while the other waits, so that each batch has half the size that it could have. A batcher
+with `patience` therefore waits for the callers whom it has just answered.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Generic, TypeVar
 from rayfold.runtime.together import cancel
 
 ENOUGH = 64
-"""Items in a batch from which on it is not worth while to wait for more of them: what a call
-costs beside its items is little then, and two halves that take turns fill both ends."""
+"""Number of items in a batch from which on waiting for more does not pay: the fixed cost of a call
+is small by then, and two alternating halves keep both ends busy."""
 
 LONGEST = 0.05
-"""Seconds that a batch waits for callers at most, however long the one before took."""
+"""The most seconds that a batch waits for callers, however long the batch before took."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -36,16 +36,15 @@ class BatchFull(Exception):
 class Batcher(Generic[Item, Answer]):
     """Groups single calls into calls of `send`, at most `in_flight` of them at a time.
 
-    `send` gets up to `max_batch` items and gives as many answers, in the same order. If
+    `send` gets up to `max_batch` items and returns as many answers, in the same order. If
     it raises, every item of that batch raises the same error. At most `max_queue` items
-    wait: beyond that `call` raises `BatchFull` at once. In place of an answer `send` may give a
-    future: that item alone waits for it, and the next batch goes. Such a call counts as ended, so
-    that whoever gives futures has to bound how many items are without an answer.
+    wait: beyond that `call` raises `BatchFull` at once. In place of an answer `send` may return a
+    future: then only that item waits for it, and the next batch is sent. Such a call counts as
+    ended, so a `send` that returns futures must bound the number of unanswered items itself.
 
-    After a call that answered several, the next is sent when as many have come again (or
-    `ENOUGH`), or after `patience` times the duration of that call, `LONGEST` at most: what a
-    call costs beside its items is paid for more of them. Nobody waits for the callers of a
-    single item.
+    After a call that answered several items, the next is sent when as many (or `ENOUGH`) have
+    arrived, or after `patience` times the duration of that call, at most `LONGEST`: that spreads
+    the fixed cost of a call over more items. After a call with one item there is no such wait.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Batcher(Generic[Item, Answer]):
         self._all_came = asyncio.Event()
 
     def __len__(self) -> int:
-        """Return the number of items that wait, not counting those on their way."""
+        """Return the number of waiting items, not counting those that are being sent."""
         return len(self._queue)
 
     async def call(self, item: Item) -> Answer:
@@ -87,8 +86,8 @@ class Batcher(Generic[Item, Answer]):
         if len(self._queue) == self._expected:
             self._all_came.set()
         if self._draining < self._in_flight:
-            # Counted here and in `_drain`, in step with the queue: a task that has found the
-            # queue empty is not done yet when its last caller comes back with the next call.
+            # Counted here and in `_drain`, in step with the queue: a task that found the queue
+            # empty may not be done yet when its last caller makes the next call.
             self._draining += 1
             task = asyncio.create_task(self._drain())
             self._tasks.add(task)
@@ -97,7 +96,7 @@ class Batcher(Generic[Item, Answer]):
         return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def close(self) -> None:
-        """Cancel what is on its way; items that wait are cancelled too."""
+        """Cancel the calls of `send` and all waiting items."""
         try:
             await cancel(*self._tasks)
         finally:
@@ -142,11 +141,11 @@ class Batcher(Generic[Item, Answer]):
                 now = clock()
                 self._expected_until = now + min((now - began) * self._patience, LONGEST)
                 for (_, future), answer in zip(batch, answers, strict=True):
-                    if not future.done():  # its caller may have gone away
+                    if not future.done():  # its caller may have been cancelled
                         future.set_result(answer)
 
     async def _gather(self, seconds: float) -> None:
-        """Wait until as many are there as are expected, but not for longer than that."""
+        """Wait until the expected number of items is queued, but no longer than `seconds`."""
         if seconds > 0 and len(self._queue) < self._expected:
             self._all_came.clear()
             with contextlib.suppress(TimeoutError):

@@ -1,7 +1,7 @@
-"""Calls from gateways to the stack's controller, which does what gateways must not do themselves.
+"""Calls to a stack's controller, which gateways make for what they may not do themselves.
 
-A method by its name, with arguments by theirs. What the controller raises as a `RayfoldError` is
-raised here; the two trust each other, by the key of the controller's address.
+A call has the name of a method and named arguments. A `RayfoldError` of the controller is raised
+at the caller. Only callers that have the key in the controller's address are served.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from rayfold import RayfoldError
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
 
 TIMEOUT = 600.0
-"""Seconds: scaling and verifying take their time."""
+"""Seconds that a call may take by default: scaling and verifying are slow."""
 
 GRACE = 5.0
-"""Seconds that a controller that ends has for what it was asked."""
+"""Seconds that a stopping controller has to answer pending calls."""
 
 Methods = Mapping[str, Callable[..., Awaitable[Any]]]
 
 
 class ControllerUnavailable(RayfoldError):
-    """The controller does not answer; what it was asked for may have been done. Ask again.
+    """The controller does not answer; it may or may not have done what was asked. Ask again.
 
-    Over HTTP 503. What runs goes on without it.
+    Status 503 over HTTP. Commands and queries are still served without the controller.
     """
 
     def __init__(self, detail: str, retry_after: int = 2) -> None:
@@ -50,7 +50,7 @@ class ControllerServer:
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Listen no more; answer what was asked, if that takes no longer than `GRACE`."""
+        """Stop listening; answer pending calls if that takes no longer than `GRACE`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 await self._rpc.close()
@@ -70,10 +70,10 @@ class ControllerServer:
 
 
 class ControllerClient:
-    """Calls whoever is the controller now."""
+    """Calls the present controller."""
 
     def __init__(self, find: Callable[[], Address | None]) -> None:
-        """`find` returns where it was last known to be."""
+        """`find` returns the controller's last known address, or None."""
         self._find = find
         self._at: Address | None = None
         self._rpc: RpcClient | None = None
@@ -82,7 +82,7 @@ class ControllerClient:
         """Return the answer.
 
         Raises:
-            ControllerUnavailable: there is none within so many seconds.
+            ControllerUnavailable: there is no answer within `timeout` seconds.
             RayfoldError: as it was raised there.
         """
         try:

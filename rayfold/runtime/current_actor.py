@@ -1,7 +1,7 @@
-"""The Ray actor that has a name now: created or looked up, and replaced when it is gone.
+"""A handle of the Ray actor that has a name at present, renewed when that actor is gone.
 
-The process that owns what is wanted makes its actors. Others look them up by name, again and
-again: they make and end none.
+The process that owns an actor starts and ends it. Other processes only look it up by name, again
+each time it is gone.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ STOP = 5.0
 Spawn = Callable[[], Any]
 
 Unavailable = Callable[[str, BaseException], RayfoldError]
-"""Makes a side's own error of an actor's name, and of why it gives no answer: what Ray raised, what
-the actor raised that is no `RayfoldError`, `RuntimeLost`, or `ActorNotThere`."""
+"""Makes the caller's own error from an actor's name and the reason why it does not answer: an error
+of Ray, an error of the actor other than a `RayfoldError`, `RuntimeLost`, or `ActorNotThere`."""
 
 
 class ActorNotThere(LookupError):
-    """Whoever owns it has not made it, or has ended it."""
+    """The actor's owner has not started it yet, or has ended it."""
 
 
 class CurrentActor:
-    """Calls the actor that a name stands for.
+    """Calls the actor that has a name at present.
 
-    Ray restarts the actor when its process dies. When Ray has given it up, the process that owns it
-    makes another one; all others look that one up.
+    Ray restarts the actor when its process dies. When Ray has given up, the owning process starts
+    another one, and all other processes look that one up.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class CurrentActor:
         *,
         owned: bool,
     ) -> None:
-        """`spawn` starts the actor, or finds it if it is not `owned`, and gives Ray's handle of it.
+        """`spawn` starts the actor, or finds it if it is not `owned`, and returns Ray's handle.
 
-        It may block. `changed` is called whenever there is another actor than before.
+        It may block. `changed` is called whenever another actor has taken its place.
         """
         self.owned = owned
         self.ray_actor: Any = spawn() if owned else None
-        """Ray's handle of it; None while it has to be looked up."""
+        """Ray's handle of the actor; None while it has to be looked up."""
         self._name = name
         self._spawn = spawn
         self._changed = changed
@@ -65,20 +65,20 @@ class CurrentActor:
         self._calls: set[asyncio.Future[Any]] = set()
         self._respawning: asyncio.Task[None] | None = None
         self._making: asyncio.Task[None] | None = None
-        """Makes another one in the place of one that is gone."""
+        """The task that replaces an actor that is gone."""
         self._ended = False
 
     @property
     def ray_name(self) -> str:
-        """The name by which Ray's other processes find it."""
+        """The name by which other processes find the actor in Ray."""
         return str(getattr(self._spawn, "ray_name", self._name))
 
     async def call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
-        """Call the actor; one that Ray will not bring back is started again, or looked up again.
+        """Call the actor; if Ray does not restart it, start it or look it up again.
 
         Raises:
-            RayfoldError: of `unavailable`: it does not answer, or what it did broke.
-            RayfoldError: as the actor raised it.
+            RayfoldError: made by `unavailable`, if the actor does not answer or its method failed;
+                or as the actor raised it.
         """
         actor = self.ray_actor if self.ray_actor is not None else await self._found()
         try:
@@ -107,14 +107,14 @@ class CurrentActor:
             RayError: it could not be started; the next call tries again.
         """
         replaced = self.ray_actor
-        with suppress(RayError, ValueError):  # it is gone
+        with suppress(RayError, ValueError):  # the actor is gone
             await asyncio.to_thread(ray.kill, replaced)
         await self._respawn_instead(replaced)
 
     async def end(self, within: float | None = None) -> None:
-        """End it for good, also one that is being made meanwhile; it may stop in order before.
+        """End the actor for good, also one that is being started; first let it stop in order.
 
-        `within`: the seconds that it has for that, if not `STOP`.
+        `within`: the seconds that it has to stop, by default `STOP`.
         """
         within = STOP if within is None else within
         self._ended = True
@@ -130,18 +130,18 @@ class CurrentActor:
                 await asyncio.wait([self._making], timeout=within)
 
     def leave(self) -> None:
-        """Start it again no more."""
+        """Never start the actor again."""
         if self._respawning is not None:
             self._respawning.cancel()
 
     def lose(self) -> None:
-        """Call the actor no more: its runtime is gone. Who waits for an answer is told so."""
+        """Stop calling the actor, because its runtime is gone; pending calls raise that."""
         self.ray_actor = LostActor()
         for call in self._calls:
             call.cancel()
 
     def respawn(self) -> None:
-        """Start the actor again, or find it: there is another Ray, or another way to it."""
+        """Start or find the actor again: Ray was restarted, or the connection to it was."""
         self._became(self._spawn() if self.owned else None)
 
     def _became(self, actor: Any) -> None:
@@ -156,9 +156,10 @@ class CurrentActor:
                 await self._respawn_instead(dead)
 
     async def _respawn_instead(self, gone: Any) -> None:
-        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away.
+        """Start the actor again, unless it was replaced already or Ray is lost.
 
-        That goes on where we are cancelled: nobody would know of that actor, and end it.
+        Ray's head may be slow or gone. Cancelling the caller does not cancel the start: else there
+        would be an actor that nobody knows of and ends.
         """
         if self.ray_actor is gone and not self._ended:
             if self._making is None or self._making.done():
@@ -166,7 +167,7 @@ class CurrentActor:
             await asyncio.shield(self._making)
 
     async def _take_another(self, gone: Any) -> None:
-        """Make another actor, and call that one from now on; end it if all has ended meanwhile."""
+        """Start another actor and use it from now on; end it if `end` was called meanwhile."""
         actor = await asyncio.to_thread(self._spawn)
         if self._ended:
             self._kill(actor)
@@ -182,10 +183,10 @@ class CurrentActor:
             log.info("an actor could not be ended", extra={"actor": self._name, "error": error})
 
     async def _found(self) -> Any:
-        """Return the actor that others have made. One look-up at a time: Ray's head may be away.
+        """Return the actor that its owner started. One look-up at a time: Ray's head may be gone.
 
         Raises:
-            RayfoldError: of `unavailable`: there is none of its name.
+            RayfoldError: made by `unavailable`, if there is no actor of that name.
         """
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(asyncio.to_thread(self._spawn))
@@ -199,7 +200,7 @@ class CurrentActor:
         return self.ray_actor
 
     async def _answer(self, result: Any) -> Any:
-        """Wait for a result, which never comes when its runtime dies."""
+        """Wait for a result or for the loss of the runtime, after which no result comes."""
         call: asyncio.Future[Any] = asyncio.ensure_future(result)
         self._calls.add(call)
         try:

@@ -1,7 +1,8 @@
 """Deadlines of many waits, on one timer.
 
-`asyncio.timeout` makes a timer for each wait and cancels nearly all of them: of a command that is
-answered in milliseconds that was a tenth of its gateway's time. Seconds need no such precision.
+`asyncio.timeout` makes a timer for each wait and cancels nearly all of them. For commands that are
+answered in milliseconds, that took a tenth of the gateway's time. Deadlines of seconds do not need
+such precision.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Deadlines:
         return _Wait(self, deadline)
 
     def begin(self, wait: _Wait) -> None:
-        """Look after it from now on."""
+        """Watch the wait from now on."""
         self._waits.add(wait)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(RESOLUTION, self._look)
 
     def end(self, wait: _Wait) -> None:
-        """Look after it no more."""
+        """Stop watching the wait."""
         self._waits.discard(wait)
 
     def _look(self) -> None:
@@ -74,7 +75,7 @@ class _Wait:
         self._owner.end(self)
         if not self._expired:
             return
-        # Somebody else may have cancelled the task as well: then it stays cancelled.
+        # If other code has cancelled the task as well, it stays cancelled.
         if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 

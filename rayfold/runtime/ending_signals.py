@@ -1,4 +1,4 @@
-"""The signals that ask a process of ours to end."""
+"""The signals that tell a process to stop in order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 def ending_signals() -> Sequence[signal.Signals]:
-    """Return the signals: also that of a terminal which is closed, unless it is ignored (`nohup`).
+    """Return the signals, including that of a closed terminal unless it is ignored (`nohup`).
 
-    By that one alone Python would end at once, and cut off what it was asked.
+    Left to itself, Python ends at once on that one, without answering pending requests.
     """
     asked = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

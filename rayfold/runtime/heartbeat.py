@@ -1,8 +1,8 @@
-"""Heartbeats of a connection: a peer that hangs, or is cut off, does not close it by itself.
+"""Heartbeats of a connection, which find a process that hangs, is stopped or is cut off.
 
-TCP tells of a process that died, and within minutes of a host that did. So the calling process
-asks for a sign of life every second, on the connection itself: two small frames and one timer a
-second for each connection, whatever passes on it.
+TCP reports a process that died at once and a host that died within minutes, but not these. So the
+calling process asks for a sign of life every second, on the connection itself. That costs two
+small frames and one timer each second for a connection, whatever its traffic.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ MISSED = 3
 """Heartbeats without an answer after which a connection counts as dead."""
 
 PULSE = 0.5
-"""Seconds between two looks of a process at itself."""
+"""Seconds between two checks of a process whether it was stopped."""
 
 FROZEN = MISSED * INTERVAL - PULSE
-"""Seconds without such a look after which it was stopped: its callers have gone elsewhere, or are
-about to."""
+"""Seconds without such a check after which a process assumes that it was stopped: its callers have
+called another one, or are about to."""
 
 
 class Heartbeat:
-    """Of the calling end."""
+    """The heartbeat of the calling end."""
 
     def __init__(self, send: Callable[[], None], silent: Callable[[], None]) -> None:
-        """`send` asks for a sign of life, `silent` is called once when there was none."""
+        """`send` asks for a sign of life; `silent` is called once if there was none."""
         self._send = send
         self._silent = silent
         self._missed = 0
@@ -42,7 +42,7 @@ class Heartbeat:
         self._beat()
 
     def stop(self) -> None:
-        """End; nobody is told any more."""
+        """End, without calling `silent` any more."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -57,9 +57,9 @@ class Heartbeat:
 
 
 class Pulse:
-    """Of the answering process: tells whether it was stopped for so long that it is given up.
+    """Tells an answering process whether it was stopped for so long that callers gave it up.
 
-    What lies in its sockets then was sent before; the callers have sent it to somebody else.
+    Requests in its sockets are then old, and the callers have sent them to another process.
     """
 
     def __init__(self) -> None:
@@ -68,11 +68,11 @@ class Pulse:
 
     @property
     def stopped(self) -> bool:
-        """Whether the process did not run for so long, until this moment."""
+        """Return whether the process was stopped for that long, until this moment."""
         return self._timer is not None and time.monotonic() - self._felt_at > FROZEN
 
     def start(self) -> None:
-        """Begin, unless it did."""
+        """Begin, unless it has begun already."""
         if self._timer is None:
             self._feel()
 

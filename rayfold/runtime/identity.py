@@ -1,6 +1,6 @@
 """What the processes of one stack have in common: its id, its log's, and its domain's hash.
 
-Every actor is told, and compares it with what it meets where it runs.
+Every actor receives it, and compares it with the log and the domain that it finds on its node.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ T = TypeVar("T")
 
 
 class Identity(NamedTuple):
-    """Of a stack; an empty field is not compared."""
+    """The identity of a stack; an empty field is not compared."""
 
     stack: str = ""
     store: str = ""
     domain: str = ""
     tenants: bool = False
-    """Whether it serves tenants: how the domain is loaded; its hash says it too."""
+    """Whether the stack serves tenants, which the domain's hash includes too."""
 
     def check_domain(self, registry: Registry) -> None:
-        """Compare the domain.
+        """Compare the domain with that of the stack.
 
         Raises:
-            DomainError: this node has another one.
+            DomainError: this node has another domain.
         """
         found = domain_hash(registry)
         if self.domain and found != self.domain:
@@ -43,7 +43,7 @@ class Identity(NamedTuple):
             )
 
     def check_store(self, store: str) -> None:
-        """Compare the log's id.
+        """Compare the id of the log with that of the stack.
 
         Raises:
             DomainError: it is another log.
@@ -56,12 +56,12 @@ class Identity(NamedTuple):
 
 @lru_cache(maxsize=8)
 def domain_hash(registry: Registry) -> str:
-    """Return a short text that is another one when what the domain says or does is another.
+    """Return a short text that changes whenever what the domain declares or does changes.
 
-    All that is declared counts, as `rayfold upgrade` does nothing where the hash is the same.
+    All that is declared counts, because `rayfold upgrade` does nothing if the hash is the same.
 
-    Rayfold's own version counts too: code is upgraded as a domain is. It is of the sources as they
-    were when it was first asked for, as what was imported from them is.
+    Rayfold's own version counts too, since its code is upgraded in the same way. The hash is of the
+    sources as they were when it was first computed, as is the code imported from them.
     """
     messages: list[Any] = [
         *_in_order(registry.events),

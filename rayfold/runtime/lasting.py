@@ -1,4 +1,4 @@
-"""Background work that is restarted after an unexpected error."""
+"""Background work that continues after an unexpected error."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ log = logging.getLogger(__name__)
 
 PAUSE = 1.0
 LONGEST_PAUSE = 5.0
-"""Seconds until what broke is begun again: twice as long each time that it breaks soon after."""
+"""The most seconds until failed work restarts; the pause doubles each time it soon fails again."""
 
 
 async def lasting(work: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run `work` until it returns; when it breaks, log why, and begin it again.
+    """Run `work` until it returns; when it raises, log the error and start it again.
 
-    For what has to go on as long as its process does. Nobody awaits such a task, so one that ended
-    would do so in silence, and what it looked after would be looked after no more. Errors that
-    are expected are for `work` itself; `name` says in the log what it was.
+    For work that must go on as long as its process runs. No code awaits such a task, so it would
+    end silently, and its work would no longer be done. `work` itself handles expected errors;
+    `name` is what the log calls it.
     """
     clock = asyncio.get_running_loop().time
     pause = 0.0

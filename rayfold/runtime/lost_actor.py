@@ -1,16 +1,16 @@
-"""The placeholder for an actor whose runtime is gone."""
+"""The placeholder for an actor while the runtime that ran it is gone."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
 NODE_LOSS = 1.5
-"""Seconds until an actor that Ray has given up is made again. Its node died: where that was all of
-Ray, which is started again then, nothing may ask the old one meanwhile."""
+"""Seconds until an actor that Ray has given up is started again, because its node died. If Ray had
+no other node, Ray itself is restarted, and nothing may call the old one meanwhile."""
 
 
 class RuntimeLost(ConnectionError):
-    """The actors' runtime died; it is started again, and the actors with it."""
+    """The actors' runtime died; it is being restarted together with the actors."""
 
     def __init__(self) -> None:
         super().__init__("the actors' runtime is started again")

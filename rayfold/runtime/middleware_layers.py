@@ -1,7 +1,7 @@
 """Runs a domain's middleware, one around the other, in one process.
 
-Nothing here knows what a command or a query is: who has one says what may go on and what may come
-back.
+Nothing here depends on whether it is a command or a query: the caller's `Ends` check what may be
+passed on and what may be returned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rayfold.errors import MiddlewareFailed
 log = logging.getLogger(__name__)
 
 CLOSING = 5.0
-"""Seconds for one to close."""
+"""Seconds that one middleware has to close."""
 
 Asked = TypeVar("Asked")
 Given = TypeVar("Given")
@@ -27,18 +27,18 @@ Around = Callable[[Any, Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Ends(Protocol[Asked, Given]):
-    """Both ends of a run of middleware: what is checked as it goes in, and as it comes out."""
+    """Both ends of a run of middleware: checks of what is passed on and of what is returned."""
 
     lasts: bool
-    """Whether what was given stands: it cannot be refused any more."""
+    """Whether a result is final, so that middleware can no longer refuse (true of commands)."""
     at: str
-    """The middleware that is at work; empty while it is none of them."""
+    """The name of the middleware that is running; empty while none is."""
 
     def checked(self, asked: Asked) -> Asked:
-        """Return what is gone on with, validated.
+        """Return what a middleware passes on, validated.
 
         Raises:
-            ValueError: nobody may go on with that.
+            ValueError: middleware may not pass that on.
         """
         ...
 
@@ -47,14 +47,14 @@ class Ends(Protocol[Asked, Given]):
         ...
 
     def did_nothing(self, error: BaseException) -> bool:
-        """Tell whether `last` has certainly done nothing, where it raised this."""
+        """Return whether `last`, which raised this error, has certainly done nothing."""
         ...
 
     def accepted(self, answer: Any, given: Sequence[Given]) -> Given:
-        """Return what a middleware answers, having been given these.
+        """Return a middleware's answer, validated; `given` is what `proceed` returned to it.
 
         Raises:
-            ValueError: that is no answer.
+            ValueError: it is not a valid answer.
         """
         ...
 
@@ -66,12 +66,12 @@ class Layers(Generic[Asked, Given]):
         self._around = around
 
     async def run(self, asked: Asked, context: Any, ends: Ends[Asked, Given]) -> Given:
-        """Return what all of it gives.
+        """Return the result of the outermost middleware.
 
         Raises:
-            Refused: one of them said no.
-            MiddlewareFailed: one of them broke, or did what none may.
-            Exception: whatever `ends.last` raises, where none of them made something else of it.
+            Refused: a middleware refused.
+            MiddlewareFailed: a middleware raised, or did something that is not allowed.
+            Exception: whatever `ends.last` raises, unless a middleware replaced it.
         """
         return await self._from(0, context, ends, asked)
 
@@ -97,7 +97,7 @@ class Layers(Generic[Asked, Given]):
         except BaseException as error:  # a user's code
             behind = run.has_raised(error)
             if _is_cancelled(error) or (behind and not run.is_done):
-                raise  # not its own
+                raise  # the error is not the middleware's own
             what = "went on again, in vain" if behind else "broke"
             reason = f"{what}: {type(error).__name__}, see the log"
             raise _failed(name, reason, error, done=run.is_done) from error
@@ -110,7 +110,7 @@ class Layers(Generic[Asked, Given]):
 
 
 class _Run(Generic[Asked, Given]):
-    """One run of one middleware: what it goes on with, and what comes of that."""
+    """One run of one middleware: what it passes on, and the results."""
 
     def __init__(
         self, name: str, ends: Ends[Asked, Given], onwards: Callable[[Asked], Awaitable[Given]]
@@ -122,11 +122,11 @@ class _Run(Generic[Asked, Given]):
         self._onwards = onwards
         self._raised: list[BaseException] = []
         self._unsettled = 0
-        """How often it went on, and nobody knows whether something was done."""
+        """How many calls of `proceed` have an unknown outcome."""
         self._done_behind = False
 
     async def proceed(self, changed: Asked) -> Given:
-        """Go on: see `rayfold.Middleware`."""
+        """Pass it on: see `rayfold.Middleware`."""
         if self.is_over:
             raise _failed(self._name, "went on after its end, when nobody waited any more")
         try:
@@ -140,7 +140,7 @@ class _Run(Generic[Asked, Given]):
             self._raised.append(error)
             self._unsettled -= self._ends.did_nothing(error)
             self._done_behind |= isinstance(error, MiddlewareFailed) and error.done
-            if not isinstance(error, asyncio.CancelledError):  # that stays where it was
+            if not isinstance(error, asyncio.CancelledError):  # a cancelled one keeps `ends.at`
                 self._ends.at = self._name
             raise
         self._unsettled -= 1
@@ -150,15 +150,15 @@ class _Run(Generic[Asked, Given]):
 
     @property
     def is_done(self) -> bool:
-        """Whether what the middleware passed on was done: it can no longer refuse it."""
+        """Return whether what the middleware passed on was done: it can no longer refuse then."""
         return self._ends.lasts and (bool(self.given) or self._done_behind)
 
     def has_raised(self, error: BaseException) -> bool:
-        """Tell whether that came from behind it."""
+        """Return whether `proceed` raised this error, so that it is not the middleware's own."""
         return any(error is each for each in self._raised)
 
     def why_not_refused(self, refusal: Refused) -> str:
-        """Return why it may not refuse any more; empty if it may."""
+        """Return why the middleware may no longer refuse; empty if it may."""
         if self.is_done:
             return f"refused ({refusal.rule}) what was done already"
         if self._ends.lasts and self._unsettled and not self.has_raised(refusal):
@@ -167,9 +167,9 @@ class _Run(Generic[Asked, Given]):
 
 
 def too_late(ends: Ends[Any, Any], told: str) -> str:
-    """Return what is told of a deadline that has passed: whose time it was, if a middleware's.
+    """Return the message for a passed deadline, with the middleware that was running, if any.
 
-    What a deadline ends is a cancelled task: it is still where it was.
+    The deadline has cancelled the task, so `ends.at` still names it.
     """
     if not ends.at:
         return told
@@ -178,14 +178,13 @@ def too_late(ends: Ends[Any, Any], told: str) -> str:
 
 
 class DomainMiddleware:
-    """One instance of each of a domain's, for whoever sends or asks with it.
+    """One instance of each middleware of a domain, for one sender of commands or queries.
 
-    `around("command")` and `around("query")` are None where the domain has none: then nothing is
-    around anything.
+    `around("command")` and `around("query")` are None if the domain has no such middleware.
     """
 
     def __init__(self, registry: Registry) -> None:
-        """Make them.
+        """Make the instances.
 
         Raises:
             DomainError: one of them cannot be made.
@@ -194,7 +193,7 @@ class DomainMiddleware:
         self._instances = [_Instance(each) for each in declared]
 
     def around(self, method: str) -> Layers[Any, Any] | None:
-        """Return those that have that method, or None."""
+        """Return the layers of the middleware that has this method; None if there is none."""
         found = [
             (each, getattr(each.made, method))
             for each in self._instances
@@ -203,16 +202,16 @@ class DomainMiddleware:
         return Layers(found) if found else None
 
     async def close(self) -> None:
-        """Close those that are open, the innermost first."""
+        """Close the opened instances, the innermost first."""
         for each in reversed(self._instances):
             await each.close()
 
 
 class _Instance:
-    """One of them: made at once, and opened before what comes to it first.
+    """One instance: made at once, and opened before the first call.
 
-    That has a task of its own: who waits for it may have too little time, or go away, and then the
-    next one would find it no further.
+    Opening has a task of its own: if it ran in the first request and that reached its deadline or
+    was cancelled, the next request would have to begin again.
     """
 
     def __init__(self, definition: MiddlewareDefinition) -> None:
@@ -223,10 +222,10 @@ class _Instance:
         self._opening: asyncio.Task[None] | None = None
 
     async def opened(self) -> None:
-        """Return once it is open. What does not open is tried again by whoever comes next.
+        """Return once the instance is open. If `open` fails, the next call tries it again.
 
         Raises:
-            MiddlewareFailed: it does not open.
+            MiddlewareFailed: `open` failed.
         """
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
@@ -250,7 +249,7 @@ class _Instance:
         self.is_open = True
 
     async def close(self) -> None:
-        """Close it, if it was opened. One that breaks, or takes too long, is told in the log."""
+        """Close the instance if it was opened. An error or a time-out is logged."""
         opening, self._opening = self._opening, None
         try:
             async with asyncio.timeout(CLOSING):
@@ -267,7 +266,7 @@ class _Instance:
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Tell whether it is this task that somebody cancels, and not one that a middleware awaits."""
+    """Return whether this task itself is cancelled, and not one that a middleware awaits."""
     task = asyncio.current_task()
     cancelled = isinstance(error, asyncio.CancelledError)
     return cancelled and task is not None and task.cancelling() > 0

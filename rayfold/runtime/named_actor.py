@@ -1,4 +1,4 @@
-"""An actor that Ray finds by its name, or creates."""
+"""An actor that Ray finds by its name, or starts if there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayfold.runtime.placing import Placed
 
 ATTEMPTS = 10
 PAUSE = 0.05
-"""Seconds between two attempts, which are made where Ray is called: it blocks as well."""
+"""Seconds between two attempts. The pause blocks, as do the calls of Ray between pauses."""
 
 
 def find_or_make(
@@ -26,13 +26,13 @@ def find_or_make(
     detached: bool,
     **named: Any,
 ) -> Any:
-    """Return the actor of that name; where there is none, one of this class, made with the rest.
+    """Return the actor of that name; if there is none, start one of class `of` with the arguments.
 
-    Ray starts it again when its process dies, and sends no call twice. `detached`: it outlives
+    Ray restarts it when its process dies, and never sends a call twice. `detached`: it outlives
     this process. Blocks.
 
     Raises:
-        RayError: there is none, and none can be made.
+        RayError: there is no such actor, and none can be started.
     """
     return found_or_made(
         lambda: (
@@ -54,21 +54,22 @@ def find_or_make(
 
 @cache
 def actor_class(of: type) -> Any:
-    """Return Ray's form of a class, the same one each time: Ray keeps every one that made an actor.
+    """Return Ray's actor class of a class, the same object each time.
 
-    It keeps them in its head, and in each process that looks an actor up, for as long as they live.
+    Ray never frees an actor class that has started an actor, neither in its head nor in the
+    processes that look an actor up.
     """
     return ray.remote(of)
 
 
 def found_or_made(remote: Callable[[], Any]) -> Any:
-    """Return the actor that `remote` gives, which asks Ray with `get_if_exists`.
+    """Return the actor that `remote` returns, which calls Ray with `get_if_exists`.
 
-    Ray looks the name up, makes the actor, and looks again where another was faster. If that one
-    has died by then, it raises `ValueError`: the next attempt finds or makes another.
+    Ray looks the name up, starts the actor, and looks it up again if another process was faster.
+    If that actor has died by then, Ray raises `ValueError`; the next attempt finds or starts one.
 
     Raises:
-        RayActorError: the name leads to no actor, and none can be made under it.
+        RayActorError: there is no actor of that name, and none can be started under it.
         RayError: as Ray raises it.
     """
     cause: ValueError | None = None

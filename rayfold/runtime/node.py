@@ -8,5 +8,5 @@ from functools import cache
 
 @cache
 def node_name() -> str:
-    """Return it, as operators know it."""
+    """Return the node's name as operators know it."""
     return socket.gethostname()

@@ -1,4 +1,4 @@
-"""Whether a node has the domain, and the error if it does not."""
+"""Loads the domain that is installed on a node, and explains why a node cannot run it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rayfold.runtime.node import node_name
 ADVICE = "install it there, or bring it with RAYFOLD_RUNTIME_ENV"
 
 LONGEST = 500
-"""Characters of Ray's words, where they are not about an error of ours."""
+"""The most characters of Ray's message that are shown, if the error is not ours."""
 
 _MADE = "creation task"
 
@@ -22,12 +22,12 @@ _ADDRESS = re.compile(r"\bip=([0-9a-fA-F.:]+)")
 
 @cache
 def load_domain(package: str, tenants: bool = False) -> Registry:
-    """Return the domain, in the process of an actor; the same one each time.
+    """Return the domain in the process of an actor; it is loaded once.
 
     `tenants`: see `Registry`.
 
     Raises:
-        DomainError: this node has it not, or what it has is wrong; the node is named.
+        DomainError: this node does not have it, or it has mistakes; the message names the node.
     """
     try:
         return Registry.load(package, tenants=tenants)
@@ -37,12 +37,12 @@ def load_domain(package: str, tenants: bool = False) -> Registry:
 
 
 def check_middleware(registry: Registry) -> None:
-    """Make a domain's middleware, in the process of an actor that needs it, before it begins.
+    """Check, before an actor begins, that the domain's middleware can be made in its process.
 
-    What makes it may differ from node to node: an environment variable, say.
+    What it needs may differ from node to node: an environment variable, say.
 
     Raises:
-        DomainError: it cannot be made here; the node is named.
+        DomainError: it cannot be made here; the message names the node.
     """
     try:
         DomainMiddleware(registry)
@@ -51,7 +51,7 @@ def check_middleware(registry: Registry) -> None:
 
 
 def broke_while_made(error: BaseException) -> bool:
-    """Return whether an actor died of an error in its own beginning: the next would as well."""
+    """Return whether an actor died of an error in its constructor, as the next one would too."""
     return _MADE in str(error)
 
 
@@ -76,10 +76,10 @@ def why_not_made(error: BaseException) -> str:
 
 
 def why_broken(error: BaseException) -> str:
-    """Return why an actor breaks while it is made, empty where it is away for anything else.
+    """Return why an actor's constructor fails; empty if the actor is away for another reason.
 
-    It is for whoever looks at a status: Ray would start it again for ever, and says so in the
-    log of the actor's own process alone.
+    It is shown in the status: Ray would restart the actor for ever, and reports the error only in
+    the log of the actor's own process.
     """
     died = error.__cause__ or error
     return why_not_made(died) if broke_while_made(died) else ""

@@ -1,4 +1,4 @@
-"""How the process of a part begins and ends, with its log and traces, and its own status."""
+"""The begin and the end of a part's process, with its log and traces, and its status."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rayfold.runtime.tracing import FLUSH, start_tracing, tracing
 
 
 def begin_part(name: str) -> None:
-    """Begin, in an actor's process; `name` is its part's in logs and traces."""
+    """Set up logs and traces in an actor's process; `name` is the part's name there."""
     log_to_stderr(part=name)
     start_tracing(name)
 
 
 def process_status() -> dict[str, Any]:
-    """Return what every part tells operators of its process."""
+    """Return what every part reports to operators about its process."""
     return {
         "pid": os.getpid(),
         "node": node_name(),
@@ -31,7 +31,7 @@ def process_status() -> dict[str, Any]:
 
 
 async def end_part() -> None:
-    """Send the last spans, as far as the collector takes them: the process ends soon."""
+    """Send the last spans before the process ends, as far as the collector accepts them."""
     if (traces := tracing()) is not None:
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH + 0.5):
@@ -39,9 +39,9 @@ async def end_part() -> None:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return what parts on other nodes must find in their environment, to log and trace as we do.
+    """Return the environment variables that parts on other nodes need to log and trace as we do.
 
-    Nothing where both are as they are without.
+    Empty if both have their defaults.
     """
     return {
         name: value

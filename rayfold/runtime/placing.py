@@ -1,7 +1,7 @@
-"""Where actors run: decided by the part that knows the nodes, used by both sides.
+"""The port by which the write and the read side learn on which node to start an actor.
 
-It is a port: sides pass on what they get to Ray's `options`. Without nodes to choose from, as in
-tests, an actor runs anywhere and claims nothing.
+They pass the answer on to Ray's `options`. Without nodes to choose from, as in tests, an actor
+runs anywhere and reserves nothing.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ class Placing(Protocol):
     """Chooses a node for each actor."""
 
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
-        """Return where an actor is to run, and what it claims there, as Ray's options.
+        """Return where an actor is to run, and what it reserves there, as Ray's options.
 
         `kind` is one of `write`, `dedicated`, `memory`, `postgres`, `process`. Actors with the same
-        `apart` are on different nodes where that can be: not all of them may end at once. The
-        same `name` again means that the actor is made again. May block.
+        `apart` get different nodes if possible, so that they do not all end at once. A repeated
+        `name` means that the actor is started again. May block.
         """
         ...
 
     def suspect(self, name: str) -> None:
-        """Avoid the node of an actor for a while, as it fell silent there."""
+        """Avoid the node of an actor for a while, because the actor fell silent there."""
         ...
 
     def found(self, name: str, apart: str, node: str) -> None:
-        """Note on which node an actor is: Ray, which restarts it, may have taken another one."""
+        """Note on which node an actor is: Ray may have restarted it on another one."""
         ...
 
     def misplaced(self, name: str) -> bool:
-        """Return whether an actor is with another from which it is to be apart, though a node is
-        there that has none of them. May block."""
+        """Return whether an actor shares a node with another of the same `apart`, although there is
+        a node that has none of them. May block."""
         ...
 
     def ended(self, name: str) -> None:
@@ -40,7 +40,7 @@ class Placing(Protocol):
 
 
 class Anywhere:
-    """Leaves it to Ray."""
+    """Leaves the choice to Ray."""
 
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
         """See `Placing.options`."""

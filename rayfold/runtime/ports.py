@@ -1,7 +1,7 @@
-"""Which ports the processes of a node listen on for each other's calls: any, or a range of them.
+"""The ports on which the processes of a node listen for each other's calls: any, or a range.
 
-A firewall or a NetworkPolicy can name a range only. It is a matter of the node, not of a stack, so
-it stands in the environment of whatever starts Ray there, and the actors inherit it.
+A firewall or a NetworkPolicy needs a fixed range. The range belongs to the node, not to a stack, so
+it is set in the environment of the process that starts Ray there, and the actors inherit it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import re
 from collections.abc import Callable
 
 VARIABLE = "RAYFOLD_RPC_PORTS"
-"""`20000-20999`, both included; without it the system chooses. A node needs one for each host,
+"""`20000-20999`, both included; if unset, the system chooses. A node needs one port for each host,
 dedicated actor and replica on it, of all stacks, and some for those that are being replaced."""
 
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 
 
 def rpc_ports() -> range | None:
-    """Return the ports to choose from; None if any will do.
+    """Return the ports to choose from; None if any may be used.
 
     Raises:
-        ValueError: the variable is no range of ports.
+        ValueError: the variable is not a range of ports.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
@@ -37,13 +37,13 @@ def rpc_ports() -> range | None:
 
 
 def that_listens(server: asyncio.Server) -> asyncio.Server:
-    """Return a server that was made just now, if it listens.
+    """Return a new server, having checked that it listens.
 
-    Two processes may both bind a port before one of them listens there. The other meets an error
-    then, which uvloop keeps to itself: it only has no socket any more.
+    Two processes may both bind a port before one of them listens there. The other then gets an
+    error, which uvloop does not raise: the server merely has no socket.
 
     Raises:
-        OSError: somebody else listens there.
+        OSError: another process listens there.
     """
     if not all(server.sockets):
         server.close()
@@ -52,17 +52,17 @@ def that_listens(server: asyncio.Server) -> asyncio.Server:
 
 
 async def listen(protocol: Callable[[], asyncio.Protocol], host: str) -> asyncio.Server:
-    """Listen on a free port of this host, among those that may be taken.
+    """Listen on a free port of this host, within `rpc_ports`.
 
     Raises:
-        OSError: none of them is free, or the host is not of this machine.
+        OSError: none of them is free, or the host address is not one of this machine.
         ValueError: see `rpc_ports`.
     """
     loop = asyncio.get_running_loop()
     ports = rpc_ports()
     if ports is None:
         return that_listens(await loop.create_server(protocol, host, 0))
-    # In any order: what starts at the same time would try, and miss, the same ones.
+    # In random order: processes that start together would otherwise collide on the same ports.
     for port in random.sample(ports, len(ports)):
         try:
             return that_listens(await loop.create_server(protocol, host, port))

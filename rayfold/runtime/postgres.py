@@ -1,8 +1,8 @@
-"""Connections to Postgres in production: behind a pooler, across a failover, without an answer.
+"""Connections to Postgres in production: behind a pooler, during a failover, or gone silent.
 
-A pooler in transaction mode gives each transaction another session. Nothing may outlive one
-then: no prepared statement, no setting, no advisory lock of the session. What it is that
-answers is found out with the first connection.
+A pooler in transaction mode may give each transaction another session. Then nothing may outlive a
+transaction: no prepared statement, no setting, no session-level advisory lock. The first connection
+finds out whether there is a pooler.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 FAILURES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # also: none of several hosts is what `target_session_attrs` asks
-    OSError,  # also: a certificate that is not to be trusted
+    asyncpg.InternalClientError,  # also: none of several hosts fits `target_session_attrs`
+    OSError,  # also: an untrusted certificate
     TimeoutError,
 )
-"""What keeps Postgres from answering."""
+"""Errors which mean that Postgres does not answer."""
 
 SILENCE = 15
-"""Seconds after which a server that confirms nothing counts as gone; else it takes minutes."""
+"""Seconds without a TCP acknowledgement after which a server counts as gone, instead of minutes."""
 
 CANCELLING = 5.0
-"""Seconds for a server to take the request to give a statement up, and to do so."""
+"""Seconds that a server has to receive the request to cancel a statement, and to cancel it."""
 
 _THE_SAME_OF_US = {
     "tcp_keepalives_idle": str(SILENCE // 3),
@@ -42,31 +42,31 @@ _THE_SAME_OF_US = {
     "tcp_keepalives_count": "2",
     "tcp_user_timeout": str(SILENCE * 1000),
 }
-"""Settings by which the server ends sessions of a machine that vanished, not after its two hours:
-else some lost nodes later it has no connection left for anybody."""
+"""Settings by which the server soon ends the sessions of a vanished machine. By default it takes
+two hours, and after some lost nodes the server would have no connections left."""
 
 _ISOLATION = "read committed"
-"""Of all that asks for no other, whatever administrators have made the default: who has waited for
-a lock sees what was written under it. Stricter ones refuse a switch of generations each time, as it
-waits for a build.
+"""The isolation level of all transactions that ask for no other, whatever the server's default:
+after waiting for a lock, a transaction sees what was written under it. A stricter level would make
+every switch of generations fail, because a switch waits for a build.
 """
 
 BY_INDEX = {"enable_seqscan": "off"}
-"""A setting for whoever asks for many rows by their keys (`ANY`), in tables that grow.
+"""A setting for statements that read many rows by key (`ANY`) from a growing table.
 
-A statement is planned for good after some runs, when its table is small: Postgres reads the whole
-for it then, as the table grows, until autovacuum analyzes that. Through a pooler each is planned
-each time.
+After some runs Postgres keeps a statement's plan. If it was made while the table was small, it is a
+sequential scan of the whole table, until autovacuum analyzes the grown table. Through a pooler,
+every run is planned anew.
 """
 
 _MARK = "rayfold.session"
-"""A setting that a server takes from whoever connects, and a pooler refuses or forgets."""
+"""A connection parameter that a server accepts and keeps, and a pooler refuses or forgets."""
 
 _WORDS = re.compile(r"[\w ,/()$#-]*")
-"""What a message begins with, up to a value: in each language values are in quotes, or end it."""
+"""The beginning of a message, up to a value: in every language, a value is quoted or at the end."""
 
 _OUT_OF_RANGE = re.compile(r'value ".*" (is out of range for type [\w ]+)', re.DOTALL)
-"""One that goes on behind its value, with the type."""
+"""A message that continues after its value, with the type."""
 
 _pooled: set[str] = set()
 
@@ -78,10 +78,10 @@ else:
 
 
 class _OpenTransaction(Transaction):
-    """A transaction from which a cancellation always comes out.
+    """A transaction that always lets a cancellation through.
 
-    To roll back may fail, as where the connection was lost meanwhile. That error in its place
-    would be taken for one of `FAILURES`, after which whoever was told to end tries again.
+    The rollback may fail, for instance because the connection was lost. If that error replaced the
+    cancellation, callers would take it for one of `FAILURES` and try again instead of ending.
     """
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -94,20 +94,20 @@ class _OpenTransaction(Transaction):
 
 
 class Connection(_Connection):
-    """A connection that leaves nothing in a session, if `pooled`; else as it always was.
+    """A connection that leaves nothing in its session if `pooled`; otherwise an ordinary one.
 
-    The driver's own part of it is `statement_cache_size=0`: then statements have no name, and
-    travel together with what they are executed with.
+    The driver's own part of that is `statement_cache_size=0`: statements are then unnamed, and are
+    sent together with their arguments.
     """
 
     pooled = False
     _loop: asyncio.AbstractEventLoop
 
     def terminate(self) -> None:
-        """End it at once, in its loop's thread.
+        """End the connection at once, in the thread of its loop.
 
-        One that nobody closed is ended by the collector, in whatever thread that runs; and a
-        transport that another thread ends while the loop reads from it takes the process along.
+        The garbage collector ends an unclosed connection in any thread; and if another thread ends
+        a transport while the loop reads from it, the process crashes.
         """
         if self._loop.is_running() and asyncio._get_running_loop() is not self._loop:
             self._loop.call_soon_threadsafe(super().terminate)
@@ -117,17 +117,19 @@ class Connection(_Connection):
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
     ) -> Transaction:
-        """Return one for `async with`; see the driver, and `_ISOLATION`."""
+        """Return a transaction for `async with`; see asyncpg and `_ISOLATION`."""
         self._check_open()  # type: ignore[attr-defined]
         if isolation is None and self._top_xact is None:  # type: ignore[attr-defined]
-            isolation = _ISOLATION.replace(" ", "_")  # a pooler takes no setting
+            isolation = _ISOLATION.replace(
+                " ", "_"
+            )  # a pooler accepts no such connection parameter
         return _OpenTransaction(self, isolation, readonly, deferrable)
 
     async def _cancel(self, *waiters: Any) -> None:
-        """Ask the server to give up a statement whose caller was cancelled; not for ever.
+        """Ask the server to cancel a statement whose caller was cancelled; wait for `CANCELLING`.
 
-        The driver waits until the server has, and whoever was cancelled with it; one that takes
-        longer loses the session.
+        The driver, and with it the cancelled caller, waits until the server has done so. A server
+        that takes longer loses the session.
         """
         async with asyncio.timeout(CANCELLING) as limit:
             await super()._cancel(*waiters)  # type: ignore[misc]  # it swallows a cancellation
@@ -135,21 +137,22 @@ class Connection(_Connection):
             self.terminate()
 
     def get_reset_query(self) -> str:
-        """Return nothing for a pooler: the next session is another one anyway."""
+        """Return nothing behind a pooler: the next transaction has another session anyway."""
         return "" if self.pooled else super().get_reset_query()
 
     def _get_unique_id(self, prefix: str) -> str:
-        """Return a statement's name, where COPY needs one: those of all processes meet there."""
+        """Return a name for a statement, as COPY needs one: unique among all processes, since they
+        share a pooler's sessions."""
         if not self.pooled:
             return str(super()._get_unique_id(prefix))  # type: ignore[misc]
         return f"_{prefix}_{uuid4().hex}"
 
 
 async def connect(dsn: str, **options: Any) -> Connection:
-    """As `asyncpg.connect`, to whatever is there; a pooler is told to operators, once.
+    """Connect as `asyncpg.connect` does, with or without a pooler; a pooler is logged once.
 
     Raises:
-        FAILURES: no connection; also for what is no DSN.
+        FAILURES: no connection, or the DSN is invalid.
     """
     options = {"connection_class": Connection, **options}
     if dsn in _pooled:
@@ -168,7 +171,7 @@ async def connect(dsn: str, **options: Any) -> Connection:
         connection = await _pooled_connection(dsn, options)
     else:
         try:
-            # No statement with a name before it is known that there is a session to keep it in.
+            # Unnamed, since it is not known yet whether the session is kept.
             async with connection.transaction():
                 mark = await connection.prepare(f"SELECT current_setting('{_MARK}', true)", name="")
                 if await mark.fetchval() == "1":
@@ -190,9 +193,9 @@ async def connect(dsn: str, **options: Any) -> Connection:
 async def connected(
     dsn: str, *, within: float | None = None, **options: Any
 ) -> AsyncIterator[Connection]:
-    """Return a connection for a few statements, ended at once behind them.
+    """Yield a connection for a few statements; it is ended on exit.
 
-    It is there `within` so many seconds; `options` are those of `connect`.
+    It is made `within` so many seconds; `options` are those of `connect`.
 
     Raises:
         FAILURES: see `connect`.
@@ -202,11 +205,11 @@ async def connected(
     try:
         yield connection
     finally:
-        connection.terminate()  # `close` would wait for a server that is silent
+        connection.terminate()  # `close` would wait for a silent server
 
 
 class LastingConnection:
-    """One connection at a time, made again where it has ended."""
+    """One connection, which is made again when it has ended."""
 
     def __init__(
         self,
@@ -214,7 +217,7 @@ class LastingConnection:
         on_connect: Callable[[Connection], Awaitable[None]] | None = None,
         **options: Any,
     ) -> None:
-        """`on_connect` is done with each new one; `options` are those of `connect`."""
+        """`on_connect` is called with each new connection; `options` are those of `connect`."""
         self._dsn = dsn
         self._on_connect = on_connect
         self._options = options
@@ -238,17 +241,17 @@ class LastingConnection:
         return self._connection
 
     def close(self) -> None:
-        """End it at once; the next `get` makes another."""
+        """End the connection at once; the next `get` makes another."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
 
 def why(error: BaseException) -> str:
-    """Return what keeps Postgres from answering, or what it refuses, in a line without values.
+    """Return in one line, without values, why Postgres does not answer or what it refuses.
 
-    What follows the line is its detail, which has the row's values, or a key's. A timeout says
-    nothing of itself.
+    The further lines of a message are its detail, which has values of the row or of a key. A
+    timeout has no message of its own.
     """
     if _is_about_values(error):
         found = _OUT_OF_RANGE.fullmatch(str(getattr(error, "message", None) or error))
@@ -266,7 +269,7 @@ def why(error: BaseException) -> str:
 
 
 def _is_about_values(error: BaseException) -> bool:
-    """Tell an error whose message has the value that is wrong, also one the driver has found."""
+    """Return whether the message has the wrong value; the error may also be the driver's."""
     if isinstance(error, asyncpg.InterfaceError):
         of_settings = isinstance(error, asyncpg.ClientConfigurationError)
         encoding = isinstance(error, ValueError) or str(error).startswith("query argument")
@@ -280,12 +283,12 @@ def _words(error: BaseException) -> str:
 
 
 def is_pooled(dsn: str) -> bool:
-    """Tell whether a pooler has answered this process under that DSN."""
+    """Return whether a pooler has answered this process under that DSN."""
     return dsn in _pooled
 
 
 def _is_about_settings(error: asyncpg.PostgresError) -> bool:
-    """Tell a pooler that refuses a parameter from a server that refuses the user."""
+    """Return whether a pooler refuses a parameter, as opposed to a server that refuses the user."""
     refused = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
     text = str(error).lower()
     return not isinstance(error, refused) and ("parameter" in text or "option" in text)
@@ -304,7 +307,7 @@ async def _open(dsn: str, options: dict[str, Any]) -> Connection:
     except TimeoutError as error:  # less to write at a time would not help, as where one answers
         raise ConnectionError("no connection in time") from error
     except (ValueError, OverflowError) as error:
-        # Some of what may be wrong with a DSN the driver, and Python, say in words of their own.
+        # For some mistakes in a DSN, the driver and Python raise other errors.
         raise asyncpg.exceptions.ClientConfigurationError(str(error)) from error
     _give_up_on_silence(opened)
     connection: Connection = opened
@@ -312,7 +315,7 @@ async def _open(dsn: str, options: dict[str, Any]) -> Connection:
 
 
 def _give_up_on_silence(connection: Connection) -> None:
-    """Have the kernel end a connection whose other end vanished without a word."""
+    """Have the kernel end a connection whose other end has vanished."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -324,19 +327,20 @@ def _give_up_on_silence(connection: Connection) -> None:
         ("TCP_KEEPCNT", 2),
         ("TCP_USER_TIMEOUT", SILENCE * 1000),
     ):
-        if hasattr(socket, name):  # not each system has all
+        if hasattr(socket, name):  # not every system has all of them
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def left_as_it_is(_: Any) -> None:
-    """Do nothing with a session that goes back to its pool (`reset`): for statements of ours alone.
+    """Do nothing when a session returns to its pool (`reset`), where only our statements run.
 
-    They leave nothing there, and the driver would send four more each time, and wait for them.
+    They leave nothing in the session, and the driver would send four more statements each time and
+    wait for them.
     """
 
 
 def create_pool(dsn: str, **options: Any) -> asyncpg.Pool[asyncpg.Record]:
-    """As `asyncpg.create_pool`, of such connections."""
+    """Return an `asyncpg.create_pool` of these connections."""
     make: Any = asyncpg.create_pool
     pool: asyncpg.Pool[asyncpg.Record] = make(
         dsn, connect=connect, connection_class=Connection, **options

@@ -1,6 +1,6 @@
-"""Texts that Postgres can store: its `text` has no NUL, its indexes no long values.
+"""Texts in the form that Postgres accepts: `text` has no NUL, and indexes have no long values.
 
-Names of streams and keys come from a log that others write to: there they may be any text.
+Stream names and keys come from a log that other systems write to, so they may be any text.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import re
 from hashlib import sha256
 
 ESCAPE = "\x1a"
-"""SUBSTITUTE: stands before four hexadecimal digits of a character that cannot be stored."""
+"""SUBSTITUTE: precedes the four hexadecimal digits of a character that cannot be stored."""
 
 LONGEST = 2_600
-"""Bytes that an entry of an index has room for, beside a table's name."""
+"""Bytes that an index entry has room for, besides a table's name."""
 
 _UNSTORABLE = re.compile("[\x00\x1a\ud800-\udfff]")
 _ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 
 
 def storable(text: str) -> str:
-    """Return the text with what Postgres cannot store escaped; no two texts become one.
+    """Return the text with the characters that Postgres cannot store escaped.
 
-    Most texts stay as they are. `restored` leads back.
+    Most texts stay as they are, and different texts stay different. `restored` is the inverse.
     """
     if text.isprintable():
         return text
@@ -29,16 +29,16 @@ def storable(text: str) -> str:
 
 
 def restored(stored: str) -> str:
-    """Return the text that `storable` made this of."""
+    """Return the text from which `storable` made this one."""
     if ESCAPE not in stored:
         return stored
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), stored)
 
 
 def indexable(text: str) -> str:
-    """Return the text as an index takes it; of a long one, its beginning and a digest.
+    """Return the text in a form that an index accepts; a long one as its beginning and a digest.
 
-    No two texts become one, but a shortened one cannot be restored.
+    Different texts stay different, but a shortened text cannot be restored.
     """
     stored = storable(text)
     if len(stored) * 4 <= LONGEST or len(stored.encode()) <= LONGEST:
@@ -47,5 +47,5 @@ def indexable(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether a column can hold this text as it is."""
+    """Return whether a column can hold this text as it is."""
     return text.isprintable() or not re.search("[\x00\ud800-\udfff]", text)

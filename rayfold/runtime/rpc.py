@@ -1,12 +1,12 @@
 """A direct connection between two processes that trust each other: calls on one socket.
 
-Ray makes, places, restarts and finds actors, and what passes now and then goes by Ray's own
-calls. One of those costs two milliseconds and as much CPU, though, and on the way of every
-command and every query that is most of the cost. Those go straight from socket to socket,
-which takes a tenth of a millisecond: an actor listens, and says where when asked by Ray.
+Ray starts, places, restarts and finds actors, and infrequent calls are Ray calls. A Ray call
+costs two milliseconds, and as much CPU, which would be most of the cost of every command and
+query. So these go directly over a socket, which takes a tenth of a millisecond: an actor listens,
+and returns its address in a Ray call.
 
-Requests and answers are pickled, as Ray's are. Who does not send the key first, which only
-Ray gives away, is not listened to.
+Requests and answers are pickled, as in Ray. A caller must first send the key, which it can only
+get in that Ray call; otherwise nothing that it sends is read.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from rayfold.runtime.ports import listen
 log = logging.getLogger(__name__)
 
 _HEAD = Struct("!IIB")
-"""Of each frame: the length of what follows, the call's number, and what kind it is of."""
+"""The head of each frame: the length of the content, the call's number, the kind of frame."""
 
 _REQUEST, _ANSWER, _ERROR, _BEAT, _REQUEST_IN_PARTS, _PART = range(6)
-"""A server of an older release answers `_REQUEST_IN_PARTS` as it does `_REQUEST`."""
+"""A server of an older release answers `_REQUEST_IN_PARTS` like `_REQUEST`."""
 
 _KEY = 32
 """Bytes that a caller sends before its first frame."""
 
 CONNECT = 5.0
-"""Seconds in which a listening process accepts."""
+"""Seconds within which a listening process must accept a connection."""
 
 GREETING = 5.0
-"""Seconds in which a caller must show the key."""
+"""Seconds within which a caller must send the key."""
 
 STRANGERS = 64
-"""Connections whose caller has not shown the key yet; one more, and the oldest is ended."""
+"""The most connections whose caller has not sent the key yet; one more ends the oldest."""
 
 
 class Address(NamedTuple):
-    """Where a process listens, and the key that opens the door."""
+    """Where a process listens, and the key that a caller must send."""
 
     host: str
     port: int
@@ -54,30 +54,30 @@ class Address(NamedTuple):
 
 
 class RpcDisconnected(ConnectionError):
-    """The connection ended; what was asked may have been done. Find the address again."""
+    """The connection ended; the request may have been served. Find the address again."""
 
 
 class RpcSilent(RpcDisconnected):
-    """The other process gave no sign of life: it hangs, or its host is cut off, and may go on."""
+    """The other process gave no sign of life: it hangs or is cut off, and may go on later."""
 
 
 class RpcServerFailed(Exception):
-    """The server's function raised, or its answer cannot be made again here; says which."""
+    """The server's function raised, or its answer cannot be unpickled here; the text says which."""
 
 
 Part = Callable[[Any], None]
-"""Sends, or takes, a part of an answer that is not whole yet."""
+"""Sends, or receives, a part of an answer that is not complete yet."""
 
 
 class RpcServer:
-    """Answers every request by a function of the process's own."""
+    """Answers every request with a function of its process."""
 
     def __init__(
         self,
         answer: Callable[[Any], Awaitable[Any]],
         in_parts: Callable[[Any, Part], Awaitable[Any]] | None = None,
     ) -> None:
-        """`in_parts` is asked instead by callers who take parts: it may send some beforehand."""
+        """`in_parts` answers instead if the caller accepts parts: it may send some beforehand."""
         self._answer = answer
         self._in_parts = in_parts
         self._key = secrets.token_bytes(_KEY)
@@ -90,11 +90,11 @@ class RpcServer:
         self._pulse = Pulse()
 
     async def address(self, host: str) -> Address:
-        """Listen, unless it does already, on a free port of this host; return the address.
+        """Listen on a free port of this host, unless it does already; return the address.
 
         Raises:
             OSError, ValueError: see `ports.listen`.
-            RpcDisconnected: it was closed.
+            RpcDisconnected: the server was closed.
         """
         async with self._opening:
             if self._closed:
@@ -105,7 +105,7 @@ class RpcServer:
             return Address(host, self._server.sockets[0].getsockname()[1], self._key)
 
     async def close(self) -> None:
-        """Listen no more, and answer what was asked; then callers are disconnected."""
+        """Stop listening, answer pending requests, then disconnect all callers."""
         self._closed = True
         if self._server is not None:
             self._server.close()
@@ -115,34 +115,35 @@ class RpcServer:
         self.cut()
 
     def cut(self) -> None:
-        """End all connections once what was written is sent."""
+        """End all connections once written data is sent."""
         for connection in list(self._connections):
             connection.finish()
 
     def opens(self, key: bytes) -> bool:
-        """Return whether a caller may speak."""
+        """Return whether this is the key."""
         return hmac.compare_digest(key, self._key)
 
     def joined(self, connection: _Answering) -> None:
-        """Take note of a caller, who has not shown the key yet."""
+        """Note a new caller, which has not sent the key yet."""
         self._connections.add(connection)
         self._strangers[connection] = None
         if len(self._strangers) > STRANGERS:
             next(iter(self._strangers)).close()
 
     def known(self, connection: _Answering) -> None:
-        """Take note that the caller has shown the key."""
+        """Note that a caller has sent the key."""
         self._strangers.pop(connection, None)
 
     def left(self, connection: _Answering) -> None:
-        """Take note that a caller went away; what it asked for is done all the same."""
+        """Note that a caller has disconnected; its requests are served nevertheless."""
         self._connections.discard(connection)
         self._strangers.pop(connection, None)
 
     def serve(self, connection: _Answering, number: int, payload: bytes, *, in_parts: bool) -> None:
-        """Answer one request, while others are answered too.
+        """Answer one request, concurrently with others.
 
-        After a long stop nothing is answered: the callers did not wait, and are to come again.
+        After the process was stopped for long, nothing is answered: the callers no longer wait,
+        and must send their requests again.
         """
         if self._pulse.stopped:
             log.warning("this process was stopped: what was asked before is not done")
@@ -172,22 +173,22 @@ class RpcServer:
         try:
             kind, content = _ANSWER, pickle.dumps(await ask(pickle.loads(payload)))
         except Exception as error:
-            # The caller is told, whatever it is; as text, since not every error can be pickled.
+            # The caller gets any error, as text: not every error can be pickled.
             log.exception("a call failed")
             kind, content = _ERROR, f"{type(error).__name__}: {error}".encode()
         connection.send(number, kind, content)
 
 
 class RpcClient:
-    """Calls a server. Connects when it is first needed, and again when it has to."""
+    """Calls a server. Connects on the first call, and again when the connection has ended."""
 
     def __init__(
         self,
         find: Callable[[], Awaitable[Address]],
         on_silence: Callable[[], None] | None = None,
     ) -> None:
-        """`find` asks where the server listens now. `on_silence` is called when a connection is
-        given up as the other process shows no sign of life.
+        """`find` returns the server's present address. `on_silence` is called when a connection is
+        given up because the other process shows no sign of life.
         """
         self._find = find
         self._on_silence = on_silence
@@ -195,13 +196,13 @@ class RpcClient:
         self._connecting = asyncio.Lock()
 
     async def call(self, request: Any, on_part: Part | None = None) -> Any:
-        """Return the answer to a request; `on_part` gets what the server sends of it beforehand.
+        """Return the answer to a request; `on_part` gets the parts that the server sends before.
 
-        What `on_part` raises ends the call: it is told as `RpcServerFailed`.
+        An error in `on_part` ends the call: it is raised as `RpcServerFailed`.
 
         Raises:
-            RpcDisconnected: there is none; the request may have been served.
-            RpcSilent: the same, and the other process may serve it yet.
+            RpcDisconnected: there is no answer; the request may have been served.
+            RpcSilent: the same, and the other process may still serve it later.
             RpcServerFailed: the server's function raised.
             Whatever `find` raises.
         """
@@ -209,10 +210,10 @@ class RpcClient:
         return await connection.call(pickle.dumps(request), on_part)
 
     async def connect(self) -> _Calling:
-        """Return the connection, which a call goes out on at once; connect if need be.
+        """Return the connection, ready for a call; connect if needed.
 
         Raises:
-            RpcDisconnected: there is none; nothing was asked.
+            RpcDisconnected: there is no connection; nothing was sent.
             Whatever `find` raises.
         """
         connection = self._connection
@@ -222,11 +223,11 @@ class RpcClient:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection: the other process lives, though it may be stopped."""
+        """Whether there is a connection: the other process exists, though it may be stopped."""
         return self._connection is not None and not self._connection.lost
 
     def close(self) -> None:
-        """Disconnect: whoever waits for an answer is told so. The next call connects again."""
+        """Disconnect: pending calls raise `RpcDisconnected`. The next call connects again."""
         if self._connection is not None:
             self._connection.close()
 
@@ -247,7 +248,7 @@ class RpcClient:
 
 
 class _Framed(asyncio.Protocol, ABC):
-    """Cuts what arrives into frames."""
+    """Splits received data into frames."""
 
     def __init__(self) -> None:
         self.lost = False
@@ -276,15 +277,15 @@ class _Framed(asyncio.Protocol, ABC):
 
     @abstractmethod
     def frame(self, number: int, kind: int, content: bytes) -> None:
-        """Take one of them, whole."""
+        """Handle one complete frame."""
 
     def send(self, number: int, kind: int, content: bytes) -> None:
-        """Send one; nothing when the other process is gone."""
+        """Send a frame; does nothing when the connection has ended."""
         if self._transport is not None and not self.lost:
             self._transport.write(_HEAD.pack(len(content), number, kind) + content)
 
     def finish(self) -> None:
-        """End the connection once what was written is sent."""
+        """End the connection once written data is sent."""
         if self._transport is not None:
             self._transport.close()
 
@@ -385,7 +386,7 @@ class _Calling(_Framed):
         if kind == _BEAT:
             return
         answer = self._open.get(number)
-        if answer is None or answer.done():  # who asked does not wait any more
+        if answer is None or answer.done():  # the caller no longer waits
             return
         if kind == _ERROR:
             answer.set_exception(RpcServerFailed(content.decode()))
@@ -395,5 +396,5 @@ class _Calling(_Framed):
                 self._taking_parts[number](pickle.loads(content))
             else:
                 answer.set_result(pickle.loads(content))
-        except Exception as error:  # what was pickled there and cannot be made again here
+        except Exception as error:  # it cannot be unpickled here
             answer.set_exception(RpcServerFailed(f"an answer cannot be read: {error!r}"))

@@ -1,4 +1,4 @@
-"""Runs blocking calls in a thread beside the event loop."""
+"""Blocking work in a thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """Run what blocks; however often we are cancelled, wait for it first, so it can be undone.
+    """Run blocking work; even if cancelled, wait until it has ended, so that it can be undone.
 
-    Whoever is cancelled does not get what it gives: `work` itself has to note what is to be undone.
+    A cancelled caller does not get the result: `work` itself must note what has to be undone.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work))
     await ended([task])

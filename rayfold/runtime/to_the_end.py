@@ -1,4 +1,4 @@
-"""Runs a process's own work to its end, whatever other tasks have been left running."""
+"""Runs a process's main coroutine; tasks that do not end cannot keep the process alive."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import uvloop
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
-"""Seconds for what still runs when the work is done, and is cancelled."""
+"""Seconds that remaining tasks have to end, once they are cancelled."""
 
 
 def run_to_the_end(work: Coroutine[Any, Any, int]) -> int:
-    """Return what the work gives; where something takes no notice of its cancellation, exit.
+    """Return the result of the work; if a task ignores its cancellation, exit the process.
 
-    An author's code may swallow it and go on: `asyncio.run` would wait for that for ever, so that
-    a process that was told to stop, and has stopped all that it ran, would never be gone.
+    An author's code may swallow its cancellation and go on. `asyncio.run` would wait for it for
+    ever, so a process that was told to stop and has stopped all of its parts would never end.
 
     Raises:
-        BaseException: whatever the work raises; then too nothing is waited for without end.
+        BaseException: whatever the work raises; then too the wait for other tasks is bounded.
     """
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
@@ -32,7 +32,7 @@ def run_to_the_end(work: Coroutine[Any, Any, int]) -> int:
     except BaseException:
         if not _leaves_some(runner):
             runner.close()
-        raise  # whoever called us says what it is; the loop that some hold on to is let be
+        raise  # for the caller to report; the loop is not closed, because tasks still use it
     if _leaves_some(runner):
         logging.shutdown()
         sys.stdout.flush()
@@ -49,7 +49,7 @@ def _leaves_some(runner: asyncio.Runner) -> bool:
 
 
 async def _left() -> list[str]:
-    """Cancel whatever runs beside us, and return what has not ended soon after."""
+    """Cancel all other tasks, and return those that have not ended within `PATIENCE`."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Tasks that run together: they all end before the caller continues, also on errors."""
+"""Concurrent awaits: all or none, each to its end, or all cancelled."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 async def together(*begun: Awaitable[Any]) -> list[Any]:
-    """Return what each gives; when one fails or we are cancelled, the others have ended before.
+    """Return all results; if one fails or we are cancelled, first cancel and await the others.
 
-    Each is cancelled once, so that it can undo in peace what it has begun. With `asyncio.gather`
-    the others go on where one has failed; and a cancellation comes to each as often as to us.
+    Each is cancelled only once, so that it can undo what it has begun. With `asyncio.gather` the
+    others would go on after one has failed, and each would be cancelled as often as we are.
     """
     tasks = [asyncio.ensure_future(each) for each in begun]
     try:
@@ -26,10 +26,10 @@ async def together(*begun: Awaitable[Any]) -> list[Any]:
 
 
 async def all_done(*begun: Awaitable[Any]) -> None:
-    """Let each come to its end, however often we are cancelled; raise what the first of them does.
+    """Wait until each has ended, even if we are cancelled; then raise the first error of them.
 
-    For what ends things: with `asyncio.gather` nobody waits for the others where one has failed,
-    and they are cancelled where we are.
+    For cleaning up: `asyncio.gather` does not wait for the others after one has failed, and cancels
+    them when we are cancelled.
     """
     tasks = [asyncio.ensure_future(each) for each in begun]
     await ended(tasks)
@@ -38,7 +38,7 @@ async def all_done(*begun: Awaitable[Any]) -> None:
 
 
 async def cancel(*tasks: asyncio.Future[Any] | None) -> None:
-    """Cancel each once, as far as there are any, and wait until all have `ended`."""
+    """Cancel each once, except None, and wait until all have ended."""
     there = [task for task in tasks if task is not None]
     for task in there:
         task.cancel()
@@ -46,9 +46,9 @@ async def cancel(*tasks: asyncio.Future[Any] | None) -> None:
 
 
 async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait until all have, however often we are cancelled meanwhile; that is raised in the end.
+    """Wait until all have ended, even if we are cancelled; the cancellation is raised afterwards.
 
-    What they raise is for who asks for their results.
+    Their own errors are not raised: whoever reads their results gets them.
     """
     cancelled: asyncio.CancelledError | None = None
     while waiting := [task for task in tasks if not task.done()]:
@@ -58,6 +58,6 @@ async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
             cancelled = error
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # else it would be told as one that nobody asked for
+            task.exception()  # else asyncio would log it as never retrieved
     if cancelled is not None:
         raise cancelled

@@ -1,13 +1,13 @@
-"""Traces by OpenTelemetry's SDK: off unless the environment names a collector.
+"""Traces with OpenTelemetry's SDK: off unless the environment names a collector.
 
-The standard variables count: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) turns it on,
-`OTEL_SDK_DISABLED` and `OTEL_TRACES_EXPORTER=none` off, `OTEL_TRACES_SAMPLER` and its `…_ARG` say
-which requests are traced, the SDK's others how spans travel. Spans go out as OTLP over HTTP in
-protobuf, from a thread of each process.
+The standard variables apply: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) turns it on,
+`OTEL_SDK_DISABLED` and `OTEL_TRACES_EXPORTER=none` turn it off, `OTEL_TRACES_SAMPLER` and its
+`…_ARG` say which requests are traced, and the SDK's others say how spans are sent. Each process
+sends spans as OTLP over HTTP in protobuf, from a thread of its own.
 
-A trace travels as its W3C `traceparent`, a text: in requests, envelopes and events' metadata. What
-nobody traces has none, so that a process does nothing for it. Whoever may trace asks `tracing()`
-once, when it is made: None is the answer of a process that does not.
+A trace is passed on as its W3C `traceparent`, a text, in requests, envelopes and events' metadata.
+Untraced work has none, so it costs a process nothing. Code that may trace calls `tracing()` once,
+when it is constructed; the result is None in a process without tracing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rayfold.foreign_json import UNREADABLE
 from rayfold.runtime.log_format import CURRENT_TRACE
 
-if TYPE_CHECKING:  # the SDK is imported where there is a collector alone: it is 15 MB
+if TYPE_CHECKING:  # the SDK takes 15 MB, so it is imported only if there is a collector
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span as SdkSpan
     from opentelemetry.trace import SpanContext, Tracer
@@ -32,30 +32,30 @@ log = logging.getLogger(__name__)
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 DEFAULT_RATIO = 0.01
-"""Requests that are traced, of those that belong to no trace yet, unless the environment says."""
+"""The share of requests without a trace that is traced, unless the environment says otherwise."""
 
 MOST_LINKS = 64
-"""Of one span: a batch may have more events than anybody looks at."""
+"""The most links of one span: a batch may have more events than anybody looks at."""
 
 FLUSH = 2.0
-"""Seconds that a process that ends has for its last spans."""
+"""Seconds that an ending process has to send its last spans."""
 
 _ODD = frozenset("13579bdf")
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Tell whether that trace is recorded, by its flags."""
+    """Return whether the trace is recorded, by its flags."""
     return len(traceparent) == 55 and traceparent[-1] in _ODD
 
 
 class Sampler:
-    """Which requests are traced, decided before anything is done for a span."""
+    """Decides which requests are traced, before any work for a span is done."""
 
     def __init__(self, name: str = "", argument: str = "") -> None:
-        """Take what `OTEL_TRACES_SAMPLER` and its argument say.
+        """Take the values of `OTEL_TRACES_SAMPLER` and its argument.
 
         Raises:
-            ValueError: they say nothing that is known.
+            ValueError: the sampler or its argument is unknown.
         """
         name = name.lower() or "parentbased_traceidratio"
         self._follows = name.startswith("parentbased_")
@@ -70,14 +70,14 @@ class Sampler:
             raise ValueError(f"no sampler is named {name!r}")
 
     def takes(self, traceparent: str) -> bool:
-        """Decide on a request that came with that trace, or with none."""
+        """Return whether to trace a request that came with this trace, or with none."""
         if traceparent and self._follows:
             return traceparent[-1] in _ODD
         return random.random() < self.ratio
 
 
 class Span:
-    """A span that is recorded. `traceparent` is what those below it are told."""
+    """A recorded span. `traceparent` is the value to pass on to its child spans."""
 
     __slots__ = ("_current", "_span", "traceparent")
 
@@ -93,15 +93,15 @@ class Span:
         return self.traceparent[3:35]
 
     def enter(self) -> None:
-        """Name the trace in what this task logs, until the span ends."""
+        """Add the trace to what this task logs, until the span ends."""
         self._current = CURRENT_TRACE.set(self.traceparent)
 
     def set(self, name: str, value: str | int | float | bool) -> None:
-        """Say something about it."""
+        """Set an attribute of the span."""
         self._span.set_attribute(name, value)
 
     def end(self, error: BaseException | str | None = None) -> None:
-        """End it now; with what went wrong, if something did."""
+        """End the span now, with an error if there was one."""
         if error is not None:
             from opentelemetry.trace import StatusCode
 
@@ -134,7 +134,7 @@ class Tracing:
         links: Iterable[str] = (),
         attributes: Mapping[str, Any] | None = None,
     ) -> Span:
-        """Begin a span below `parent`, a `traceparent`; linked with others."""
+        """Begin a child span of `parent`, a `traceparent`, linked with the spans `links`."""
         from opentelemetry.context import Context
         from opentelemetry.trace import Link, NonRecordingSpan, set_span_in_context
 
@@ -155,9 +155,9 @@ class Tracing:
     def of_batch(
         self, name: str, metadata: Iterable[bytes], attributes: Mapping[str, Any] | None = None
     ) -> Span | None:
-        """Begin a span over events of which some are traced; None where none is.
+        """Begin a span over events of which some are traced; None if none is.
 
-        It stands in the first one's trace, and is linked with all of them, up to `MOST_LINKS`.
+        It belongs to the trace of the first one, and is linked with up to `MOST_LINKS` of them.
         """
         found = traced_in(metadata)
         if not found:
@@ -166,11 +166,11 @@ class Tracing:
         return self.begin(name, found[0], kind="consumer", links=links, attributes=attributes)
 
     def flush(self) -> None:
-        """Send what is left. Blocks, no longer than `FLUSH`."""
+        """Send the remaining spans. Blocks for at most `FLUSH` seconds."""
         self._provider.force_flush(int(FLUSH * 1000))
 
     def close(self) -> None:
-        """Send what is left, and no more. Blocks."""
+        """Send the remaining spans, and no later ones. Blocks."""
         self.flush()
         self._provider.shutdown()
 
@@ -183,7 +183,7 @@ class RequestTraces:
         self._takes = tracing.sampler.takes
 
     def begin(self, method: str, route: str, traceparent: str) -> Span | None:
-        """Begin a request's span; None where it is not traced."""
+        """Begin a request's span; None if it is not traced."""
         if not self._takes(traceparent):
             return None
         about = {"http.request.method": method, "http.route": route}
@@ -230,12 +230,12 @@ _tracing: Tracing | None = None
 
 
 def tracing() -> Tracing | None:
-    """Return what makes spans in this process; None where nothing is traced."""
+    """Return the process's maker of spans; None if it does not trace."""
     return _tracing
 
 
 def start_tracing(part: str) -> Tracing | None:
-    """Begin to trace, if the environment names a collector; once a process.
+    """Begin to trace if the environment names a collector; further calls do nothing.
 
     `part` names the process among those of a stack.
     """
@@ -273,7 +273,7 @@ def _started(part: str) -> Tracing:
     except ValueError as error:
         log.warning("the sampler of traces is not understood", extra={"error": str(error)})
         sampler = Sampler()
-    # What is not to be recorded never comes to the SDK: it would pay for that too.
+    # Requests that are not sampled never reach the SDK, where they too would cost time.
     provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(named))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Tracing(provider, sampler)

@@ -1,8 +1,8 @@
 """Turns on an event loop: long computations let other tasks run in between.
 
-A user's code takes as long as it takes: a fold, a decision, the key of a row. Where many of them
-follow each other without a pause, their process answers nobody meanwhile, and is taken for one that
-hangs: it would be ended, and begin the same again.
+Code of the domain (a fold, a decision, the key of a row) may take long. If many such calls follow
+each other without a pause, the process answers no calls meanwhile, looks as if it hung, and would
+be ended, only to begin the same work again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 import time
 
 TURN = 0.002
-"""Seconds."""
+"""Seconds of a turn by default."""
 
 
 class Turn:
-    """One of `seconds`, which begins when it is made. It is `over` when others should be let in."""
+    """A turn of `seconds`, which begins on construction. When `over`, other tasks should run."""
 
     __slots__ = ("_seconds", "_until")
 
@@ -25,11 +25,11 @@ class Turn:
 
     @property
     def over(self) -> bool:
-        """Tell whether the time is up."""
+        """Return whether the time is up."""
         return time.monotonic() > self._until
 
     async def pass_on(self) -> None:
-        """Let others in if the turn is over; then the next one begins."""
+        """If the turn is over, let other tasks run and begin the next turn."""
         if self.over:
             await asyncio.sleep(0)
             self._until = time.monotonic() + self._seconds

@@ -1,4 +1,4 @@
-"""Sleeping until there is something to do, or for so many seconds."""
+"""Sleeping until other code reports work, or until some seconds have passed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 async def asleep(seconds: float, wake: asyncio.Event) -> None:
-    """Return when `wake` is set, after `seconds` at the latest; it is clear then."""
+    """Return when `wake` is set, after `seconds` at the latest; `wake` is cleared."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
