@@ -10,7 +10,7 @@ from rayfold.runtime.postgres import why
 
 
 def named(error: BaseException) -> str:
-    """Return the error for operators: of Postgres and of a model, without values."""
+    """Return the error's text for operators; errors of Postgres and of models without values."""
     said = str(error)
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | TimeoutError):
         said = why(error)
@@ -28,7 +28,7 @@ class ProjectionError(RayfoldError):
 
 
 class Behind(ProjectionError):
-    """The view has not come as far as the reader wants to see, within its deadline."""
+    """The view did not reach the position that the reader requires within its deadline."""
 
     def __init__(self, view: str, position: int, wanted: int) -> None:
         super().__init__(view, position, wanted)
@@ -41,17 +41,17 @@ class Behind(ProjectionError):
 
 
 class ActorUnavailable(ProjectionError):
-    """An actor of the read side does not answer, or what it was asked to do broke."""
+    """An actor of the read side does not answer, or an operation in it failed."""
 
 
 class WrongStack(ActorUnavailable):
-    """An actor reaches a log or a database of another stack: it does nothing there."""
+    """An actor is connected to a log or a database of another stack: it does nothing there."""
 
 
 class WouldPark(ProjectionError):
-    """A new generation has parked keys that the one in service serves, which goes on.
+    """A new generation has parked keys that the live one serves; the live one stays.
 
-    Mend what broke, or ask for it all the same.
+    Correct what failed, or ask for the switch all the same.
     """
 
 
@@ -60,7 +60,7 @@ class ReplicaUnavailable(ProjectionError):
 
 
 class ReadStoreUnavailable(ProjectionError):
-    """A store that keeps views does not answer, or cannot keep them."""
+    """A store of views does not answer, or cannot store them."""
 
 
 class PostgresUnavailable(ReadStoreUnavailable):
@@ -68,23 +68,23 @@ class PostgresUnavailable(ReadStoreUnavailable):
 
 
 class BeingBuilt(ReadStoreUnavailable):
-    """The store lacks rows of the view, which are folded into it: ask again."""
+    """The store lacks rows of the view, which are being folded into it: ask again later."""
 
 
 class NoSuchStore(ProjectionError):
-    """The view is not kept in the store that was asked for."""
+    """The view is not kept in the requested store."""
 
 
 class BadCursor(ProjectionError):
-    """The cursor is none that a page of this query has given out."""
+    """The cursor is not one that a page of this query has returned."""
 
 
 class UnknownTarget(ProjectionError):
-    """There is nothing of that name to scale, to rebuild or to delete, or not so many of it."""
+    """There is nothing of that name to scale, rebuild or delete, or the number is not possible."""
 
 
 class NoSuchPublication(ProjectionError):
-    """No publication of that name runs, or nothing of it is parked under that key."""
+    """No publication of that name runs, or it has nothing parked under that key."""
 
 
 class Fenced(ProjectionError):
@@ -105,12 +105,12 @@ class NotInTime(ProjectionError):
 
 
 class BadQuery(ProjectionError):
-    """A query was given values that no store has, or that its statement in SQL does not take."""
+    """A query has values that no store has, or that its SQL statement does not accept."""
 
 
 class PastCut(ProjectionError):
-    """The first events of an aggregate are not on the log any more: nobody can say what it was."""
+    """The first events of an aggregate are no longer on the log: its past state is unknown."""
 
 
 class QueryFailed(ProjectionError):
-    """A query of the domain is wrong, in SQL or in its handler: its author has to mend it."""
+    """A query of the domain is wrong, in SQL or in its handler: its author has to correct it."""

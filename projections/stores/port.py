@@ -1,9 +1,9 @@
-"""The port of a durable read store: what a store does itself, so that all else is done for it.
+"""The port of a durable read store: what a store implements itself; the runtime does the rest.
 
-A store keeps the rows of each view in a *generation*: rows by key, how far each *partition* of
-the keys has come (its *checkpoint*), and what is parked. One generation of a view is live. The
-runtime follows the log, folds, scales, rebuilds, parks, waits for tokens and verifies; it drives
-a store by these four protocols alone. What it relies on:
+A store keeps the rows of each view in a *generation*: rows by key, the position of each *partition*
+of the keys (its *checkpoint*), and what is parked. One generation of a view is live. The runtime
+follows the log, folds, scales, rebuilds, parks, waits for tokens and verifies; it drives a store by
+these four protocols alone. It relies on these guarantees:
 
 - A transaction's rows, parked events and checkpoint are written together, or not at all.
 - Whoever opens a writer sees what was written last. A writer whose checkpoint somebody else has
@@ -29,31 +29,32 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from rayfold import Registry, VersionedRow, ViewDefinition
 
 Reached = Callable[[int], Awaitable[int | None]]
-"""Waits until a build has come to a position; returns how far it has to be then. That is less where
-the log was restored to an earlier moment and has no more. None: it does not come so far in time.
-Raises `WouldPark` where what came meanwhile has parked more: see `Generations.newly_parked`."""
+"""Waits until a build has reached a position; returns the position that it must then have. That is
+lower if the log was restored to an earlier moment and has no more. None: it does not get there in
+time. Raises `WouldPark` if the events since have parked more: see `Generations.newly_parked`.
+"""
 
 
 class Place(NamedTuple):
-    """Where a store is, and what in it is ours."""
+    """The address of a store, and what in it belongs to this stack."""
 
     url: str
     stack: str
-    """The stack's id: what two stacks keep in one server never meets."""
+    """The stack's id: it separates the data of stacks that share a server."""
 
 
 class Found(NamedTuple):
-    """An answer, and the position that all of it has reached: some of it may be further."""
+    """An answer, and the position that all of it has reached; parts of it may be further."""
 
     result: RowResult
     covered: int
 
 
 class Transaction(Protocol):
-    """What a batch of events changes. Views and keys are those of one writer."""
+    """The changes of a batch of events. Views and keys are those of one writer."""
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
-        """Return the rows with these keys, as far as they exist."""
+        """Return the rows with these keys, if they exist."""
         ...
 
     async def store(
@@ -65,35 +66,36 @@ class Transaction(Protocol):
     ) -> None:
         """Write rows by key; None removes the row.
 
-        `before` has the rows that exist now, as `load` gave them. `new` are keys of which the
-        generation is known to have no row, so that nothing has to be looked for.
+        `before` has the existing rows, as `load` returned them. `new` are keys that are known to
+        have no row, so that nothing has to be looked up.
 
         Raises:
-            Exception: the store does not take one of them; `ReadStore.refuses` tells.
+            Exception: the store rejects one of them; `ReadStore.refuses` tells which errors mean
+                that.
         """
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """Undo what is done within it if it raises; the transaction can go on."""
+        """Undo the changes made within it if it raises; the transaction can go on."""
         ...
 
     async def park(self, parked: Collection[Parked], held: Collection[Held]) -> None:
-        """Keep what was parked, and what waits behind it. What is kept already stays."""
+        """Store what was parked, and what waits behind it. Existing entries stay."""
         ...
 
     async def release(self, parked: Parked) -> list[Held]:
-        """Forget a parked row; return what has waited behind it, in the log's order."""
+        """Remove a parked row; return the events that waited behind it, in the log's order."""
         ...
 
     async def forget(self, parked: Collection[Parked]) -> None:
-        """Forget what was parked of deleted streams, with what waits behind it.
+        """Remove what was parked of deleted streams, with what waits behind it.
 
-        Without a key it is the stream itself that was parked.
+        An entry without a key means that the whole stream was parked.
         """
         ...
 
     async def put_back(self, view: str, position: int) -> None:
-        """Let the view's checkpoint come to this position only."""
+        """Set the view's checkpoint only to this position, which is lower."""
         ...
 
 
@@ -101,81 +103,81 @@ class Writer(Protocol):
     """One partition of some views, written by one projector."""
 
     positions: dict[str, int]
-    """By view, the checkpoint: as opened, then as of the last transaction."""
+    """By view, the checkpoint: first as opened, then as of the last transaction."""
 
     async def open(self) -> list[Parked]:
-        """Take the checkpoints as the store has them; return what is parked in these views.
+        """Read the checkpoints from the store; return what is parked in these views.
 
         Raises:
-            Fenced: the keys are partitioned in another way, or a generation is gone, or is of
-                another definition.
+            Fenced: the keys have another partitioning, or a generation is gone or has another
+                definition.
         """
         ...
 
     def transaction(self, to: Mapping[str, int]) -> AbstractAsyncContextManager[Transaction]:
-        """Do what is done within it, and bring these views' checkpoints to `to`; or nothing.
+        """Apply the changes made within it and move these views' checkpoints to `to`, atomically.
 
-        Of a checkpoint that is further already, nothing moves.
+        A checkpoint that is already further is not moved.
 
         Raises:
-            Fenced: somebody else has written since. Nothing was.
+            Fenced: another writer has written since; nothing was written.
         """
         ...
 
     async def caught_up(self) -> None:
-        """Note that these rows are complete up to the log's end, as of now."""
+        """Record that these rows are complete up to the log's end, as of now."""
         ...
 
     async def lost(self) -> None:
-        """Return never, or raise what keeps a writer from going on that has nothing to write."""
+        """Never return; raise if a writer that has nothing to write cannot go on."""
         ...
 
 
 class Generations(Protocol):
-    """What the owner of a stack does to a store: one at a time."""
+    """Operations of the stack's owner on a store: one at a time."""
 
     async def prepare(
         self, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
     ) -> list[ViewDefinition]:
-        """Make what is missing; return the views whose live generation is of another definition.
+        """Create what is missing; return the views whose live generation has another definition.
 
-        Those keep it until a new one takes its place. What is left of builds that nobody
-        finished is removed. `partitions` has a number for each view.
+        Those keep it until a new one replaces it. The remains of unfinished builds are removed.
+        `partitions` has a number for each view.
         """
         ...
 
     async def partition(self, views: Sequence[ViewDefinition], number: int) -> None:
-        """Cut the live keys of these views into so many partitions.
+        """Divide the live keys of these views into this number of partitions.
 
-        Every one begins where the slowest was: rows know their own position. Writers of the
-        partitioning before are fenced.
+        Each one begins where the slowest was: rows have their own position. Writers with the old
+        partitioning are fenced.
         """
         ...
 
     async def begin(self, view: ViewDefinition) -> str:
-        """Make an empty generation beside the live one, of one partition; return its name."""
+        """Create an empty generation of one partition beside the live one; return its name."""
         ...
 
     async def finish(self, view: ViewDefinition, generation: str) -> None:
-        """Do what is quicker on a full generation than row by row."""
+        """Do what is faster on a full generation than row by row."""
         ...
 
     async def furthest(self, view: ViewDefinition) -> int:
-        """Return how far the furthest partition of the live generation has come."""
+        """Return the position of the furthest partition of the live generation."""
         ...
 
     async def newly_parked(self, view: ViewDefinition, generation: str) -> NewlyParked | None:
-        """Return what a generation in the making has parked, and the live one has not.
+        """Return what a generation being built has parked and the live one has not.
 
-        It may be as much as there are rows: `newly_parked.Comparison` compares them one by one.
+        There may be as many as rows: `newly_parked.Comparison` compares them one by one.
         """
         ...
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
-        """Put a built generation in the live one's place, at no earlier a position.
+        """Replace the live generation by a built one, at the same position or a later one.
 
-        `reached` is asked for that. Writers of the live one wait meanwhile, and are fenced then;
-        readers go on. The new one is partitioned as the old one was, which is dropped.
+        `reached` waits for that. Writers of the live one wait meanwhile, and are then fenced;
+        readers go on. The new one gets the old one's partitioning; the old one is dropped.
 
         Raises:
             ProjectionError: the build did not come so far, or `reached` says that it serves less;
@@ -184,26 +186,26 @@ class Generations(Protocol):
         ...
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
-        """Remove a generation that is not live; none is no error."""
+        """Remove a generation that is not live; a missing one is not an error."""
         ...
 
 
 class ReadStore(Protocol):
-    """A store of rows. Every process that reads or writes has one of its own.
+    """A store of rows. Every process that reads or writes has its own instance.
 
-    What does not answer raises `ReadStoreUnavailable` in all that it does, or within a writer
-    anything: that is tried again, unless `refuses` says that it is about a row.
+    If the store does not answer, methods raise `ReadStoreUnavailable`, or a writer any error: it
+    tries again, unless `refuses` says that the error is about a row.
     """
 
     name: str
     required: bool
-    """Whether a stack does not start without it."""
+    """Whether a stack requires it in order to start."""
     most_events: int
-    """In one transaction."""
+    """The most events in one transaction."""
 
     @property
     def generations(self) -> Generations:
-        """What the owner of the stack does."""
+        """Operations of the stack's owner."""
         ...
 
     def writing(
@@ -213,40 +215,42 @@ class ReadStore(Protocol):
         partitions: int,
         generations: Mapping[str, str],
     ) -> AbstractAsyncContextManager[Writer]:
-        """Connect a writer. `generations` names those in the making; others are live ones."""
+        """Connect a writer. `generations` has those being built; for other views, it is the live
+        one.
+        """
         ...
 
     def refuses(self, error: BaseException) -> bool:
-        """Tell whether the store does not take a row, however often it is tried."""
+        """Return whether the store rejects a row, however often it is tried."""
         ...
 
     def is_too_much(self, error: BaseException) -> bool:
-        """Tell whether fewer events at a time may help."""
+        """Return whether a smaller batch may succeed."""
         ...
 
     async def connect(self) -> None:
-        """Be ready to answer; a store that is not `required` may be away for now."""
+        """Connect; a store that is not `required` may be away for now."""
         ...
 
     async def look(self) -> None:
-        """See how the servers are that answer: called again and again."""
+        """Check the servers that answer queries; called periodically."""
         ...
 
     async def find(self, query: RowQuery) -> Found:
-        """Answer from the live generation. Keys and filters are compared as text.
+        """Answer a query from the live generation. Keys and filters are compared as text.
 
         Raises:
-            BeingBuilt: rows were lost, or never were there, and are not complete yet.
+            BeingBuilt: rows were lost, or never existed, and are not complete yet.
             BadCursor: see `projections.pages`, which has the order of rows and the cursors.
         """
         ...
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """Return every row, and an answer to each question, as of one moment."""
+        """Return every row, and an answer to each query, as of one moment."""
         ...
 
     def status(self, end: int) -> list[dict[str, Any]]:
-        """Return servers that answer beside the main one, as parts of the stack."""
+        """Return additional servers that answer queries, as parts of the stack."""
         ...
 
     async def close(self) -> None:
@@ -255,8 +259,8 @@ class ReadStore(Protocol):
 
 
 class MakesStore(Protocol):
-    """What an entry point of the group `rayfold.stores` names: the store's class, most often."""
+    """The object of an entry point in the group `rayfold.stores`: usually the store's class."""
 
     def __call__(self, registry: Registry, place: Place) -> ReadStore:
-        """Make one; it connects when it is first used."""
+        """Create a store; it connects when it is first used."""
         ...
