@@ -1,7 +1,7 @@
-"""Events that an operator has discarded for a view: they are never folded again.
+"""Events that an operator has discarded for a view: they are never folded.
 
-A decision that changes what views show has to be where the views come from: on the log, in
-a stream beside the domain's. So every store, every rebuild and every verification agree.
+Such a decision changes what views show, so it is on the log, in a stream beside the domain's: then
+every store, every rebuild and every verification agree.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _decode = msgspec.json.Decoder(dict[str, str | int]).decode
 
 
 def stream_of(view: str) -> str:
-    """Return the stream that the decisions for a view are on."""
+    """Return the stream that records the decisions for a view."""
     return f"{PREFIX}{view}"
 
 
 async def record(log: Log, parked: Parked) -> None:
-    """Decide that the view goes on without the event; said again, nothing changes.
+    """Discard an event for a view; repeating it changes nothing.
 
     Raises:
-        StoreUnavailable: it may not have been decided.
+        StoreUnavailable: the decision may not have been recorded.
     """
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     place = (parked.view, parked.key, parked.stream, parked.revision)
@@ -60,7 +60,7 @@ async def record(log: Log, parked: Parked) -> None:
 
 
 async def load(log: Log, views: Iterable[str]) -> frozenset[Discarded]:
-    """Return what was discarded for these views.
+    """Return the events that were discarded for these views.
 
     Raises:
         StoreUnavailable: the log cannot be read.

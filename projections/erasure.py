@@ -1,8 +1,8 @@
 """Which rows are removed when a stream is deleted on the server.
 
-A row is the stream's own where the view keys all events of the aggregate by the
-aggregate's id: it goes at the deletion's place in the log, in every store and in every
-fold of the log. Rows to which many streams have come together keep what this one gave.
+A row is the stream's own if the view keys all events of the aggregate by the aggregate's id: such a
+row is removed at the deletion's position in the log, in every store and every fold. Rows to which
+several streams contributed keep what this one contributed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rayfold.aggregate import AggregateType
 
 
 class _Anything:
-    """Stands for a field's value, while it is found out which field a key is."""
+    """A placeholder for a field's value, used to find out which field is a view's key."""
 
     def __getattr__(self, name: str) -> _Anything:
         return _Anything()
@@ -30,18 +30,18 @@ class _Anything:
 
 
 class Erased(NamedTuple):
-    """A deleted stream: `key` is that of its own rows."""
+    """A deleted stream; `key` is the key of its own rows."""
 
     stream: str
     key: str
     views: Sequence[ViewDefinition]
-    """All that fold events of the stream."""
+    """All views that fold events of the stream."""
     own: Sequence[ViewDefinition]
-    """Those that have a row of the stream's own."""
+    """The views that have a row of the stream's own."""
 
 
 class Erasures:
-    """What the deletion of a stream means to some views."""
+    """What the deletion of a stream removes from some views."""
 
     def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
         self._views = {
@@ -54,7 +54,7 @@ class Erasures:
         }
 
     def of(self, raw: RawRecord) -> Erased | None:
-        """Return what the event erases; None: nothing."""
+        """Return what the event erases; None if nothing."""
         stream = deleted_stream(raw)
         if stream is None:
             return None
@@ -65,9 +65,9 @@ class Erasures:
 
 
 def views_that_keep(registry: Registry, stream: str) -> list[str]:
-    """Return the views and SQL projections that keep what a stream gave after it is deleted.
+    """Return the views and SQL projections that keep data of a stream after it is deleted.
 
-    Their rows are made of many streams' events, or by an author's own statements.
+    Their rows are built from events of many streams, or by the domain's own SQL statements.
     """
     category = stream.partition("-")[0]
     aggregate = registry.aggregates[category]
@@ -81,7 +81,7 @@ def views_that_keep(registry: Registry, stream: str) -> list[str]:
 
 
 def _is_own(view: ViewDefinition, aggregate: AggregateType) -> bool:
-    """Whether every event of the aggregate concerns the row under the aggregate's id."""
+    """Return whether every event of the aggregate concerns the row under the aggregate's id."""
     for event_type in aggregate.events:
         if event_type not in view.folds:
             continue
@@ -90,7 +90,7 @@ def _is_own(view: ViewDefinition, aggregate: AggregateType) -> bool:
         fields[aggregate.id_field] = the_id
         try:
             keys = view.keys_of(event_type.model_construct(**fields))
-        except (Exception, SystemExit):  # the author's code makes the key of something else
+        except (Exception, SystemExit):  # the domain's code makes the key of something else
             return False
         if not any(key is the_id for key in keys):
             return False

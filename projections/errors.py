@@ -10,7 +10,7 @@ from rayfold.runtime.postgres import why
 
 
 def named(error: BaseException) -> str:
-    """Return the error for operators: of Postgres and of a model, without values."""
+    """Return the error's text for operators; errors of Postgres and of models without values."""
     said = str(error)
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | TimeoutError):
         said = why(error)
@@ -28,7 +28,7 @@ class ProjectionError(RayfoldError):
 
 
 class Behind(ProjectionError):
-    """The view has not reached the position that the reader wants to see, within its deadline."""
+    """The view did not reach the position that the reader requires within its deadline."""
 
     def __init__(self, view: str, position: int, wanted: int) -> None:
         super().__init__(view, position, wanted)
@@ -41,17 +41,17 @@ class Behind(ProjectionError):
 
 
 class ActorUnavailable(ProjectionError):
-    """An actor of the read side does not answer, or failed to do what it was asked."""
+    """An actor of the read side does not answer, or an operation in it failed."""
 
 
 class WrongStack(ActorUnavailable):
-    """An actor has reached a log or a database of another stack, and does nothing there."""
+    """An actor is connected to a log or a database of another stack: it does nothing there."""
 
 
 class WouldPark(ProjectionError):
     """A new generation has parked keys that the live one serves; the live one stays.
 
-    Fix the code that failed, or accept the parked keys explicitly.
+    Correct what failed, or ask for the switch all the same.
     """
 
 
@@ -60,7 +60,7 @@ class ReplicaUnavailable(ProjectionError):
 
 
 class ReadStoreUnavailable(ProjectionError):
-    """A store that keeps views does not answer, or cannot keep them."""
+    """A store of views does not answer, or cannot store them."""
 
 
 class PostgresUnavailable(ReadStoreUnavailable):
@@ -68,15 +68,15 @@ class PostgresUnavailable(ReadStoreUnavailable):
 
 
 class BeingBuilt(ReadStoreUnavailable):
-    """The store lacks rows of the view, which are being built: ask again."""
+    """The store lacks rows of the view, which are being folded into it: ask again later."""
 
 
 class NoSuchStore(ProjectionError):
-    """The view is not in the store that was asked for."""
+    """The view is not kept in the requested store."""
 
 
 class BadCursor(ProjectionError):
-    """The cursor does not come from a page of this query."""
+    """The cursor is not one that a page of this query has returned."""
 
 
 class UnknownTarget(ProjectionError):
@@ -84,7 +84,7 @@ class UnknownTarget(ProjectionError):
 
 
 class NoSuchPublication(ProjectionError):
-    """No publication of that name runs, or nothing of it is parked under that key."""
+    """No publication of that name runs, or it has nothing parked under that key."""
 
 
 class Fenced(ProjectionError):
@@ -105,12 +105,12 @@ class NotInTime(ProjectionError):
 
 
 class BadQuery(ProjectionError):
-    """A query has values that no store can have, or that its SQL statement does not take."""
+    """A query has values that no store has, or that its SQL statement does not accept."""
 
 
 class PastCut(ProjectionError):
-    """The first events of an aggregate are gone from the log, so an earlier state is unknown."""
+    """The first events of an aggregate are no longer on the log: its past state is unknown."""
 
 
 class QueryFailed(ProjectionError):
-    """A query of the domain is wrong, in its SQL or its handler; its author has to fix it."""
+    """A query of the domain is wrong, in SQL or in its handler: its author has to correct it."""

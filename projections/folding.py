@@ -1,9 +1,9 @@
 """Turns records into changed rows: every store folds through it.
 
-A poison event stops its own key and no other. One that cannot be decoded stops its
-stream, since its key is not known; one on which a view's fold breaks stops that row of
-that view. What comes later for them is held back: it would be folded onto a row that
-lacks something. A view that is declared so stops as a whole instead.
+A poison event stops its own key and no other. One that cannot be decoded stops its stream, since
+its key is unknown; one on which a view's fold fails stops that row of that view. Later events for
+them are held back: they would be folded onto a row that lacks something. A view can instead be
+declared to stop as a whole.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ class Step(NamedTuple):
     key: str
     event: RecordedEvent
     value: Any
-    """The key as the event has it."""
+    """The key as it is in the event."""
     also: tuple[Event, ...] = ()
-    """What else the record is today, for the same row: upcasters may make several events of one."""
+    """Further events of the same record for the same row: upcasters may make several of one."""
     erases: bool = False
-    """The row's stream was deleted: it goes, with what is parked of it."""
+    """The row's stream was deleted: the row is removed, with what is parked of it."""
 
 
 class Noted(NamedTuple):
-    """What came up while folding: whoever keeps rows keeps this with them."""
+    """What was parked or held while folding, to be stored together with the rows."""
 
     parked: list[Parked]
     held: list[Held]
     stopped: list[Parked]
     released: list[Parked]
-    """Parked no more: their stream was deleted."""
+    """No longer parked: their stream was deleted."""
 
 
 class Folding:
-    """Which events concern which rows, for some views."""
+    """Finds the rows that each event concerns and folds it into them, for some views."""
 
     def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
         self._registry = registry
         self._views = list(views)
         self._rows: dict[tuple[str, str], Parked] = {}
-        """Rows that are parked, by view and key; what broke first in the log comes first here."""
+        """Parked rows by view and key, in the log's order of the events that failed."""
         self._streams: dict[tuple[str, str], Parked] = {}
-        """Streams that are parked as a whole, by view and name."""
+        """Streams that are parked as a whole, by view and stream name."""
         self._listed: dict[bool, list[Parked]] = {}
-        """See `listed`: from when operators ask until it changes."""
+        """The cache of `listed`, until something changes."""
         self._noted = Noted([], [], [], [])
         self.stopped: dict[str, Parked] = {}
-        """Views that stopped as a whole, and on which event."""
+        """Views that stopped as a whole, with the event."""
         self.discarded: frozenset[Discarded] = frozenset()
         """Events that are not folded: see `projections.discarded_events`."""
         self._covered: dict[str, AlreadyProjected] = {}
@@ -83,11 +83,11 @@ class Folding:
         self._by_name = {
             event.name: self._concerned[event.model]
             for event in registry.events.values()
-            if not registry.is_upcast(event.name)  # else it may be another event today
+            if not registry.is_upcast(event.name)  # otherwise it may be another event today
         }
 
     def steps(self, raw: RawRecord) -> list[Step]:
-        """Return the rows that the event concerns."""
+        """Return a step for each row that the event concerns."""
         known = self._by_name.get(raw.event_type)
         if known is None and is_of_the_server(raw):
             return self._erasing(raw)
@@ -117,7 +117,7 @@ class Folding:
         return [each for each in self._views if may_be(raw.event_type, raw.stream, each.folds)]
 
     def _erasing(self, raw: RawRecord) -> list[Step]:
-        """Return the rows that go because their stream was deleted."""
+        """Return steps for the rows that are removed because their stream was deleted."""
         erased = self._erasures.of(raw)
         if erased is None:
             return []
@@ -153,7 +153,7 @@ class Folding:
                     if not text:
                         raise ValueError("a row's key is empty")
                     texts.append(prefix + text if prefix else text)
-            except (Exception, SystemExit) as error:  # the domain is an author's code
+            except (Exception, SystemExit) as error:  # the domain's code may raise anything
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, error)
                 continue
@@ -169,11 +169,11 @@ class Folding:
                     yield Step(view, each, event, key)
 
     def fold(self, step: Step, before: VersionedRow | None) -> VersionedRow | None:
-        """Return the row after the event; as it was where the event breaks it, or has to wait."""
+        """Return the row after the event; unchanged if the event fails on it or must wait."""
         view, key, event, value, also, erases = step
         stopped = self.stopped.get(view.name) if self.stopped else None
         if stopped is not None and event.position >= stopped.position:
-            return before  # what stands before, in the same batch, is folded all the same
+            return before  # earlier events of the same batch are folded all the same
         if erases:
             self._release_row(view.name, key)
             return None
@@ -182,14 +182,14 @@ class Folding:
             return before
         try:
             return view.fold(before, event, value, also)
-        except (Exception, SystemExit) as error:  # the domain is an author's code
+        except (Exception, SystemExit) as error:  # the domain's code may raise anything
             self.broke(step, error)
             return before
 
     def fold_row(
         self, raw: RawRecord, key: str, before: VersionedRow | None
     ) -> VersionedRow | None:
-        """Return the row of one key after a record, which may concern others too; see `fold`."""
+        """Return the row of one key after a record that may concern others too; see `fold`."""
         row = before
         for step in self.steps(raw):
             if step.key == key:
@@ -197,21 +197,21 @@ class Folding:
         return row
 
     def broke(self, step: Step, error: BaseException, *, by_store: bool = False) -> None:
-        """Park the step's row, or stop its view: the event broke the fold, or the store."""
+        """Park the step's row, or stop its view: the fold or the store failed on the event."""
         self._stop_at(step.view, step.key, step.event, error, by_store=by_store)
 
     @property
     def has_noted(self) -> bool:
-        """Whether anything has come up since the last `take_noted`."""
+        """Whether anything was noted since the last `take_noted`."""
         return any(self._noted)
 
     def take_noted(self) -> Noted:
-        """Return what came up since the last call."""
+        """Return what was noted since the last call."""
         noted, self._noted = self._noted, Noted([], [], [], [])
         return noted
 
     def undo(self, noted: Noted) -> None:
-        """Forget it: the rows that it belongs to were not kept either."""
+        """Undo what was noted: the rows that belong to it were not stored either."""
         for parked in noted.parked:
             self.release(parked)
         for parked in noted.released:
@@ -222,13 +222,13 @@ class Folding:
 
     @property
     def parked(self) -> list[Parked]:
-        """Rows and streams that are parked."""
+        """The parked rows and streams."""
         return [*self._streams.values(), *self._rows.values()]
 
     def listed(self, *, streams: bool = True) -> Sequence[Parked]:
-        """Return what is parked, and where views stopped, `in_order`; perhaps without `streams`.
+        """Return what is parked and where views stopped, `in_order`; without `streams` if False.
 
-        There may be as much as there are rows, and operators ask for it page by page.
+        There may be as many as rows, and operators read them page by page.
         """
         listed = self._listed.get(streams)
         if listed is None:
@@ -237,21 +237,21 @@ class Folding:
         return in_order([*listed, *self.stopped.values()]) if self.stopped else listed
 
     def told_of_parked(self, *, streams: bool = True) -> dict[str, Any]:
-        """Return how much is parked and what comes first of it, for a status.
+        """Return the number of parked rows and the first of them, for a status.
 
-        That is asked for twice a second, so it goes through none of the rest: there may be as much
-        as there are rows.
+        A status is read twice a second, so this does not go through all of them: there may be as
+        many as rows.
         """
         kept = [self._streams, self._rows] if streams else [self._rows]
         first = [each for places in kept for each in islice(places.values(), NAMED)]
         return {"parked": sum(map(len, kept)), **in_status([*first, *self.stopped.values()])}
 
     def parked_row(self, view: str, key: str) -> Parked | None:
-        """Return what the row is parked at; None if it is not."""
+        """Return the event at which a row is parked; None if it is not."""
         return self._rows.get((view, key))
 
     def park(self, parked: Parked) -> None:
-        """From now on events of that row, or stream, are held back."""
+        """Hold back events of that row or stream from now on."""
         self._listed.clear()
         if parked.key:
             self._rows.setdefault((parked.view, parked.key), parked)
@@ -259,17 +259,17 @@ class Folding:
             self._streams.setdefault((parked.view, parked.stream), parked)
 
     def cover(self, view: str, covered: AlreadyProjected) -> None:
-        """Pass over these events: the view's rows have them."""
+        """Skip these events: the view's rows include them."""
         self._covered[view] = covered
         self._covered_until = max(self._covered_until, covered.most)
 
     def hold(self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent) -> None:
-        """Let the event wait behind its row's parked one."""
+        """Hold an event behind its row's parked one."""
         self.left_out += 1
         self._noted.held.append(Held(view.name, key, at.stream, at.revision, at.position))
 
     def release(self, parked: Parked) -> None:
-        """Let events of that row, or stream, be folded again."""
+        """Fold events of that row or stream again."""
         self._listed.clear()
         if parked.key:
             self._rows.pop((parked.view, parked.key), None)
@@ -277,9 +277,9 @@ class Folding:
             self._streams.pop((parked.view, parked.stream), None)
 
     def replayed(self, parked: Parked, again: Sequence[Parked]) -> None:
-        """Park what broke as a parked row was folded again; else let the row's events be folded.
+        """Park what failed again in a replay of a parked row; else let the row's events be folded.
 
-        A row that broke keeps its place among the others.
+        A row that failed again keeps its place in the order.
         """
         row = parked.view, parked.key
         broke = next((each for each in again if (each.view, each.key) == row), None)
@@ -291,7 +291,7 @@ class Folding:
             self.park(each)
 
     def _release_row(self, view: str, key: str) -> None:
-        """Forget what is parked of the row, and what waits behind it."""
+        """Forget that the row is parked, and what waits behind it."""
         parked = self._rows.get((view, key))
         if parked is None:
             return
@@ -314,9 +314,9 @@ class Folding:
             self._noted.released.append(parked)
 
     def adopt(self, view: str, fresh: Folding) -> None:
-        """Forget what was parked of the view, and take what `fresh` has parked of it.
+        """Replace what is parked of the view by what `fresh` has parked.
 
-        And what was discarded by then: the event may be one that did not come here yet.
+        Also what was discarded: the event may not have arrived here yet.
         """
         self.discarded |= fresh.discarded
         self._listed.clear()
@@ -344,7 +344,8 @@ class Folding:
         parked = park(view.on_poison, view.name, key, at, error, by_store=by_store)
         if view.on_poison is OnPoison.STOP:
             first = self.stopped.get(view.name)
-            # All of a batch is decoded before any of it is folded: what breaks then stands before.
+            # A whole batch is decoded before any of it is folded, so a fold may fail on an earlier
+            # event.
             if first is None or parked.position < first.position:
                 self.stopped[view.name] = parked
                 others = [each for each in self._noted.stopped if each.view != view.name]
@@ -362,12 +363,12 @@ class Folding:
         return True
 
     def _is_parked(self, view: ViewDefinition, raw: RawRecord) -> bool:
-        # What is known to be parked later on, from a partition that is further, holds nothing yet.
+        # An event that another, faster partition has parked further on does not hold anything yet.
         parked = self._streams.get((view.name, raw.stream))
         return parked is not None and raw.position >= parked.position
 
     def _is_covered(self, view: ViewDefinition, key: str | None, raw: RawRecord) -> bool:
-        """Whether the row has the event already; without a key, whether every row has."""
+        """Return whether the row includes the event already; without a key, whether all rows do."""
         covered = self._covered.get(view.name)
         if covered is None:
             return False
@@ -375,7 +376,7 @@ class Folding:
 
 
 def _together(steps: list[Step]) -> list[Step]:
-    """One step for each row that a record concerns: it takes in all of its events, or none."""
+    """Return one step for each row that a record concerns, with all of its events."""
     rows: dict[tuple[str, str], Step] = {}
     for step in steps:
         row = step.view.name, step.key

@@ -1,10 +1,9 @@
-"""What a new generation has parked and the live one has not: keys that would no longer be served.
+"""The keys that a new generation has parked and the live one still serves.
 
-A row that is parked at the same event in both, or further on than before, serves no less.
+A row that is parked at the same event in both, or further on than before, does not count.
 
-All that is parked may be as much as there are rows, each with a text of what went wrong: it is
-gone through once, and what is kept of it are places. A store that can compare two generations
-itself need not do even that.
+There may be as many parked rows as rows, each with an error message. They are read once, and only
+their places are kept. A store that can compare two generations itself needs not even that.
 """
 
 from __future__ import annotations
@@ -17,19 +16,20 @@ from rayfold.keys import printable
 
 
 class NewlyParked(NamedTuple):
-    """The keys that a new generation parks and the live one serves: how many, and the first."""
+    """The keys that only a new generation has parked: their number, and the first ones."""
 
     number: int
     first: Parked
 
 
 class Comparison:
-    """Compares what two generations have parked: first tell it of the live one, then of the new."""
+    """Compares what two generations have parked; `live` is called for all of its rows first."""
 
     def __init__(self, position: int) -> None:
-        """`position` is how far all of the live one has come, before it was asked what is parked.
+        """`position` is how far the whole live generation had come before its parked rows were
+        read.
 
-        At events that stand later that one may be about to park them too.
+        The live generation may be about to park at later events, too.
         """
         self._until = position + 1
         self._rows: dict[str, int] = {}
@@ -38,12 +38,12 @@ class Comparison:
         self._first: Parked | None = None
 
     def live(self, parked: Parked) -> None:
-        """Take in what the live one has parked."""
+        """Add a parked row of the live generation."""
         places, name = (self._rows, parked.key) if parked.key else (self._streams, parked.stream)
         places[name] = min(parked.position, places.get(name, parked.position))
 
     def built(self, parked: Parked) -> None:
-        """Take in what the built one has parked."""
+        """Add a parked row of the built generation."""
         rows, streams, until = self._rows, self._streams, self._until
         if parked.position >= min(
             until, rows.get(parked.key, until), streams.get(parked.stream, until)
@@ -55,12 +55,12 @@ class Comparison:
 
     @property
     def newly_parked(self) -> NewlyParked | None:
-        """What the built one alone has parked; None where that is nothing."""
+        """Return what only the built generation has parked; None if nothing."""
         return NewlyParked(self._number, self._first) if self._first is not None else None
 
 
 def would_park(view: str, store: str, new: NewlyParked) -> WouldPark:
-    """Return the error that says so to operators."""
+    """Return the error for operators."""
     number, first = new
     what = printable(first.key) or "the whole stream"
     keys = "one key that serves" if number == 1 else f"{number:,} keys that serve"

@@ -15,12 +15,12 @@ from rayfold.runtime.together import all_done, together
 
 
 class OutboundSide:
-    """Both; neither is asked by a command or a query."""
+    """Publications and reactors; commands and queries use neither."""
 
     def __init__(
         self, registry: Registry, settings: ReadSettings, configured: Mapping[str, Configured]
     ) -> None:
-        """Take the targets of publications by their names."""
+        """Take the publications' targets by name."""
         self.publications = PublicationSide(registry, settings, configured)
         self.reactors = ReactorSide(registry, settings)
 
@@ -28,21 +28,21 @@ class OutboundSide:
         """Start the actors and wait until they answer.
 
         Raises:
-            PostgresUnavailable, StoreUnavailable: it does not answer.
-            ActorUnavailable: one does not come up.
+            PostgresUnavailable, StoreUnavailable: a store does not answer.
+            ActorUnavailable: an actor does not start.
         """
         await together(self.publications.start(), self.reactors.start())
 
     async def lose(self) -> None:
-        """Call no actor any more: the Ray that ran them is gone."""
+        """Stop calling actors: their Ray is gone."""
         await asyncio.gather(self.publications.lose(), self.reactors.lose())
 
     async def heal(self) -> None:
-        """Start every actor again that is not there: there is another Ray."""
+        """Start every missing actor again, in another Ray."""
         await asyncio.gather(self.publications.heal(), self.reactors.heal())
 
     async def stop(self) -> None:
-        """End the actors, unless they outlive whoever owns them; close connections."""
+        """End the actors, unless they outlive their owner; close connections."""
         await all_done(self.publications.stop(), self.reactors.stop())
 
     async def end(self) -> None:
@@ -50,5 +50,5 @@ class OutboundSide:
         await all_done(self.publications.end(), self.reactors.end())
 
     def status(self) -> list[dict[str, Any]]:
-        """Return every actor, as parts of the stack."""
+        """Return the status of every actor, as parts of the stack."""
         return [*self.publications.status(), *self.reactors.status()]

@@ -1,7 +1,7 @@
 """Pages of rows, the same for all stores, and where the next page starts.
 
-Rows are listed in the order in which they began. One event may begin several rows of a
-view: those follow each other by key, in the order of its UTF-8 bytes.
+Rows are ordered by the position at which they began. One event may begin several rows of a view:
+those are ordered by key, by its UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from projections.errors import BadCursor
 
 
 class Place(NamedTuple):
-    """A row's place in the list of all: the position at which it began, and its key."""
+    """A row's place in the list of all rows: the position at which it began, and its key."""
 
     started: int
     key: str
 
 
 def page_json(items: list[bytes], last: Place | None) -> bytes:
-    """Return a page; `last` is the place behind which the next one begins, None at the end."""
+    """Return a page; `last` is the place after which the next page begins, None at the end."""
     cursor = b"null" if last is None else b'"%b"' % encode_cursor(last)
     return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), cursor)
 

@@ -15,39 +15,40 @@ from projections.poison import Parked
 from rayfold.keys import printable
 
 Place = tuple[int, str, str, str, str]
-"""Position, view, key, stream and store: where something stands in the list."""
+"""The place of an entry in the list: position, view, key, stream and store."""
 
 BEFORE_ALL: Place = (-1, "", "", "", "")
 
 
 class Asked(NamedTuple):
-    """What stands behind a place; of a view, if that is named, and under a key or in a stream.
+    """A request for the entries after a place; of one view, if named, and of one key or stream.
 
-    Without a `limit` it is all of that; with names in `among`, what is under one of them.
+    Without a `limit`, all of them; with names in `among`, those under one of these names.
     """
 
     view: str = ""
     key: str = ""
-    """Of a row, perhaps as people are shown it; or the name of a stream."""
+    """The key of a row, perhaps as it is displayed; or the name of a stream."""
     after: Place = BEFORE_ALL
     limit: int = 0
     among: frozenset[str] = frozenset()
     """Keys of rows, and names of streams."""
 
     def of(self, parked: Sequence[Parked]) -> list[Parked]:
-        """Return what a part of one store gives for it: nothing is left out of the page then.
+        """Return what one part of one store contributes to the page.
 
-        What the part has is `in_order`, so that what stands before the page costs nothing.
+        The part's entries are `in_order`, so skipping those before the page costs nothing.
 
-        The first of it may be what the last page ended with: a part does not know its store's name.
+        The first result may be the last entry of the previous page: a part does not know its
+        store's name.
         """
-        least = tuple(self.after)[:-1]  # a list, where it has travelled
+        least = tuple(self.after)[:-1]  # a list, after it was sent
         behind = islice(parked, bisect_left(parked, least, key=_place), None)
         found = (each for each in behind if self._wants(each))
         return list(islice(found, self.limit + 1) if self.limit else found)
 
     def page(self, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the page of what all parts gave, each with its `store`."""
+        """Return the page from the entries of all parts, each with its `store`."""
         after = tuple(self.after)
         page = sorted((dict(each) for each in found if place_of(each) > after), key=place_of)
         return page[: self.limit] if self.limit else page
@@ -64,12 +65,12 @@ EVERYTHING = Asked()
 
 
 def in_order(parked: Iterable[Parked]) -> list[Parked]:
-    """Return it as it is listed."""
+    """Return the entries in the order of the list."""
     return sorted(parked, key=_place)
 
 
 def place_of(listed: Mapping[str, Any]) -> Place:
-    """Return where it stands in the list."""
+    """Return the entry's place in the list."""
     of = listed["position"], listed["view"], listed["key"], listed["stream"]
     return (*of, listed["store"])
 

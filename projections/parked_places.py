@@ -11,7 +11,7 @@ from projections.poison import Held, Parked
 
 
 async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-    """Yield the events at these places, as far as their streams are not deleted.
+    """Yield the events at these places, except those of deleted streams.
 
     Raises:
         StoreUnavailable: the log cannot be read.

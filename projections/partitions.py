@@ -7,22 +7,22 @@ from zlib import crc32
 
 
 def hash_of(key: str) -> int:
-    """Return a number of 32 bits, whose remainder by the number of partitions is the key's."""
+    """Return a 32-bit hash; modulo the number of partitions, it gives the key's partition."""
     return crc32(key.encode())
 
 
 class AlreadyProjected:
-    """What a table holds: of every key, the events up to its partition's checkpoint.
+    """The events that a table includes: for every key, those up to its partition's checkpoint.
 
-    Exact also for keys without a row, which a row's own position cannot be: one that an event
-    removed must not begin again with what came before that event.
+    This is exact also for keys without a row, where a row's own position cannot be: a row that an
+    event removed must not begin again with events before that one.
     """
 
     def __init__(self, checkpoints: Sequence[int], gone: Mapping[str, int] | None = None) -> None:
-        """`checkpoints` of all partitions, in their order; there is at least one.
+        """`checkpoints` has those of all partitions, in order; there is at least one.
 
-        `gone` has keys whose rows went while the others were copied, and where: what happened to
-        them up to there is in the table, which does not have them.
+        `gone` has keys whose rows were removed while others were copied, with the position: the
+        table includes their events up to there.
         """
         self._checkpoints = list(checkpoints)
         self._gone = gone or {}
@@ -30,12 +30,12 @@ class AlreadyProjected:
         self.most = max([*checkpoints, *self._gone.values()])
 
     def within(self, end: int) -> AlreadyProjected:
-        """Return the same of a log that ends there: what is written to it later is not covered."""
+        """Return the same for a log that ends there: later events are not included."""
         gone = {key: min(at, end) for key, at in self._gone.items()}
         return AlreadyProjected([min(at, end) for at in self._checkpoints], gone)
 
     def has(self, key: str, position: int) -> bool:
-        """Return whether what happened to the key at that position is in the table."""
+        """Return whether the table includes the key's event at that position."""
         if position <= self._checkpoints[hash_of(key) % len(self._checkpoints)]:
             return True
         return bool(self._gone) and position <= self._gone.get(key, 0)

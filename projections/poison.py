@@ -1,7 +1,7 @@
-"""Events that cannot be projected: their description, and what they stop.
+"""Events that cannot be projected: what is recorded about them, and what they stop.
 
-All kinds of projections go this way: keyed folds in every store, custom SQL, competing
-consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.
+All kinds of projections do this: keyed folds in every store, custom SQL, competing consumers. A
+policy says what an event stops: see `rayfold.OnPoison`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Parked(NamedTuple):
-    """Where a projection stopped. `key` is empty when a whole stream is parked.
+    """The event at which a row stopped. `key` is empty when a whole stream is parked.
 
-    `by_store`: the fold went well, but the store does not take the row; other stores may.
+    `by_store`: the fold succeeded, but the store rejects the row; other stores may accept it.
     """
 
     view: str
@@ -37,7 +37,7 @@ class Parked(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An event that waits behind a parked one of its row."""
+    """An event that waits behind a parked one of the same row."""
 
     view: str
     key: str
@@ -47,7 +47,7 @@ class Held(NamedTuple):
 
 
 class Discarded(NamedTuple):
-    """An event that an operator has decided to do without. `key` as in `Parked`."""
+    """An event that an operator has discarded. `key` as in `Parked`."""
 
     view: str
     key: str
@@ -56,7 +56,7 @@ class Discarded(NamedTuple):
 
 
 class Place(Protocol):
-    """Where an event stands in the log: `RawRecord` and `RecordedEvent` are such."""
+    """The place of an event in the log: `RawRecord` and `RecordedEvent` have one."""
 
     @property
     def stream(self) -> str:
@@ -65,12 +65,12 @@ class Place(Protocol):
 
     @property
     def revision(self) -> int:
-        """Its place in the stream."""
+        """Its revision in the stream."""
         ...
 
     @property
     def position(self) -> int:
-        """Its place in `$all`."""
+        """Its position in `$all`."""
         ...
 
 
@@ -83,7 +83,7 @@ def park(
     *,
     by_store: bool = False,
 ) -> Parked:
-    """Return what is to be kept of an event that broke, and tell operators."""
+    """Return the entry for an event that failed, and log it for operators."""
     reason = named(error)
     if isinstance(error, UnknownEventType | UnreadableEvent):
         reason = str(error)
@@ -95,7 +95,7 @@ def park(
 
 
 NAMED = 3
-"""Parked events that the status of a part names; `rayfold parked list` has all."""
+"""Parked events that a status lists; `rayfold parked list` has all."""
 
 _MOST_TEXT = 200
 """Characters of a key or a reason in a status."""
@@ -117,43 +117,42 @@ def in_status(parked: Iterable[Parked]) -> dict[str, list[dict[str, str]]]:
 
 
 _VALUES = ("21", "22", "54")
-"""Classes of SQLSTATEs that say: not these values."""
+"""SQLSTATE classes that mean: not these values."""
 
 _STATEMENTS = ("23", "42", "44", "P0")
-"""Classes that say: not this statement."""
+"""SQLSTATE classes that mean: not this statement."""
 
 _OPERATORS = ("42501", "42P05")
-"""Of these: a right that is missing, and a name that is taken in a pooler's session."""
+"""Exceptions among these: a missing privilege, and a name that exists in a pooler's session."""
 
 
 def is_refused(error: BaseException) -> bool:
-    """Return whether a store does not take this row, however often it is tried.
+    """Return whether a store will never accept this row, however often it is tried.
 
-    A lost connection, a full disk, a table that is gone say nothing about the row.
+    A lost connection, a full disk or a missing table says nothing about the row.
     """
     if isinstance(error, asyncpg.PostgresError):
         return str(getattr(error, "sqlstate", "")).startswith(_VALUES)
     if isinstance(error, asyncpg.InterfaceError):
-        return _is_about_values(error)  # found before anything was sent
+        return _is_about_values(error)  # raised before anything was sent
     if isinstance(error, OSError):
-        return False  # a certificate that is not trusted is a ValueError too
+        return False  # an untrusted certificate is a ValueError too
     return isinstance(error, ValueError | TypeError | OverflowError)
 
 
 _TOO_LONG = ("57014", "25P03", "25P04")
-"""A statement, a pause within a transaction, a transaction: longer than administrators allow."""
+"""A statement, an idle transaction, or a transaction took longer than administrators allow."""
 
 
 def is_too_long(error: BaseException) -> bool:
-    """Return whether less at a time may help.
+    """Return whether a smaller batch may succeed.
 
-    Also where there was no answer in the time that we give a statement ourselves: see
-    `projections.postgres.connections`.
+    That includes our own statement timeout: see `projections.postgres.connections`.
     """
     if isinstance(error, TimeoutError):
         return True
     if isinstance(error, asyncpg.InterfaceError):
-        # Not within a statement: it was we who had the session wait, for a fold of much.
+        # Outside a statement: we kept the session idle during a long fold.
         return "connection is closed" in str(error)
     return str(getattr(error, "sqlstate", "")) in _TOO_LONG
 
@@ -170,7 +169,7 @@ def check_alone(records: Sequence[Place], error: BaseException) -> None:
 
 
 def is_poison(error: BaseException) -> bool:
-    """Return whether an author's statement would fail again, however often it is tried."""
+    """Return whether a domain's own statement will always fail."""
     if isinstance(error, asyncpg.PostgresError):
         state = str(getattr(error, "sqlstate", ""))
         return state.startswith((*_VALUES, *_STATEMENTS)) and state not in _OPERATORS
@@ -178,5 +177,5 @@ def is_poison(error: BaseException) -> bool:
 
 
 def _is_about_values(error: asyncpg.InterfaceError) -> bool:
-    """Tell values that the client cannot encode from a connection string that it cannot use."""
+    """Return whether the client could not encode values (not: use the connection string)."""
     return isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError)

@@ -1,4 +1,4 @@
-"""Access to the read side's actors, for every process that reaches them."""
+"""Querying the read side's actors, in every process that can reach them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rayfold.runtime.waking import asleep
 
 
 class ReadAccess:
-    """Connections, and what is known of the actors' progress; makes and ends no actor."""
+    """Connections, and the known progress of the actors; starts and ends no actor."""
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self.log = log = open_log(settings.eventstore, registry, settings.postgres)
@@ -47,26 +47,26 @@ class ReadAccess:
         self._look_now = asyncio.Event()
 
     def look_now(self) -> None:
-        """Let `watch` look at once: something is new."""
+        """Make `watch` check at once: something is new."""
         self._look_now.set()
 
     async def watch(self) -> None:
-        """Look at every actor, for ever, and let those begin that came up empty."""
+        """Check every actor, forever, and start those that came up empty."""
         while True:
             await asleep(LOOK, self._look_now)
             await self.look()
 
     async def connect(self) -> None:
-        """Be ready to answer.
+        """Connect to the stores.
 
         Raises:
-            PostgresUnavailable: it does not answer.
+            PostgresUnavailable: Postgres does not answer.
         """
         for each in self.stores.values():
             await each.store.connect()
 
     async def look(self) -> None:
-        """Look once."""
+        """Check every actor once."""
         await self.monitor.look()
         await start_restarted(self.placements.replicas)
 

@@ -1,4 +1,4 @@
-"""The read side of a gateway: one of many processes that use actors which another one owns."""
+"""The read side of a gateway: one of many processes that query actors owned by another one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rayfold.runtime.together import cancel
 
 
 class ReadGateway:
-    """Follows what the owner of the stack says there is; makes, ends and replaces nothing."""
+    """Follows the routes of the stack's owner; starts, ends and replaces nothing."""
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
-        """Compose it; nothing is reached before `follow` and `start`."""
+        """Create the parts; nothing is connected before `follow` and `start`."""
         self._settings = settings
         self._access = access = ReadAccess(registry, settings)
         self.placements = access.placements
@@ -35,9 +35,9 @@ class ReadGateway:
         self._leaving: set[asyncio.Task[None]] = set()
 
     def follow(self, routes: Mapping[str, Any]) -> None:
-        """Reach what `Placements.routes` names, from now on; who calls sees to their order.
+        """Use the actors that `Placements.routes` names from now on; the caller orders the calls.
 
-        What is not named any more answers what it was asked, and is asked no more.
+        An actor that is no longer named answers pending queries, and gets no new ones.
         """
         present = {each.ray_name: each for each in self.placements.all}
         actors = routes["actors"]
@@ -47,7 +47,7 @@ class ReadGateway:
             else self._handle(ray_name, **actor)
             for ray_name, actor in actors.items()
         }
-        placements: Any = self.placements  # each list has the handles of its kind
+        placements: Any = self.placements  # each list has handles of one kind
         placements.replicas = [handles[each] for each in routes["replicas"]]
         placements.projectors = {
             "postgres": _by_view(routes["projectors"], handles),
@@ -62,10 +62,10 @@ class ReadGateway:
             task.add_done_callback(self._leaving.discard)
 
     async def start(self) -> None:
-        """Connect, and see how far every actor is, now and again.
+        """Connect, and find out how far every actor is, now and periodically.
 
         Raises:
-            PostgresUnavailable: it does not answer.
+            PostgresUnavailable: Postgres does not answer.
         """
         await self._access.connect()
         await self._access.look()
@@ -77,7 +77,7 @@ class ReadGateway:
         )
 
     async def lose(self) -> None:
-        """Call no actor any more: this process has lost its Ray."""
+        """Stop calling actors: this process has lost its Ray."""
         await cancel(self._watching)
         for handle in self.placements.all:
             handle.lose()

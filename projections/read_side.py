@@ -1,4 +1,4 @@
-"""The read side in its owner: its parts, started and stopped in order."""
+"""The read side as its owner manages it: its parts, started and stopped in order."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import all_done, cancel, together
 
 SPREAD = 3.0
-"""Seconds between two looks whether an actor should go to another node; one goes at a time."""
+"""Seconds between checks whether an actor should move to another node; one moves at a time."""
 
 
 class ReadSide:
-    """Makes the actors, keeps as many as are wanted, and asks them.
+    """Starts the actors, keeps the wanted number of them, and queries them.
 
-    Started by whoever owns the stack, where Ray runs already. Gateways of other processes follow
-    its `routes`: see `ReadGateway`.
+    Started by the stack's owner, with Ray running. Gateways of other processes follow its `routes`:
+    see `ReadGateway`.
     """
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
-        """Compose it; nothing is started yet.
+        """Create the parts; nothing is started yet.
 
         Raises:
             UnknownTarget: `settings.autoscale` names nothing that can be scaled.
@@ -82,12 +82,12 @@ class ReadSide:
     async def start(cls, registry: Registry, settings: ReadSettings) -> ReadSide:
         """Migrate Postgres, start or adopt the actors, wait until they answer; not until caught up.
 
-        What was started before one of these is ended again.
+        If one of these fails, what was started before is ended again.
 
         Raises:
-            PostgresUnavailable: it does not answer.
-            ActorUnavailable: an actor does not come up.
-            UnknownTarget: there is nothing of the kind to scale by itself.
+            PostgresUnavailable: Postgres does not answer.
+            ActorUnavailable: an actor does not start.
+            UnknownTarget: a target of the autoscaler does not exist.
         """
         side = cls(registry, settings)
         try:
@@ -102,22 +102,31 @@ class ReadSide:
         side._begin()
         return side
 
+    @property
+    def on_change(self) -> Callable[[], Awaitable[None]] | None:
+        """Called when `routes` has changed, and before removed actors are ended."""
+        return self.placements.on_change
+
+    @on_change.setter
+    def on_change(self, tell: Callable[[], Awaitable[None]]) -> None:
+        self.placements.on_change = tell
+
     def routes(self) -> dict[str, Any]:
-        """Return what a `ReadGateway` must know to reach the actors, as plain JSON."""
+        """Return what a `ReadGateway` needs to reach the actors, as plain JSON."""
         return self.placements.routes()
 
     async def end_leftovers(self) -> list[str]:
-        """End the stack's actors of the read side that are not wanted; return their names."""
+        """End actors of the stack's read side that are no longer wanted; return their names."""
         return await end_leftovers(self._settings, self.placements.all)
 
     async def lose(self) -> None:
-        """Call no actor any more: the Ray that ran them is gone."""
+        """Stop calling actors: their Ray is gone."""
         await self._end_tasks()
         for handle in self.placements.all:
             handle.lose()
 
     async def heal(self) -> None:
-        """Start every actor again that is not there: there is another Ray."""
+        """Start every missing actor again, in another Ray."""
         for handle in self.placements.all:
             handle.respawn()
         await self._access.look()
@@ -132,11 +141,11 @@ class ReadSide:
         await self._stop(end=not self._settings.detached)
 
     async def end(self) -> None:
-        """Do the same, and end the actors in any case."""
+        """Do the same, but end the actors in any case."""
         await self._stop(end=True)
 
     async def _stop(self, *, end: bool) -> None:
-        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+        async with AsyncExitStack() as closing:  # in reverse order, even if one of them raises
             closing.push_async_callback(self._access.close)
             for store in self._stores.values():
                 closing.push_async_callback(store.stop)
@@ -163,7 +172,7 @@ class ReadSide:
         await cancel(*self._tasks)
 
     async def _start_postgres(self) -> None:
-        # One after the other: each removes what is left of builds, and may build itself.
+        # One after the other: each removes what is left of builds, and may start builds itself.
         await self._stores["postgres"].start()
         await self._access.connect()
         await self._competing.start()
@@ -173,12 +182,12 @@ class ReadSide:
         return [store.start() for name, store in self._stores.items() if name != "postgres"]
 
     async def _spread(self) -> None:
-        """Take actors apart that came together on a node while another one was away."""
+        """Move actors apart that ended up on one node while another node was away."""
         while True:
             await asyncio.sleep(SPREAD)
             handles = self.placements.all
             if not all(each.ready for each in handles):
-                continue  # what is left has to serve
+                continue  # the remaining actors have to serve
             for handle in handles:
                 if await asyncio.to_thread(handle.misplaced):
                     await handle.move()

@@ -10,10 +10,10 @@ from rayfold.tenants import TENANT, within
 
 
 class RowQuery(NamedTuple):
-    """One row by `key`, or a page where `key` is None.
+    """Requests one row by `key`, or a page if `key` is None.
 
-    `at_least` is the position that the answer must have reached. Key and filters are as
-    `rayfold.key_text` writes them.
+    `at_least` is the position that the answer must have reached. Key and filters are in the form of
+    `rayfold.key_text`.
     """
 
     view: str
@@ -25,7 +25,7 @@ class RowQuery(NamedTuple):
 
 
 class RowResult(NamedTuple):
-    """What was found. `late`: the replica has not come to `at_least`, so it says nothing else."""
+    """An answer. `late`: the replica has not reached `at_least`, so there is no other content."""
 
     body: bytes | None
     revision: int | None
@@ -34,10 +34,10 @@ class RowResult(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A view as a store had it at one moment: its rows, and a page for each question."""
+    """A view in a store at one moment: its rows, and a page for each query."""
 
     rows: list[tuple[str, bytes, int, int]]
-    """Key, document, position, and where the row began. What does not decode is no JSON."""
+    """For each row: key, document, position, and where it began."""
     pages: list[bytes]
     """Empty where the store cannot give it, as one of its rows does not decode."""
 

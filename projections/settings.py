@@ -16,10 +16,10 @@ from rayfold.runtime.placing import Anywhere, Placing
 class ReadSettings:
     """`domain` is a package, `eventstore` a URI, `postgres` a DSN, `redis` a URL.
 
-    Without a `redis` there is none: views that name it are kept in their other stores.
+    Without `redis` there is no such store: views that name it are kept in their other stores.
 
-    `postgres_reads` are DSNs of streaming replicas that answer queries. `autoscale` gives
-    targets of `rayfold scale` the least and the most that the autoscaler may set.
+    `postgres_reads` are DSNs of streaming replicas that answer queries. `autoscale` has, by target
+    of `rayfold scale`, the smallest and largest number that the autoscaler may set.
     """
 
     domain: str
@@ -27,7 +27,7 @@ class ReadSettings:
     postgres: str
     redis: str = ""
     stores: Mapping[str, str] = field(default_factory=dict)
-    """URLs of stores that other packages bring, by name."""
+    """URLs of stores from other packages, by name."""
     postgres_reads: Sequence[str] = ()
     memory_replicas: int = 1
     postgres_partitions: int = 1
@@ -35,41 +35,46 @@ class ReadSettings:
     namespace: str = "rayfold"
     placing: Placing = field(default_factory=Anywhere)
     identity: Identity = field(default_factory=Identity)
-    """What every actor compares with what it meets; see there. The stack's id is in the name of
-    every actor: stacks of one namespace share none."""
+    """What every actor compares with the stores that it reaches; see there. The stack's id is in
+    the name of every actor: stacks in one namespace share none.
+    """
     detached: bool = False
-    """Whether actors outlive the process that makes them: in a cluster, where the next owner of
-    the stack adopts those that it would make."""
+    """Whether actors outlive the process that starts them: in a cluster, where the next owner of
+    the stack adopts them.
+    """
     accept_parked: bool = True
-    """Whether a view of another definition takes the place, at the start, of one that serves keys
-    which are parked in it. Nobody folds the one before any more, unless its release still runs."""
+    """Whether, at the start, a changed view replaces the live one even if it has parked keys that
+    the live one serves. The live one is no longer updated, unless its release still runs.
+    """
     snapshots: str = ""
-    """A folder of each node for snapshots of views that are in memory alone; none without it."""
+    """A folder on each node for snapshots of views that are only in memory; empty for no
+    snapshots.
+    """
     host_connections: int = 0
-    """What hosts of the write side open to Postgres at most, all together."""
+    """The most connections that all hosts of the write side together open to Postgres."""
     wanted: Mapping[str, int] = field(default_factory=dict)
-    """What operators have set, by target of `rayfold scale`; goes before the numbers above."""
+    """Numbers that operators have set, by target of `rayfold scale`; they override those above."""
 
     def place_of(self, store: str) -> Place:
-        """Return where a durable store is; its URL is empty if there is none."""
+        """Return where a durable store is; its URL is empty if the stack has no such store."""
         ours = {"postgres": self.postgres, "redis": self.redis}
         return Place(ours.get(store) or self.stores.get(store, ""), self.identity.stack)
 
     def stores_of(self, view: ViewDefinition) -> tuple[str, ...]:
-        """Return the stores that a view names and this stack has."""
+        """Return the stores that a view names and that this stack has."""
         return tuple(
             store for store in view.stores if store == "memory" or self.place_of(store).url
         )
 
     def number(self, store: str, view: str) -> int:
-        """Return how often a view is kept in `memory`, or partitioned in another store."""
+        """Return a view's number of `memory` replicas, or of partitions in another store."""
         ours = {"memory": self.memory_replicas, "postgres": self.postgres_partitions}
         default = ours.get(store, 1)
         return self.wanted.get(f"{store}:{view}", self.wanted.get(store, default))
 
     @property
     def made_with(self) -> str:
-        """A short text, another one if actors that were made with other settings are no use."""
+        """A short text that changes when actors with the old settings are no longer usable."""
         told: tuple[str, ...]
         told = self.identity.domain, self.domain, self.eventstore, self.postgres, self.redis
         told = *told, *map(str, sorted(self.stores.items())), *map(str, self.identity)

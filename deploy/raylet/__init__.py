@@ -1,1 +1,1 @@
-"""A raylet: how one is started for less than Ray takes, waited for, and watched."""
+"""Raylets: starting one with less than Ray needs, waiting for it, and watching it."""

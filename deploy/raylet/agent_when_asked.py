@@ -1,8 +1,8 @@
-"""What a raylet has for its agent of runtime environments until one is asked for.
+"""A placeholder for a raylet's runtime-environment agent until one is needed.
 
-`python -I -S agent_when_asked.py AGENT OPTION…`: Ray's own, AGENT, takes 55 MB, and no actor of a
-stack of our own has such an environment unless a release brings one. This listens in its place and
-becomes it with the first connection. It imports nothing of ours or Ray's.
+`python -I -S agent_when_asked.py AGENT OPTION…`: Ray's own agent, AGENT, takes 55 MB, and actors of
+a local stack only have runtime environments if a release brings one. This process listens in its
+place and becomes the agent with the first connection. It imports nothing of ours or of Ray's.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import socket
 import sys
 
 SERVICE = "runtime_env_agent_port"
-"""What a raylet waits to be told the port of, in a file of the session's folder."""
+"""The file in the session's folder in which a raylet expects the agent's port."""
 
 LOOK = 1.0
-"""Seconds between two looks for the raylet."""
+"""Seconds between two checks whether the raylet lives."""
 
 
 def main(agent: str, options: list[str]) -> None:
-    """Tell the port; become the agent there once somebody connects; end with the raylet."""
+    """Write the port; become the agent when a client connects; end with the raylet."""
     told = dict(each.split("=", 1) for each in options if "=" in each)
     raylet = int(os.environ["RAY_RAYLET_PID"])
     asked_for = int(told["--runtime-env-agent-port"])

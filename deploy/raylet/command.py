@@ -1,4 +1,4 @@
-"""The command by which Ray starts a raylet here, with other words for what it is to start."""
+"""Changing the command with which Ray starts a local raylet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Change:
-    """Of one of the commands that a raylet is given, which begins with the words `before`."""
+    """A change to a command that a raylet is given: the one that begins with the words `before`."""
 
     option: str
     before: Sequence[str]
     after: Sequence[str]
 
     def __call__(self, part: str) -> str:
-        """Return a part of the raylet's command with the change, if it is concerned."""
-        # Ray quotes them so.
+        """Return a part of the raylet's command, changed if it is the one concerned."""
+        # Ray quotes them in this way.
         before, after = (
             f"--{self.option}={subprocess.list2cmdline(words)} "
             for words in (self.before, self.after)
@@ -29,9 +29,9 @@ class Change:
 
 @contextmanager
 def changed(changes: Sequence[Change]) -> Iterator[None]:
-    """Let a raylet that is started inside be told otherwise.
+    """Apply the changes to a raylet that is started within this context.
 
-    A change that fits nothing is none: Ray is started as it would be.
+    A change that matches nothing is ignored: Ray starts as usual.
     """
     from ray._private import ray_constants, services
 

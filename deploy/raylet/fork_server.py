@@ -1,7 +1,7 @@
-"""Ray of our own forks its workers from a process that has imported what they need.
+"""A fork server for local Ray: workers are forked from a process with all imports done.
 
-A worker that imports Ray and us for itself takes a second of CPU, and memory that a fork shares
-with the others. Raylets of a cluster that we join start theirs as they do.
+A worker that does its own imports takes a second of CPU time, and memory that forks would share.
+Raylets of a cluster that we join start workers in their usual way.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from deploy.raylet.command import Change
 
 PRELOADED = f"{__package__}.preloaded"
 PRELOADED_DOMAIN = f"{__package__}.preloaded_domain"
-"""By name, as they are not to be imported here."""
+"""By name, as they must not be imported here."""
 
 DOMAIN = "RAYFOLD_DOMAIN"
-"""The variable that has the name of the domain's package."""
+"""The environment variable with the name of the domain's package."""
 
 END_TIMEOUT = 5.0
-"""Seconds for the server to end."""
+"""Seconds that the server has to end."""
 
 
 class ForkServer:
-    """The process from which workers are forked; it ends when this one does, and they with it.
+    """The process from which workers are forked; it ends with this process, and its forks with it.
 
-    Workers go on when it was killed. Others do without it then: they take longer to start.
+    If it is killed, its forks go on. Later workers start without it, which takes longer.
     """
 
     def __init__(self, modules: Sequence[str] = (PRELOADED,), *, domain: str = "") -> None:
-        """Start it. It imports the modules meanwhile; who asks for a fork waits for that.
+        """Start the server. It imports the modules meanwhile; a request for a fork waits for that.
 
-        The first of them is needed; without others that cannot be imported once for all it goes
-        on. `domain` is a package of the user's, which is one of those.
+        The first module is required; others that cannot be imported once for all forks are skipped.
+        `domain` is the user's package, which is one of those.
 
         Raises:
-            OSError: it cannot be started, or this system has no handles of processes.
+            OSError: it cannot be started, or this system has no process handles (pidfd).
         """
-        # Not every Python has them, nor every kernel.
+        # Not every Python or kernel has them.
         if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
             raise OSError("Python was built without handles of processes (pidfd)")
         os.close(os.pidfd_open(os.getpid()))
-        self._folder = Path(tempfile.mkdtemp(prefix="rayfold-"))  # for this user alone
+        self._folder = Path(tempfile.mkdtemp(prefix="rayfold-"))  # only for this user
         self.path = str(self._folder / "forks.sock")
         try:
             self._process = self._start(modules, domain)
@@ -65,7 +65,7 @@ class ForkServer:
             listener.bind(self.path)
             listener.listen(128)
             # Ray's library reads these when it is loaded, so they are the same for each fork: no
-            # job, as for workers that Ray starts in advance, and who it is that they end with.
+            # job, as for workers that Ray starts in advance, and the process with which they end.
             told = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid()), DOMAIN: domain}
             if domain:
                 modules = [*modules, PRELOADED_DOMAIN]
@@ -86,30 +86,30 @@ class ForkServer:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the server's process."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """Whether it has, though nobody stopped it."""
+        """Whether it has ended without being stopped."""
         return self._process.poll() is not None
 
     def change(self) -> Change:
-        """Return what a raylet is told, so that its workers are forked."""
+        """Return the change of a raylet's command that makes its workers forks."""
         import ray
 
-        # Ray leaves the second word out for a worker that has no environment of its own.
+        # Ray omits the second word for a worker without an environment of its own.
         setup = Path(ray.__file__).parent / "_private/workers/setup_worker.py"
         before = (sys.executable, str(setup))
         return Change("python_worker_command", before, (*before, worker_start.__file__, self.path))
 
     def stop(self) -> None:
-        """End it, and with it what it has forked. Blocks."""
+        """End the server and its forks. Blocks."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:  # it is importing, or hangs
+        except subprocess.TimeoutExpired:  # it is importing or hangs
             forks = psutil.Process(self.pid).children()
             self._process.kill()
             self._process.wait()

@@ -1,9 +1,9 @@
-"""The process that imports what actors need, once, and forks each of them from that.
+"""The fork server's process: imports what actors need once, and forks each of them.
 
-`python -m deploy.raylet.fork_server_process SOCKET MODULE…`: SOCKET is the descriptor of one that
-listens. It ends when its standard input does, which is a pipe that its parent holds, and so do its
-forks: Ray lets them look for the parent by its number, which stands for a process that nobody has
-waited for.
+`python -m deploy.raylet.fork_server_process SOCKET MODULE…`: SOCKET is the descriptor of a
+listening socket. The process ends when its standard input does, a pipe that its parent holds, and
+so do its forks: Ray makes them look for the parent by its process id, which stays valid as nobody
+has waited for that process.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ from importlib import import_module
 from pathlib import Path
 
 END = b"\0"
-"""Ends a request; JSON has none."""
+"""Ends a request; JSON text never contains it."""
 
 TIMEOUT = 5.0
-"""Seconds for whoever connected to say what it wants."""
+"""Seconds within which a client must send its request."""
 
 PAUSE = 0.1
-"""Seconds until the next one is taken where none could be: no descriptor was left, say."""
+"""Seconds until another accept after one that failed, for lack of descriptors for example."""
 
 _FORK = "fork"
 
 _DESCRIPTORS = 4
-"""Standard input, output, error, and the folder, which travel with each request."""
+"""Standard input, output and error, and the working folder, which are sent with each request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run, as who asks would have run it."""
+    """What to run, as the client would have run it."""
 
     arguments: list[str]
-    """A script and what follows it."""
+    """A script and its arguments."""
     environment: dict[str, str]
     oom_score_adj: str
-    """Of who asks: Ray lets its workers go first when memory runs out."""
+    """The client's: Ray makes its workers the first to be killed when memory runs out."""
     limits: dict[str, list[int]]
-    """Of who asks, by their numbers: Ray raises that of open files after this process began."""
+    """The client's, by number: Ray raises the limit of open files after this process began."""
     descriptors: list[int]
     answer: socket.socket
 
     def close(self) -> None:
-        """Give up what came along."""
+        """Close the received descriptors."""
         for each in self.descriptors:
             os.close(each)
         self.answer.close()
 
 
 def main(listener: socket.socket, modules: Sequence[str]) -> None:
-    """Import the modules; then be each process that is asked for, in a fork."""
-    # As Ray has it for its own: Ctrl-C is for who started us.
+    """Import the modules; then run each requested process in a fork."""
+    # As in Ray's own workers: Ctrl-C is for the process that started us.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     _import(modules)
     gc.collect()
-    gc.freeze()  # a collection in a fork would write to, and so copy, what all of them share
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their ends are Ray's business
+    gc.freeze()  # a garbage collection in a fork would write to, and so copy, the shared memory
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Ray deals with their ends
     asked = _serve(listener)
     if asked is None:
         shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
@@ -77,17 +77,17 @@ def main(listener: socket.socket, modules: Sequence[str]) -> None:
 
 
 def _import(modules: Sequence[str]) -> None:
-    """Import them, or all in front of the first that cannot be: forks import that for themselves.
+    """Import the modules before the first that fails: forks import the others themselves.
 
-    One that breaks, or begins threads, cannot be undone: this process begins again without it.
+    A module that fails or starts threads cannot be undone: this process restarts without it.
     """
     for at, module in enumerate(modules):
         try:
             import_module(module)
             if len(threads := os.listdir("/proc/self/task")) > 1:
-                # A lock that one of them holds would never be freed in a fork.
+                # A lock that a thread holds would never be released in a fork.
                 raise ImportError(f"it has begun threads: {threads}")
-        except (Exception, SystemExit) as error:  # a script, perhaps
+        except (Exception, SystemExit) as error:  # for example a script
             told = f"{module} cannot be imported once for all actors: {error!r}"
             if at == 0:
                 sys.exit(told)
@@ -97,7 +97,7 @@ def _import(modules: Sequence[str]) -> None:
 
 
 def _serve(listener: socket.socket) -> Request | None:
-    """Return a request in each fork, and nothing in this process at its end."""
+    """Return a request in each fork; in this process, return None at its end."""
     with selectors.DefaultSelector() as waiting:
         waiting.register(listener, selectors.EVENT_READ)
         waiting.register(sys.stdin, selectors.EVENT_READ)
@@ -117,7 +117,7 @@ def _serve(listener: socket.socket) -> Request | None:
 
 
 def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> Request | None:
-    """Return what is asked for in the fork, and nothing here, where its end is waited for."""
+    """Return the request in the fork, and None in the server, which waits for the fork's end."""
     try:
         connection, _ = listener.accept()
     except OSError as error:
@@ -126,7 +126,7 @@ def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> Request |
         return None
     try:
         request = _read(connection)
-    except Exception as error:  # whatever it is that was sent
+    except Exception as error:  # whatever was sent
         _could_not(error)
         connection.close()
         return None
@@ -152,12 +152,12 @@ def _wait_for(pid: int, waiting: selectors.BaseSelector) -> None:
 
 
 def _could_not(error: Exception) -> None:
-    """Say so here. Who asked is told by our silence."""
+    """Log it here. The client learns of it from the missing answer."""
     print(f"a process could not be forked: {error!r}", file=sys.stderr, flush=True)
 
 
 def _forks(waiting: selectors.BaseSelector) -> list[int]:
-    """Return what stands for those that have not ended."""
+    """Return the handles of forks that have not ended."""
     return [key.fd for key in waiting.get_map().values() if key.data is _FORK]
 
 
@@ -186,7 +186,9 @@ def _read(connection: socket.socket) -> Request:
 
 
 def _wanted(answer: socket.socket) -> bool:
-    """Say that this is there. Who has waited for too long is Python meanwhile, and the worker."""
+    """Tell the client that the fork is there; False if it has given up and runs the worker
+    itself.
+    """
     with answer:
         try:
             answer.send(b"ready")
@@ -200,12 +202,12 @@ def _become(request: Request) -> None:
     for number, each in enumerate(standard):
         os.dup2(each, number)
         os.close(each)
-    with suppress(OSError):  # nobody may enter it any more
+    with suppress(OSError):  # access to it was removed
         os.fchdir(folder)
     os.close(folder)
     if not _wanted(request.answer):
         return
-    # A group of its own: a raylet kills the group of a worker that has ended.
+    # A process group of its own: a raylet kills the group of a worker that has ended.
     os.setpgid(0, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
@@ -213,7 +215,7 @@ def _become(request: Request) -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(request.oom_score_adj)
     for which, (soft, hard) in request.limits.items():
-        with suppress(OSError, ValueError):  # not above our own hard one
+        with suppress(OSError, ValueError):  # not above our own hard limit
             resource.setrlimit(int(which), (soft, hard))
     script = request.arguments[0]
     sys.argv = request.arguments

@@ -1,7 +1,7 @@
-"""The raylet through which this process has joined a cluster: whether it still runs.
+"""The raylet through which this process has joined a cluster: detects whether it still runs.
 
-A driver whose raylet has ended is told by nobody. It lives on, its actors end, and it makes no
-other: every call to Ray waits. So a connection to the raylet is held, which ends with it.
+A driver is not told when its raylet ends. It lives on, its actors end, and it can start no others:
+every call to Ray waits. So this holds a connection to the raylet, which ends with it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import socket
 
 CONNECT = 5.0
-"""Seconds in which a raylet on this machine accepts."""
+"""Seconds within which a raylet on this machine accepts a connection."""
 
 
 class JoinedRaylet:
-    """Known by its Unix socket; another raylet at the same path is another one."""
+    """A raylet, known by its Unix socket; another raylet at the same path is a different one."""
 
     def __init__(self, path: str) -> None:
         """Connect.
 
         Raises:
-            OSError: nobody listens there.
+            OSError: no process listens there.
         """
         self._held = socket.socket(socket.AF_UNIX)
         try:
@@ -35,11 +35,11 @@ class JoinedRaylet:
         """Whether it has not ended."""
         try:
             return self._held.recv(1, socket.MSG_PEEK) != b""
-        except BlockingIOError:  # it has nothing to say, and is there
+        except BlockingIOError:  # it has sent nothing, and is there
             return True
         except OSError:
             return False
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._held.close()

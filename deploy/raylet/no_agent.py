@@ -1,7 +1,8 @@
-"""What a raylet has for its dashboard agent, which it insists on, in a Ray without a dashboard.
+"""A placeholder for a raylet's dashboard agent, which it requires, in a Ray without a dashboard.
 
-Ray's own takes 60 MB and a second of CPU to say that it offers nothing. This says so, and ends with
-the raylet: `python -I -S no_agent.py --session-dir=FOLDER …`. It imports nothing of ours or Ray's.
+Ray's own takes 60 MB and a second of CPU time to report that it offers nothing. This one reports
+that and ends with the raylet: `python -I -S no_agent.py --session-dir=FOLDER …`. It imports nothing
+of ours or of Ray's.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import sys
 import time
 
 SERVICES = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-"""What a raylet waits to be told the ports of, each in a file of the session's folder."""
+"""The files in the session's folder in which a raylet expects the agent's ports."""
 
 NOT_OFFERED = "-1"
 
 LOOK = 1.0
-"""Seconds between two looks for the raylet."""
+"""Seconds between two checks whether the raylet lives."""
 
 
 def main(arguments: list[str]) -> None:
-    """Tell that there are no ports; wait until the raylet has ended."""
+    """Report that there are no ports; wait until the raylet has ended."""
     option = "--session-dir="
     folder = next(each for each in arguments if each.startswith(option)).removeprefix(option)
     for service in SERVICES:

@@ -1,4 +1,4 @@
-"""What is imported once for all actors: Ray, what libraries import when first used, and ours."""
+"""Imports shared by all actors: Ray, what libraries import when first used, and our modules."""
 # ruff: noqa: F401
 
 from grpc import _channel

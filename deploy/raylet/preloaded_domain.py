@@ -1,7 +1,7 @@
-"""The user's domain, and what its views need: imported once for all actors of one `rayfold up`.
+"""The user's domain and what its views need, imported once for all actors of one `rayfold up`.
 
-That is not upgraded, but stopped and started again. A release that an upgrade brings to a cluster
-comes with a runtime environment or an image; those actors are not forked.
+Such a stack is not upgraded, but stopped and started again. A release that an upgrade brings to a
+cluster has a runtime environment or an image; its actors are not forked.
 """
 
 import os
@@ -16,5 +16,5 @@ from rayfold.runtime.node_domain import load_domain
 registry = load_domain(os.environ[DOMAIN])
 domain_hash(registry)
 for store in {store for view in registry.views.values() for store in view.stores} - {"memory"}:
-    with suppress(NoSuchStore):  # whoever makes one will say so
+    with suppress(NoSuchStore):  # whoever makes the store reports it
         imported(store)

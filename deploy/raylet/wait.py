@@ -1,8 +1,8 @@
-"""A start of our own Ray that gives no raylet is broken off, and another one is tried.
+"""Retrying the start of a local Ray whose raylet does not come up.
 
-About one start in sixty under load leaves a process that never comes to its own log: the GCS, the
-raylet, or an agent that the raylet waits for. Ray waits half a minute for each, without a look at
-whether the process lives. Here it waits for seconds, and a dead process ends the wait at once.
+Under load, about one start in sixty leaves a process that never writes its first log line: the GCS,
+the raylet, or an agent that the raylet waits for. Ray waits half a minute for each, without
+checking that the process lives. This waits for seconds only, and not at all for a dead process.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any
 from deploy.errors import StartError
 
 TIMEOUTS = (8.0, 15.0, 30.0)
-"""Seconds for a raylet to register, at the first, second and third attempt."""
+"""Seconds for a raylet to register, in the first, second and third attempt."""
 
 PAUSE = 2.0
-"""Seconds between two attempts: what ended the one, as a disk that stalls, may last a moment."""
+"""Seconds between two attempts: the cause, such as a stalled disk, may last a moment."""
 
 LOOK = 0.05
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 GCS_TIMEOUT = 1.0
-"""Seconds for an answer of the GCS."""
+"""Seconds for the GCS to answer."""
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def raylet_within(timeout: float) -> Iterator[None]:
-    """Let a local `ray.init` inside fail with `StartError` unless its raylet is there in time.
+    """Make a local `ray.init` in this context fail with `StartError` if no raylet is up in time.
 
-    What a start that fails has begun is killed, as Ray would leave it behind.
+    Processes of a failed start are killed, as Ray would leave them behind.
     """
     from ray._private import services
     from ray._private.node import Node
@@ -50,7 +50,7 @@ def raylet_within(timeout: float) -> Iterator[None]:
         start(node)
 
     def get_node_in_time(address: str, node_id: str) -> Any:
-        # Ray's own question is answered by a raylet, or after half a minute: this one at once.
+        # Ray's own request is answered by a raylet, or after half a minute; this one at once.
         while not _has_registered(nodes[-1], node_id):
             for kind, code in _ended(nodes[-1]):
                 raise StartError(f"its {kind} ended as it started, with {code}")
@@ -85,14 +85,14 @@ def raylet_within(timeout: float) -> Iterator[None]:
 def _has_registered(node: Any, node_id: str) -> bool:
     try:
         known = node.get_gcs_client().get_all_node_info(timeout=GCS_TIMEOUT)
-    except Exception as error:  # Ray raises all sorts of things here
+    except Exception as error:  # Ray may raise anything here
         log.info("the GCS does not say which nodes there are", extra={"error": error})
         return False
     return any(each.hex() == node_id for each in known)
 
 
 def _ended(node: Any) -> list[tuple[str, int]]:
-    """Return which of its processes have ended, with their exit codes."""
+    """Return the node's processes that have ended, with their exit codes."""
     processes: Callable[[], Any] = node.all_processes.items
     return [
         (str(kind), code)

@@ -1,8 +1,8 @@
-"""What Ray runs before its worker's script: a fork takes the place of the process that it starts.
+"""Run by Ray before a worker's script: replaces the process that Ray starts by a fork.
 
-`python worker_start.py SOCKET [OPTION…] SCRIPT ARGUMENT…`: where the server does not answer, or the
-worker has an environment of its own, Python runs the script as if this were not between. It imports
-nothing of ours, as it is on the way of each start.
+`python worker_start.py SOCKET [OPTION…] SCRIPT ARGUMENT…`: if the fork server does not answer, or
+the worker has an environment of its own, Python runs the script as usual. This imports nothing of
+ours, to keep each start fast.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import socket
 import sys
 
 END = b"\0"
-"""Ends what the server is told; JSON has none."""
+"""Ends a request; JSON text never contains it."""
 
 NO_ENVIRONMENT = "--runtime-env-hash=0"
-"""How Ray tells a worker that it has no runtime environment."""
+"""How Ray marks a worker without a runtime environment."""
 
 TIMEOUT = 8.0
-"""Seconds in which the server, which may still import, forks."""
+"""Seconds within which the server, which may still be importing, must fork."""
 
 
 def main(path: str, arguments: list[str]) -> None:
-    """End when a fork has begun; else become Python."""
+    """End once a fork has begun; otherwise become Python."""
     if NO_ENVIRONMENT in arguments and _forked(path, arguments):
         return
     os.execv(sys.executable, [sys.executable, *arguments])
@@ -34,7 +34,7 @@ def _forked(path: str, arguments: list[str]) -> bool:
     try:
         with open("/proc/self/oom_score_adj") as file:
             oom_score_adj = file.read()
-        # Not by its name: it may be gone.
+        # Not by its name: the folder may have been removed.
         folder = os.open(".", os.O_PATH)
         script = next(each for each in arguments if not each.startswith("-"))
         told = {
@@ -50,7 +50,7 @@ def _forked(path: str, arguments: list[str]) -> bool:
             connection.sendall(json.dumps(told).encode() + END)
             if not connection.recv(16):
                 return False
-            connection.send(b"!")  # so a fork that comes too late knows that it is not wanted
+            connection.send(b"!")  # so a fork that comes too late knows that it is not needed
             return True
     except (OSError, StopIteration):
         return False

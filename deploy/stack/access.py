@@ -1,4 +1,4 @@
-"""Translates the settings of who may call a gateway for the application."""
+"""Who may call a gateway: from the settings, in the application's form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROLES: tuple[RoleName, ...] = ("reader", "writer", "operator")
 
 
 def admission_of(settings: Settings) -> Admission:
-    """Return what the settings say."""
+    """Return the admission rules of the settings."""
     from api.http.admission import Admission
     from api.http.auth import Role, Token
     from api.http.rates import Rates
@@ -49,7 +49,7 @@ def _signed(jwt: JwtSettings) -> JwtTokens:
         jwt.principal_claim,
         jwt.role_claim,
         jwt.permission_claim,
-        # The same value may stand for several roles: the most that it stands for counts.
+        # If one value stands for several roles, the highest role counts.
         {value: Role[role.upper()] for role in _ROLES for value in said.get(role, ())},
         jwt.tenant_claim or "",
     )

@@ -1,4 +1,4 @@
-"""What happened to a command, everywhere: its events, what became of them, and what they led to."""
+"""Tracing a command: its events, their processing, and the commands that they led to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from projections.parked_pages import Asked
 from projections.publications.told import told_of
 from rayfold import Refused, Registry
 
-if TYPE_CHECKING:  # it imports Ray, which reads its environment then
+if TYPE_CHECKING:  # it imports Ray, which then reads its environment
     from projections.operations.applications import Applications, Place
 
 _FRONT = re.compile(r"([0-9]{1,18})@(.+)\Z", re.DOTALL)
@@ -32,7 +32,7 @@ _BACK = re.compile(r"(.+)@([0-9]{1,18})\Z", re.DOTALL)
 
 
 class Outcomes(Protocol):
-    """What the writers remember."""
+    """The outcomes that writers remember."""
 
     async def outcome(self, command_id: str) -> tuple[str, Any] | None:
         """See `WriteSide.outcome`."""
@@ -40,7 +40,7 @@ class Outcomes(Protocol):
 
 
 class Outbound(Protocol):
-    """What goes out: see `OutboundSide`."""
+    """The publications and reactors: see `OutboundSide`."""
 
     @property
     def publications(self) -> Any:
@@ -54,7 +54,7 @@ class Outbound(Protocol):
 
 
 class Causality:
-    """Reads the log, and asks the parts how far they are."""
+    """Reads the log, and asks publications and reactors how far they are."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Causality:
     async def of(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
         """Return what belongs to a command id, a correlation id, or `REVISION@STREAM`.
 
-        `asked` are readings of the same text, the likeliest first. At most `scan` records are
-        read in each direction. None: nothing is known of it.
+        `asked` are interpretations of the same text, the most likely first. At most `scan` records
+        are read in each direction. None if nothing is known of it.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -191,7 +191,7 @@ _NEW: dict[str, Any] = {
 
 
 class _Told:
-    """Commands with what belongs to each, in the order of a tree."""
+    """Commands with their events and effects, ordered as a tree."""
 
     def __init__(self, found: Correlated, processes: Iterable[Any]) -> None:
         self._commands: dict[str, dict[str, Any]] = {}
@@ -247,7 +247,7 @@ class _Told:
             command = self._command(sent.command_id)
             command["command"] = sent.command
             command["sent_by"] = {"stream": raw.stream, "revision": raw.revision}
-            # A process names the cause of a command only among its own.
+            # A process only records a command's cause if it is one of its own commands.
             command["caused_by"] = command["caused_by"] or sent.caused_by or led_here or None
             if command["status"] == "unknown":
                 command["status"] = "waiting"
@@ -260,11 +260,11 @@ class _Told:
             }
 
     def without_outcome(self) -> list[str]:
-        """Return the commands of which the log says nothing yet."""
+        """Return the commands of which the log has no outcome yet."""
         return [name for name, each in self._commands.items() if each["status"] == "unknown"]
 
     def remembered(self, command_id: str, known: tuple[str, Any] | None) -> None:
-        """Take what a writer remembers of one."""
+        """Add what a writer remembers of a command."""
         if known is not None:
             self._commands[command_id] |= {"stream": known[0], **_outcome(known[1])}
 
@@ -273,13 +273,13 @@ class _Told:
         applied: Mapping[Place, list[dict[str, Any]]],
         outgoing: Mapping[Place, list[dict[str, Any]]],
     ) -> list[dict[str, Any]]:
-        """Return them, each after the one that led to it, with its depth below the first."""
+        """Return the commands, each after the one that led to it, with its depth in the tree."""
         steps: dict[str, list[dict[str, Any]]] = {}
         for raw, step in self._steps:
             owner = self._owner(step)
             went = outgoing.get((raw.stream, raw.revision), [])
             steps.setdefault(owner, []).append(_plain_step(raw, step, went))
-        # A command of which nothing but its id is known, as another's cause, was not found.
+        # A command that is only known as another's cause was not found.
         for command_id in [*steps]:
             self._command(command_id)
         return [
@@ -295,7 +295,7 @@ class _Told:
         ]
 
     def _owner(self, step: StepRead) -> str:
-        """Return the command that a step follows from."""
+        """Return the command from which a step follows."""
         if step.stream:
             return self._by_event.get((step.stream, step.revision)) or next(
                 iter(step.caused_by), ""
@@ -310,7 +310,7 @@ class _Told:
             known = parent in self._commands and parent != command_id
             (children.setdefault(parent, []) if known else roots).append(command_id)
         seen: set[str] = set()
-        # What is left after the roots leads to itself, in a circle: begin anywhere.
+        # Commands not reached from the roots form a cycle: begin with any of them.
         for root in [*roots, *self._commands]:
             waiting = [(root, 0)]
             while waiting:
@@ -396,5 +396,5 @@ def _reacted(
         ):
             return {"reactor": name, "status": "parked", "error": each["error"]}
     behind = part.get("behind")
-    # Its group says how many events wait, not which.
+    # The consumer group only tells how many events wait, not which.
     return {"reactor": name, "status": "done" if behind == 0 else "unknown"}

@@ -1,4 +1,4 @@
-"""A server of ours as a child process: it never outlives us, and comes back if it dies."""
+"""A server as our child process: it never outlives us, and is restarted if it dies."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from rayfold.runtime.together import cancel
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 30.0
-"""Seconds for a server to answer."""
+"""Seconds that a server has until it answers."""
 
 STOP_TIMEOUT = 15.0
-"""Seconds for a server to end in order."""
+"""Seconds that a server has for an orderly end."""
 
 LONGEST_LOG = 16 * 2**20
-"""Bytes of its log after which that begins anew; the one before is kept."""
+"""The size in bytes at which its log is rotated; one older file is kept."""
 
 LOOK = 60.0
-"""Seconds between two looks at how long it is."""
+"""Seconds between two checks of the log's size."""
 
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before the first, second, … attempt to start it again; the last for all others."""
+"""Seconds before the first, second, … restart; the last value for all others."""
 
 
 class ChildProcess(ABC):
-    """A server in a process group of its own: Ctrl-C is for us, and we stop it last."""
+    """A server in a process group of its own: Ctrl-C only reaches us, and we stop it last."""
 
     name: str
-    """As `rayfold status` has it."""
+    """Its name in `rayfold status`."""
     title: str
-    """As a sentence has it."""
+    """Its name in sentences."""
     stop_signal = signal.SIGTERM
-    """Asks it to finish what it acknowledged, and end."""
+    """Makes it finish what it acknowledged, and end."""
     start_timeout = START_TIMEOUT
-    """Seconds for it to answer."""
+    """Seconds that it has until it answers."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -60,21 +60,21 @@ class ChildProcess(ABC):
 
     @abstractmethod
     async def _command(self) -> Sequence[str]:
-        """Return what to run, after whatever must be there first."""
+        """Return the command to run; create what it needs first."""
 
     @abstractmethod
     async def _address(self, process: asyncio.subprocess.Process) -> str:
-        """Wait until it answers; return where. Cancelled when it takes too long or ends."""
+        """Wait until it answers; return its address. Cancelled if it takes too long or ends."""
 
     def _user(self) -> tuple[int, int]:
-        """Return the user and the group that it runs as; -1 is ours."""
+        """Return the user and group ids to run as; -1 for our own."""
         return -1, -1
 
     async def start(self) -> str:
-        """Start it; return its address.
+        """Start the server; return its address.
 
         Raises:
-            StartError: it does not come up.
+            StartError: it does not start.
         """
         address = await self._launch()
         self._watching = [
@@ -84,13 +84,13 @@ class ChildProcess(ABC):
         return address
 
     async def stop(self) -> None:
-        """Let it finish what it acknowledged, and end it."""
+        """Let the server finish what it acknowledged, and end."""
         await cancel(*self._watching)
         self._ready = False
         await self._end()
 
     def status(self) -> dict[str, Any]:
-        """Return whether the process runs; whether it answers is for `Probe` to find out."""
+        """Return whether the process runs; `Probe` checks whether it answers."""
         running = self._process is not None and self._ready
         part: dict[str, Any] = {"ready": running, "restarts": self._restarts}
         if running and self._process is not None:
@@ -114,7 +114,7 @@ class ChildProcess(ABC):
 
     async def _launch(self) -> str:
         command = await self._command()
-        # The kernel sends the signal when the thread that forked ends: this is the main thread.
+        # The kernel sends the signal when the forking thread ends: this is the main thread.
         first = (self.stop_signal.value, os.getpid(), *self._user())
         with self._errors.open("ab") as errors:
             process = self._process = await asyncio.create_subprocess_exec(
@@ -168,17 +168,17 @@ class ChildProcess(ABC):
             self._restarts += 1
 
     async def _keep_log_short(self) -> None:
-        """Have it begin anew: a server that refuses something says so each time, for weeks."""
+        """Rotate the log: a server that refuses requests logs each one, for weeks."""
         while True:
             await asyncio.sleep(LOOK)
             if self._errors.stat().st_size > LONGEST_LOG:
                 await in_thread(self._begin_log_anew)
 
     def _begin_log_anew(self) -> None:
-        # Whoever writes it appends, so what comes next is at its beginning.
+        # The server appends to it, so the next line is at its beginning.
         try:
             shutil.copyfile(self._errors, f"{self._errors}.1")
-        except OSError as error:  # a full disk: what is said on and on must not keep it so
+        except OSError as error:  # a full disk: the growing log must not keep it full
             log.error("a log is cut without a copy", extra={"file": self._errors, "error": error})
             Path(f"{self._errors}.1").unlink(missing_ok=True)
         os.truncate(self._errors, 0)

@@ -1,4 +1,4 @@
-"""Where sessions of the console are kept for all gateways: in Postgres."""
+"""Storing sessions of the console in Postgres, for all gateways."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PostgresSessions:
 
     def __init__(self, dsn: str) -> None:
         self._postgres = LastingConnection(dsn, timeout=WITHIN, command_timeout=WITHIN)
-        self._asking = asyncio.Lock()  # a connection does one thing at a time
+        self._asking = asyncio.Lock()  # a connection runs one statement at a time
 
     async def keep(self, name: bytes, sealed: bytes, seconds: float) -> None:
-        """See `KeptSessions`; those that are over go."""
+        """See `KeptSessions`; expired sessions are removed."""
         async with self._connection() as connection:
             await connection.execute("DELETE FROM rayfold_console_sessions WHERE until < now()")
             await connection.execute(
@@ -55,7 +55,7 @@ class PostgresSessions:
                 try:
                     yield await self._postgres.get()
                 except BaseException:
-                    self._postgres.close()  # whatever it still does is nobody's answer
+                    self._postgres.close()  # its pending result belongs to no caller
                     raise
         except FAILURES as error:
             raise SessionsLost(f"Postgres does not answer: {why(error)}") from error

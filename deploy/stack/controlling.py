@@ -1,6 +1,6 @@
-"""`rayfold controller`: one of them owns the stack, the others stand by for its lease.
+"""`rayfold controller`: one controller owns the stack, the others wait for its lease.
 
-Nothing ends with it: its parts are detached, and gateways go on by its last table.
+When it ends, the parts of the stack, which are detached, and gateways go on by its last table.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from rayfold.runtime.postgres import FAILURES, LastingConnection, connected, why
 log = logging.getLogger(__name__)
 
 LOOK = 0.5
-"""Seconds between two looks whether our release is published."""
+"""Seconds between two checks whether our release is published."""
 
 
 async def run(settings: Settings, seat: Seat) -> int:
-    """Run until SIGINT or SIGTERM, until a successor is there or the stack is taken down.
+    """Run until SIGINT or SIGTERM, until a successor takes over, or until the stack is taken down.
 
     Return the exit code.
 
@@ -72,10 +72,10 @@ async def run(settings: Settings, seat: Seat) -> int:
 
 
 async def _say_ready(dsn: str, own: str, seat: Seat) -> None:
-    """Say it once our release is published, by us or by whoever we stand by for.
+    """Report readiness once our release is published, by us or by the controller we stand by for.
 
-    Not before: the controller that we follow stands by meanwhile, and owns the stack again if this
-    release does not come up and the one before is wanted.
+    Not earlier: the previous controller stands by meanwhile, and owns the stack again if this
+    release does not start and the previous one is wanted.
     """
     postgres = LastingConnection(dsn, timeout=ANSWER_TIMEOUT, command_timeout=ANSWER_TIMEOUT)
     try:
@@ -98,7 +98,7 @@ async def _say_ready(dsn: str, own: str, seat: Seat) -> None:
 async def _terms(
     settings: Settings, foundation: Foundation, life: Lifetime, taken_down: Callable[[], None]
 ) -> None:
-    """Own the stack whenever nobody else does, until told to stop."""
+    """Own the stack whenever no other controller does, until told to stop."""
     stop = life.stop
     this = Owner(uuid4().hex, f"a controller on {socket.gethostname()}, process {os.getpid()}")
     while not stop.is_set():
@@ -126,9 +126,10 @@ async def _govern(
     taken_down: Callable[[], None],
     follows: Release | None,
 ) -> bool:
-    """Keep the stack's parts until told to stop, or until another one owns it: then return True.
+    """Run the stack's parts until told to stop, or return True once another controller owns it.
 
-    `follows` is our release where another one runs: without, nobody would go on to serve.
+    `follows` is our release if another one serves, which would then go on; None if nothing else
+    serves.
     """
     government = Government(
         settings,
@@ -164,21 +165,21 @@ async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
 
 
 async def _give_up(postgres: str, own: Release, why_not: str) -> None:
-    """Let the release before go on: `rayfold upgrade` says why."""
+    """Let the previous release go on; `rayfold upgrade` reports why."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT), connected(postgres) as connection:
             await refuse(connection, own, why_not)
-    except FAILURES as error:  # the next attempt says so again
+    except FAILURES as error:  # the next attempt reports it again
         log.error("a release could not be given up", extra={"error": repr(error)})
 
 
 async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Release | None:
-    """Refuse to make parts of one domain beside those of another, but for an upgrade.
+    """Refuse to start parts of one domain beside those of another, except in an upgrade.
 
-    Return the release that follows another one, if that is ours.
+    Return our release if it follows another one.
 
     Raises:
-        StartError: parts of another one run; or ours was refused.
+        StartError: parts of another domain run; or ours was refused.
     """
     ran = owned.before.get("domain", owned.identity.domain)
     if ran == owned.identity.domain:

@@ -1,7 +1,7 @@
-"""Processes that a stack started, also those that lost their parent: known by their environment.
+"""The processes that a stack started, including orphans: recognised by their environment.
 
-A gateway that is killed takes its children along, as the kernel tells them. What was started
-beside that, or survived it, still carries the mark of its data folder.
+When a gateway is killed, the kernel ends its children. Other processes, or survivors, are
+recognised by the mark of the data folder in their environment.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ _FOLDER = "_RAYFOLD_FOLDER"
 _CHILD = "_RAYFOLD_CHILD"
 
 END_TIMEOUT = 5.0
-"""Seconds for a process to be gone after SIGKILL."""
+"""Seconds for a process to end after SIGKILL."""
 
 
 def mark_descendants(data: Path) -> None:
-    """Let everything that this process starts from now on be known as of this data folder."""
+    """Mark all processes that this one starts from now on as belonging to this data folder."""
     os.environ[_FOLDER] = str(data)
 
 
 def child_environment(name: str) -> dict[str, str]:
-    """Return the environment of a child that is watched by itself, apart from Ray's processes."""
+    """Return the environment of a child that is supervised separately from Ray's processes."""
     return {**os.environ, _CHILD: name}
 
 
 def descendants(data: Path) -> list[psutil.Process]:
-    """Return all processes of a data folder's stack, but this one."""
+    """Return all processes of a data folder's stack, except this one."""
     return [process for process, _ in _marked(data)]
 
 
 def ray_processes(data: Path) -> list[psutil.Process]:
-    """Return Ray's processes, actors and all."""
+    """Return Ray's processes, including actors."""
     return [process for process, child in _marked(data) if child is None]
 
 
 def end(processes: Iterable[psutil.Process]) -> list[int]:
-    """Kill them all, and wait until they are gone; return which were there. Blocks."""
+    """Kill these processes, and wait for their end; return the ids of those that existed.
+    Blocks.
+    """
     ended = []
     for process in processes:
         try:
@@ -61,11 +63,12 @@ def end(processes: Iterable[psutil.Process]) -> list[int]:
 def _marked(data: Path) -> Iterable[tuple[psutil.Process, str | None]]:
     found: dict[int, tuple[psutil.Process, str | None]] = {}
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # another user's, or gone
+        with suppress(psutil.Error, OSError):  # it is another user's, or gone
             environment = process.environ()
             if environment.get(_FOLDER) == str(data):
                 child = environment.get(_CHILD)
-                # Their children too: a long title overwrites what is known of the environment.
+                # Their children are included: a long process title overwrites the environment by
+                # which they are recognised.
                 for each in (process, *process.children(recursive=True)):
                     found.setdefault(each.pid, (each, child))
     found.pop(os.getpid(), None)

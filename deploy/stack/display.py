@@ -1,4 +1,4 @@
-"""Shows which parts are starting: in place on a terminal, or else line by line."""
+"""Shows what is starting: on a terminal updated in place, otherwise line by line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 
 class Display:
-    """Shows parts with their state and how long they took. On standard error."""
+    """Shows parts with their state and duration, on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -22,7 +22,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the display up to date meanwhile."""
+        """Keep the display up to date within this context."""
         if not self._console.is_terminal:
             yield
             return
@@ -33,7 +33,7 @@ class Display:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Show a part that starts meanwhile."""
+        """Show a part that starts within this context."""
         self._since[name] = time.monotonic()
         self._say(f"starting {name}")
         yield

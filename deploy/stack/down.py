@@ -1,4 +1,4 @@
-"""`rayfold down`: ends all parts of a stack, by its owner or, without one, in its place."""
+"""`rayfold down`: ends all parts of a stack, through its owner or in its place."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENDING = 120.0
-"""Seconds in which all parts are ended, by their owner or by us."""
+"""Seconds within which all parts must end."""
 
 SUCCESSION = 3 * LENGTH
-"""Seconds in which a dead owner has a successor that answers, if another one stands by."""
+"""Seconds within which a standby controller must answer after its owner died."""
 
 WORD = 3.0
-"""Seconds after which whoever asked is told what is waited for."""
+"""Seconds after which the user is told what is being waited for."""
 
 _LOOK = 0.5
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 
 @contextmanager
 def _waiting_for(what: str) -> Iterator[None]:
-    """Say so where it takes long."""
+    """Print what is being waited for, if it takes long."""
     loop = asyncio.get_running_loop()
     word = loop.call_later(WORD, lambda: log.warning("still waiting", extra={"for": what}))
     try:
@@ -60,7 +60,7 @@ def _waiting_for(what: str) -> Iterator[None]:
 
 
 async def down(settings: Settings) -> list[str]:
-    """End all parts; return the names of what has ended.
+    """End all parts of a stack; return their names.
 
     Raises:
         StartError: there is no such stack, or its owner does not answer.
@@ -86,13 +86,14 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
     until = time.monotonic() + SUCCESSION
     try:
         while (parts := await _by_its_owner(connection, until)) is None:
-            row = await identities.read(connection) or row  # one after the other may have owned it
+            # Several owners may have followed each other.
+            row = await identities.read(connection) or row
             wanted = await wanted_release(connection)
             runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
             try:
                 await lease.take(runs)
             except OwnedByAnother:
-                # Whoever stood by was quicker; it can be asked, or has gone by now.
+                # A standby controller was faster; it can be asked, or has ended by now.
                 if time.monotonic() > until or await _cannot_be_asked(connection):
                     raise
             else:
@@ -117,13 +118,13 @@ async def _in_its_place(settings: Settings, postgres: str, row: Record, lease: L
 
 
 async def _by_its_owner(connection: Connection, until: float) -> list[str] | None:
-    """Have the owner end it; None once there is none, or none that can be asked.
+    """Let the owner end it; return None if there is no owner that can be asked.
 
-    One that died a moment ago has the lease until that runs out or a successor takes it, which may
-    not have published yet where it can be asked: it has until then, by `time.monotonic`.
+    The lease of an owner that just died lasts until it expires or a successor takes it, which may
+    not have published its address yet: this waits until then, by `time.monotonic`.
 
     Raises:
-        StartError: an owner that lives does not end it.
+        StartError: a living owner does not end it.
     """
     with _waiting_for("the stack's owner, which is to end all parts"):
         return await _asked_of_its_owner(connection, until)
@@ -140,7 +141,7 @@ async def _asked_of_its_owner(connection: Connection, until: float) -> list[str]
             except ControllerUnavailable as failed:
                 error = failed
         elif _is_published(row, table):
-            return None  # by an `up`: who takes its lease sees whether it lives
+            return None  # owned by an `up`: taking its lease shows whether it lives
         if time.monotonic() > until:
             if error is None:
                 return None
@@ -162,7 +163,7 @@ def _controller(table: Routing | None) -> dict[str, Any] | None:
 
 
 def _is_published(row: Record | None, table: Routing | None) -> bool:
-    """Return whether the owner of now has published a table, which says whether it can be asked."""
+    """Return whether the current owner has published a table, so whether it can be asked."""
     return row is not None and table is not None and table.epoch >= row["epoch"]
 
 
@@ -194,9 +195,9 @@ async def _end(settings: Settings, stack: str) -> list[str]:
 
 
 def _give_up(address: str) -> None:
-    """End this process: a thread that waits for Ray can neither be cancelled nor left behind.
+    """End this process: a thread that waits for Ray can be neither cancelled nor abandoned.
 
-    Nothing else is begun; the lease runs out.
+    Nothing else is started; the lease expires.
     """
     tell(StartError(f"Ray at {address} does not answer within {ENDING:.0f} s: ask again"))
     os._exit(2)

@@ -1,4 +1,4 @@
-"""The data folder: locked by one stack at a time, with the address that it listens on."""
+"""The data folder: used by one stack at a time; has the address of its gateway."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from eventstore.embedded.storage.foreign_folder import foreign
 _GATEWAY = "gateway.json"
 
 _OURS = ("lock", _GATEWAY, "eventstore/events.sqlite")
-"""What each stack has left in its folder; and what somebody puts there who restores a log."""
+"""Files that every stack leaves in its folder, or that are put there to restore a log."""
 
 EVENT_STORE = "eventstore.uri"
-"""Where the store is that a stack has started itself."""
+"""The file with the address of an embedded event store."""
 
 
 class InUse(StartError):
-    """Another stack has the folder."""
+    """Another stack is using the folder."""
 
 
 @contextmanager
 def locked(data: Path) -> Iterator[Path]:
-    """Take the folder, made if need be, for this process alone.
+    """Lock the folder, created if needed, for this process.
 
     Raises:
-        InUse: another stack has it.
-        StartError: it cannot be made, or is the working folder and has somebody's files: that
-            would be closed to all others, and hold our files between theirs.
+        InUse: another stack is using it.
+        StartError: it cannot be created, or is the working folder and has other files: these would
+            become inaccessible to other users, and ours would be mixed with them.
     """
     lock = FileLock(data / "lock", timeout=0)
     try:
@@ -46,7 +46,7 @@ def locked(data: Path) -> Iterator[Path]:
             )
         lock.acquire()
         keep_private(data)
-        for left in (_GATEWAY, EVENT_STORE):  # by an earlier stack, or a crash
+        for left in (_GATEWAY, EVENT_STORE):  # left by an earlier stack, or a crash
             (data / left).unlink(missing_ok=True)
     except Timeout as error:
         raise InUse(
@@ -59,28 +59,28 @@ def locked(data: Path) -> Iterator[Path]:
     try:
         yield data.resolve()
     finally:
-        with suppress(OSError):  # read-only by now, say; that ends in no traceback
+        with suppress(OSError):  # for example read-only by now; not worth a traceback
             (data / _GATEWAY).unlink(missing_ok=True)
         lock.release()
 
 
 def keep_private(data: Path) -> None:
-    """Let nobody but the owner look into the folder, whatever made it.
+    """Make the folder private to its owner, whatever created it.
 
-    Postgres runs as a user of its own when we are root: it may pass through, and see no more.
+    Under root, Postgres runs as another user: that one may pass through, but read nothing.
     """
     data.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
 def announce(data: Path, url: str) -> None:
-    """Tell other commands where the gateway of this folder is."""
+    """Write the gateway's address for other commands."""
     write_whole(data / _GATEWAY, json.dumps({"url": url}))
 
 
 def announced(data: Path) -> tuple[int, int] | None:
-    """Return what tells one gateway's announcement from another's; None if there is none.
+    """Return what identifies a gateway's announcement; None if there is none.
 
-    One that was killed leaves its own, which stands until the next stack has begun.
+    A killed gateway leaves its announcement, which stays until the next stack has started.
     """
     try:
         found = (data / _GATEWAY).stat()
@@ -90,10 +90,10 @@ def announced(data: Path) -> tuple[int, int] | None:
 
 
 def gateway_of(data: Path) -> str:
-    """Return where the gateway of a folder is.
+    """Return the URL of a folder's gateway.
 
     Raises:
-        StartError: none is running, or the folder is another user's.
+        StartError: no gateway is running, or the folder belongs to another user.
     """
     try:
         return str(json.loads((data / _GATEWAY).read_text())["url"])

@@ -1,4 +1,4 @@
-"""The two sides of one of many gateways: they follow the routing table, and ask the controller."""
+"""The write and read sides of a gateway: they follow the routing table, and ask the controller."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailab
 from rayfold.runtime.rpc import Address, RpcDisconnected
 
 MAKING = 20.0
-"""Seconds in which the controller makes an actor that a command waits for."""
+"""Seconds within which the controller starts an actor that a command waits for."""
 
 ASKING = 2.0
-"""Seconds in which it says what it knows of a command."""
+"""Seconds within which it reports what it knows of a command."""
 
 
 class Following:
-    """The ways of commands and queries to their actors, and of the rest to the controller."""
+    """Connects commands and queries to their actors, and other requests to the controller."""
 
     def __init__(self, settings: Settings, foundation: Foundation, member: Membership) -> None:
         self.release = member.identity.domain
-        """The hash of the domain that this process has."""
+        """The hash of this process's domain."""
         self._follower = RoutingFollower(foundation.postgres, member.routing, self._follow)
         self.controller = ControllerClient(lambda: _controller_of(self.routing))
         ours = (member.identity, foundation.eventstore, foundation.postgres)
@@ -47,11 +47,11 @@ class Following:
 
     @property
     def routing(self) -> Routing:
-        """The table that is followed now."""
+        """The current routing table."""
         return self._follower.routing
 
     async def start(self, parts: AsyncExitStack) -> None:
-        """Begin with the table that is known, and follow those that come; until `parts` ends."""
+        """Start with the known table, and follow newer ones until `parts` ends."""
         parts.callback(self.controller.close)
         parts.push_async_callback(self.writes.stop)
         parts.push_async_callback(self.reads.stop)
@@ -61,20 +61,21 @@ class Following:
         keep_going(self._follower.run, "following the routing table", parts)
 
     def _follow(self, routing: Routing) -> None:
-        if "write" in routing.document:  # else all parts were told to end
+        if "write" in routing.document:  # otherwise all parts were told to end
             self.writes.follow(routing.epoch, routing.document["write"])
             self.reads.follow(read_part(routing.document, self.release))
 
     async def _make_dedicated(self, stream: str) -> None:
         try:
             await self.controller.call("write.make_dedicated", MAKING, stream=stream)
-        except ControllerUnavailable as error:  # another one comes, before the command's deadline
+        # Another controller takes over, before the command's deadline.
+        except ControllerUnavailable as error:
             raise RpcDisconnected(str(error)) from error
 
     async def _ask_outcome(self, command_id: str) -> Any:
         try:
             return await self.controller.call("write.outcome", ASKING, command_id=command_id)
-        except ControllerUnavailable:  # nobody remembers it, as far as we know
+        except ControllerUnavailable:  # as far as we know, no writer remembers it
             return None
 
 

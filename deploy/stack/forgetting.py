@@ -1,7 +1,7 @@
-"""Forgetting a person: their keys are destroyed at once, and then what was decrypted goes too.
+"""Forgetting a person: their keys are destroyed at once, then decrypted data is removed.
 
-The key's row says how far that has come, so that it goes on where it was after any end of this
-process, and can be asked for again at any time:
+The key's row records the progress, so that it continues after any restart of this process, and can
+be requested again at any time:
 
 1. The key is destroyed. Whatever is read from the log from now on has stand-ins.
 2. States: process managers and writers fold again what they have in memory, and rows of
@@ -9,7 +9,7 @@ process, and can be asked for again at any time:
    (`cleared_at`).
 3. Views that fold personal data are rebuilt, beside those that serve (`settled_at`).
 
-What cannot be done for one person, or for one view, holds up no other.
+A failure for one person, or for one view, does not delay others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.tenants import NoTenant, tenant_of
 
-if TYPE_CHECKING:  # they import Ray, which reads its environment then
+if TYPE_CHECKING:  # they import Ray, which then reads its environment
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
     from eventstore.personal.postgres import Destroyed
@@ -41,27 +41,30 @@ if TYPE_CHECKING:  # they import Ray, which reads its environment then
 log = logging.getLogger(__name__)
 
 TIMEOUT = 30.0
-"""Seconds for Postgres."""
+"""Seconds for Postgres to answer."""
 
 VACUUM = 3600.0
-"""Seconds for a table."""
+"""Seconds to vacuum a table."""
 
 LOOK = 10.0
-"""Seconds between two looks whether the database is as we left it."""
+"""Seconds between two checks whether the database still has our changes."""
 
 BEGIN = 600.0
-"""Seconds of a start for views that were left; the stack is published then, and they come later."""
+"""Seconds that a start waits for pending views; then the stack is published, and they follow
+later.
+"""
 
 RETRY = 5.0
-"""Seconds until what did not answer is asked again."""
+"""Seconds until a store that did not answer is asked again."""
 
 LONGEST_RETRY = 60.0
-"""Seconds, where views are not rebuilt: twice as many each time, as each may have rebuilt one in
-the stores where that goes. Who is forgotten meanwhile does not wait for it."""
+"""Seconds until failed rebuilds of views are tried again: doubled each time, as some stores may
+rebuild each time. Persons that are forgotten meanwhile do not wait for it.
+"""
 
 
 class Forgetting:
-    """Of one stack, by whoever owns it."""
+    """Forgets persons in one stack; run by its owner."""
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Forgetting:
         eventstore: Log,
         is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`is_alone`: no other release serves, from views of its own."""
+        """`is_alone`: no other release is serving from views of its own."""
         self._is_alone = is_alone
         self._registry = registry
         self._log = eventstore
@@ -83,21 +86,21 @@ class Forgetting:
         self._rebuilds = rebuilds
         self._asked = asyncio.Event()
         self._errors: dict[str, str] = {}
-        """By what was tried."""
+        """The last errors, by what was tried."""
         self._mark: UUID | None = None
         self._is_behind = False
-        # Destroyed keys with which nothing was decrypted there any more, so that none of it is done
-        # again and again for as long as something else holds the rest up.
+        # Destroyed keys whose decrypted data is gone from there, so that this is not repeated while
+        # something else delays the rest.
         self._of_processes: set[UUID] = set()
         self._of_states: set[UUID] = set()
         self._rebuilt: dict[str, set[UUID]] = {}
         """By view."""
 
     async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
-        """Destroy the keys of subjects; see `api.operators.Operations.forget`.
+        """Destroy the keys of these subjects; see `api.operators.Operations.forget`.
 
         Raises:
-            UnknownTarget: the domain has no personal data, or somebody is of no tenant.
+            UnknownTarget: the domain has no personal data, or a subject belongs to no tenant.
             PostgresUnavailable, StoreUnavailable: the keys may or may not be destroyed.
         """
         if not self._registry.is_personal:
@@ -114,7 +117,7 @@ class Forgetting:
         async with self._connection() as connection:
             ids = await keys_of(connection, subjects)
             if ids:
-                await note_destroyed(self._log, ids)  # first: so that no backup brings them back
+                await note_destroyed(self._log, ids)  # first, so that no backup brings them back
                 await destroy(connection, ids)
             found = await destroyed_of(connection, subjects)
         self._asked.set()
@@ -126,19 +129,19 @@ class Forgetting:
         }
 
     async def status(self) -> dict[str, Any]:
-        """Return of whom something may be left that was decrypted, and what went wrong last.
+        """Return whose decrypted data may remain, and the last errors.
 
         Raises:
-            PostgresUnavailable: it does not answer.
+            PostgresUnavailable: Postgres does not answer.
         """
         left = await self._unsettled() if self._registry.is_personal else []
         return {"left": [_told(each) for each in left], "error": "; ".join(self._errors.values())}
 
     async def begin(self) -> None:
-        """Build views afresh that a release before has left, if somebody was forgotten since.
+        """Rebuild views left by an earlier release, if a person was forgotten since.
 
-        Before anybody reads them; what fails, or takes too long, is tried again by `run`. Under a
-        release without personal data nobody is forgotten, and nothing is noted.
+        This comes before they are read; `run` retries those that fail or take too long. Under a
+        release without personal data nobody is forgotten, and nothing is recorded.
         """
         if not self._registry.is_personal:
             return
@@ -151,11 +154,11 @@ class Forgetting:
             log.warning("somebody who is forgotten may be shown", extra={"error": why})
 
     async def _build_taken_up(self) -> None:
-        """Build what was left, each view by itself.
+        """Rebuild the views that were left, each separately.
 
         Raises:
-            PostgresUnavailable: it does not say what was.
-            ProjectionError: some of it failed.
+            PostgresUnavailable: it is unknown which they are.
+            ProjectionError: some of the rebuilds failed.
         """
         from deploy.stack.taken_up import note_built, taken_up
 
@@ -175,9 +178,9 @@ class Forgetting:
             raise ProjectionError("; ".join(failed))
 
     async def run(self) -> None:
-        """Take away what is left of those who are forgotten, for ever; also by one before us.
+        """Remove the remaining data of forgotten persons, forever; also for earlier owners.
 
-        And build what `begin` could not: neither waits for the other.
+        Also rebuild what `begin` could not; neither waits for the other.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._catch_up())
@@ -212,14 +215,14 @@ class Forgetting:
                     await self._asked.wait()
 
     async def _failed(self, what: str, do: Callable[[], Awaitable[None]]) -> Exception | None:
-        """Do something, and return why it failed: `status` has that, and the log."""
+        """Do something; if it fails, return the error, and record it for `status` and the log."""
         try:
             await do()
         except Exception as error:
             self._errors[what] = str(error) or type(error).__name__
             expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
             log.log(
-                # That is told by all who need it, and nobody may be left at all.
+                # All users of Postgres report that, and there may be nobody to forget.
                 logging.INFO if isinstance(error, PostgresUnavailable) else logging.WARNING,
                 "forgetting is held up",
                 extra={"error": self._errors[what]},
@@ -230,7 +233,7 @@ class Forgetting:
         return None
 
     async def _destroy_again(self) -> None:
-        """Destroy what is there again: the database was restored, or a replica of it took over."""
+        """Destroy keys that have returned, as the database was restored or failed over."""
         from eventstore.personal.postgres import destroy, key_set
         from eventstore.personal.witness import witness
 
@@ -240,7 +243,7 @@ class Forgetting:
                 return
             found = await witness(self._log, here.id)
             if again := await destroy(connection, found.destroyed):
-                # Who has begun since may have read with them.
+                # Actors that have started since may have used them.
                 self._of_processes, self._of_states = set(), set()
                 self._rebuilt.clear()
                 log.warning("keys of persons who are forgotten were there again: %d", again)
@@ -259,7 +262,7 @@ class Forgetting:
             raise Unavailable("; ".join(held.values()))
 
     async def _forget_views(self) -> None:
-        """Rebuild views without those of whom no state is left, and note that this is all."""
+        """Rebuild views without persons whose state is cleared, and record that this is all."""
         from eventstore.personal.postgres import settle
 
         ids = {each.id for each in await self._unsettled()} & self._of_states
@@ -270,7 +273,8 @@ class Forgetting:
             raise Unavailable("the release before still serves, and knows what it has read")
         async with self._connection() as connection:
             for table in ("rayfold_personal_key", *self._tables_of_states()):
-                # Rows' old versions go, and the keys; values that were counted go as well.
+                # This removes old versions of rows and keys, and planner statistics with their
+                # values.
                 await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
             await settle(connection, ids)
         self._of_processes -= ids
@@ -279,7 +283,7 @@ class Forgetting:
         log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
 
     async def _fold_again(self, left: Sequence[Destroyed]) -> dict[str, str]:
-        """Let nobody decide on what was decrypted; return of whom that could not be, and why."""
+        """Make all actors fold again, without the persons; return for whom that failed, and why."""
         if not left:
             return {}
         from eventstore.personal.postgres import clear
@@ -287,7 +291,7 @@ class Forgetting:
         subjects = sorted({each.subject for each in left})
         ids = {each.id for each in left}
         if not ids <= self._of_processes:
-            await self._processes.forget_personal()  # first, as they send commands
+            await self._processes.forget_personal()  # first, as processes send commands
             self._of_processes |= ids
         await self._writes.forget_personal(subjects)
         held = await self._refill(subjects)
@@ -299,7 +303,7 @@ class Forgetting:
         return held
 
     async def _refill(self, subjects: Sequence[str]) -> dict[str, str]:
-        """Make the rows of their state-stored aggregates again; return whose could not, and why."""
+        """Rewrite the rows of state-stored aggregates; return for whom that failed, and why."""
         held = {}
         for aggregate in self._state_stored:
             for each in await self._with_row(aggregate, subjects):
@@ -310,9 +314,9 @@ class Forgetting:
         return held
 
     async def _with_row(self, aggregate: AggregateType, subjects: Sequence[str]) -> list[str]:
-        """Return whose row there is: of the others nobody is asked.
+        """Return the subjects that have a row: no actor is asked about the others.
 
-        An aggregate with an actor of its own would need one, for which another has to give way.
+        A dedicated aggregate would need an actor for that, and another one would be evicted.
         """
         from actors.host.state.tables import name_of
 
@@ -322,17 +326,18 @@ class Forgetting:
         return [row["_id"] for row in rows]
 
     async def _rebuild(self, ids: set[UUID]) -> None:
-        """Rebuild what was not since these keys were destroyed.
+        """Rebuild the views that were not rebuilt since these keys were destroyed.
 
         Raises:
-            ProjectionError: some of it failed.
+            ProjectionError: some of the rebuilds failed.
         """
         failed = []
         for view in self._registry.views_of_personal_data:
             if ids <= self._rebuilt.get(view, set()):
                 continue
             try:
-                # What serves has to go, whatever is parked instead: there is somebody in it.
+                # The live one must be replaced whatever is parked in the new one: it has the
+                # person's data.
                 await self._rebuilds.afresh(view, accept_parked=True)
             except ProjectionError as error:
                 failed.append(f"{view}: {error}")
@@ -367,7 +372,7 @@ class Forgetting:
 
 
 def _longer(pause: float, error: Exception) -> float:
-    """Return how long to wait before views are built again, if it was this long before."""
+    """Return the pause before views are rebuilt again, given the last one."""
     if isinstance(error, ProjectionError) and not isinstance(error, PostgresUnavailable):
         return min(2 * pause, LONGEST_RETRY)
     return RETRY

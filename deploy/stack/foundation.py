@@ -1,4 +1,4 @@
-"""What every process of a stack needs: the event store, Postgres, Redis, and Ray."""
+"""What a process of a stack depends on: the event store, Postgres, Redis, and Ray."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rayfold.runtime.together import together
 
 
 class Foundation(NamedTuple):
-    """Where each of them is, for the domain that runs on it."""
+    """The addresses of these servers, and the domain."""
 
     registry: Registry
     eventstore: str
     postgres: str
     redis: str
     servers: list[Server]
-    """All of them, for `rayfold status`."""
+    """All servers, for `rayfold status`."""
     ray: LocalRay
 
     def watch_ray(self, sides: Sequence[OnRay], life: Lifetime) -> None:
-        """Start Ray again when it has lost a process, or hangs, and the actors of `sides` with it.
+        """Restart Ray, and the actors of `sides`, when it has lost a process or hangs.
 
-        Until the life ends.
+        This goes on until `life` ends.
         """
         keep_going(partial(self.ray.watch, sides, life.retake_signals), "watching Ray", life.parts)
         keep_going(self.ray.answers.watch, "asking Ray's processes", life.parts)
@@ -51,12 +51,12 @@ async def lay(
     *,
     data: Path | None = None,
 ) -> Foundation:
-    """Start what is not given, in the folder `data`, and connect to the rest, until the life ends.
+    """Start servers that are not given, in the folder `data`, and connect to the rest, for `life`.
 
-    Without `data` all is given: see `deploy.stack.roles.check`.
+    Without `data`, all must be given: see `deploy.stack.roles.check`.
 
     Raises:
-        StartError: one of them does not come up, or does not answer.
+        StartError: one of them does not start or answer.
     """
     start_ray = partial(
         ray_runtime.start,

@@ -1,4 +1,4 @@
-"""`rayfold gateway`: one of many, which answers clients, and neither makes nor ends a part."""
+"""`rayfold gateway`: one of many that answer clients; it neither starts nor ends parts."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN = 8.0
-"""Seconds in which clients may ask once more on connections that they have: most let go of those
-that rest for five."""
+"""Seconds in which clients can send further requests on open connections: most close idle
+connections after five.
+"""
 
 BUILDING = 3600.0
-"""Seconds in which the views of another release are built."""
+"""Seconds within which the views of another release are built."""
 
 LOOK = 0.5
-"""Seconds between two looks whether there is a read side for our release."""
+"""Seconds between two checks whether there is a read side for our release."""
 
 
 async def run(settings: Settings, seat: Seat, wait: float) -> int:
-    """Serve until SIGINT or SIGTERM, or until a successor does; return the exit code.
+    """Serve until SIGINT or SIGTERM, or until a successor takes over; return the exit code.
 
-    `wait` is the seconds that the first controller of the stack has to come.
+    `wait` is the number of seconds to wait for the stack's first controller.
 
     Raises:
         StartError: it cannot start.
@@ -55,13 +56,14 @@ async def run(settings: Settings, seat: Seat, wait: float) -> int:
     check(settings, "gateway")
 
     async def role(life: Lifetime) -> None:
-        # Several on one machine share no folder: only one that is given says there where it is.
+        # Several gateways on one machine have no common folder: the address is only written to one
+        # that was given.
         if "data" in settings.model_fields_set:
             life.parts.enter_context(folder.locked(settings.data))
 
         async def joining() -> tuple[Foundation, Membership]:
             registry = load_registry(settings)
-            # Before joining Ray, which is slow.
+            # This comes before joining Ray, which is slow.
             member = await _served(settings, registry, seat, wait)
             return await join(settings, registry, life), member
 
@@ -73,11 +75,11 @@ async def run(settings: Settings, seat: Seat, wait: float) -> int:
 
 
 async def _first_membership(settings: Settings, registry: Registry, wait: float) -> Membership:
-    """Return what stack it is once a controller has run it; where all starts at once, we wait.
+    """Return the stack's membership once a controller has run it; this waits if all start together.
 
     Raises:
-        NotRunYet: none has in so many seconds.
-        StartError: what was given does not belong together.
+        NotRunYet: none has within that time.
+        StartError: the given servers do not belong together.
     """
     deadline, said = time.monotonic() + wait, False
     while True:
@@ -94,7 +96,7 @@ async def _first_membership(settings: Settings, registry: Registry, wait: float)
 
 
 async def _served(settings: Settings, registry: Registry, seat: Seat, wait: float) -> Membership:
-    """Wait until our release is served, where it is the one that is wanted; say which is, else."""
+    """Wait until our release is served, if it is wanted; otherwise report the wanted one."""
     said = False
     member = await _first_membership(settings, registry, wait)
     while not member.is_served:
@@ -116,7 +118,7 @@ async def _serve(
     life: Lifetime,
     seat: Seat,
 ) -> None:
-    # Imported here, since they pull in Ray, which reads its environment on import.
+    # Imported here, since they import Ray, which then reads its environment.
     from actors.schedules.schedules import Schedules
     from api.ports import Ports
     from deploy.stack.console_sessions import PostgresSessions
@@ -134,7 +136,7 @@ async def _serve(
         await sides.start(life.parts)
         foundation.watch_ray([writes, reads], life)
         if seat.follows or member.routing.document.get("previous"):
-            # Somebody else answers meanwhile, who can.
+            # Another gateway answers meanwhile.
             await reads.monitor.caught_up(BUILDING)
         await _enter(settings, foundation.postgres, sides, life, seat)
         return True
@@ -183,7 +185,7 @@ async def _enter(
     life: Lifetime,
     seat: Seat,
 ) -> None:
-    """Be known as a gateway of the release until the life ends, and make room for a successor.
+    """Register as a gateway of the release until `life` ends, and make room for a successor.
 
     Raises:
         StartError: Postgres does not answer.
@@ -197,7 +199,7 @@ async def _enter(
     keep_going(presence.run, "telling of the gateway", life.parts)
 
     def another_is_wanted(release: Release) -> None:
-        if sides.routing.document.get("domain") == release.hash:  # it could serve now
+        if sides.routing.document.get("domain") == release.hash:  # a successor could serve now
             seat.wanted(release)
 
     releases = ReleaseWatch(postgres, sides.release, another_is_wanted)

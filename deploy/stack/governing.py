@@ -1,6 +1,6 @@
 """What a stack's owner does besides running its parts: it publishes routes, and answers gateways.
 
-`rayfold up` and `rayfold controller` do the same here.
+`rayfold up` and `rayfold controller` both do this.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PUBLISHED = 5.0
-"""Seconds that a change waits until gateways can know of it."""
+"""Seconds that a change waits for gateways to learn of it."""
 
 
 class Government:
-    """The owner's parts, and its word on them, until the stack of exits ends them."""
+    """The owner's parts and its published routes, until the exit stack ends them."""
 
     writes: WriteSide
     reads: ReadSide
@@ -65,8 +65,9 @@ class Government:
         stop: Callable[[], None],
         accept_parked: bool = True,
     ) -> None:
-        """`detached` parts live on when it ends, unless `down` was asked for; then it calls `stop`
-        to be ended. `accept_parked`: see `ReadSettings`."""
+        """`detached` parts live on when it ends, unless `down` was requested; then `stop` is called
+        to end it. `accept_parked`: see `ReadSettings`.
+        """
         self._settings = settings
         self._registry = foundation.registry
         self._eventstore = foundation.eventstore
@@ -84,18 +85,18 @@ class Government:
         self._handing_over = HandingOver(self._postgres, owned.identity.domain, owned.before)
         before = owned.before
         self._follows = "read" in before and before.get("domain") != owned.identity.domain
-        """Whether another release serves, and would go on if ours comes to nothing."""
+        """Whether another release is serving, and would go on if ours fails to start."""
         self._is_whole = False
         self._going_down = False
         self._parts: list[str] = []
         self._down: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
     async def start(self, parts: AsyncExitStack, display: Display) -> Government:
-        """Start what is to run, or adopt what runs; publish it, and answer gateways.
+        """Start the parts, or adopt running ones; publish the routes, and answer gateways.
 
         Raises:
-            WouldPark: the release before goes on: see `ReadSettings.accept_parked`.
-            RayfoldError: a part does not come up.
+            WouldPark: the previous release goes on: see `ReadSettings.accept_parked`.
+            RayfoldError: a part does not start.
         """
         if self._settings.ray_address is not None:
             await self._listen(parts)
@@ -116,9 +117,9 @@ class Government:
         return self
 
     def document(self) -> dict[str, Any]:
-        """Return the routing table's document as it is now.
+        """Return the current document of the routing table.
 
-        Until the read side is there, it is that of the owner before, with our hosts.
+        Until the read side has started, it is the previous owner's, with our hosts.
         """
         if not self._is_whole:
             ours = {"controller": self._controller, "write": self.writes.routes()}
@@ -133,20 +134,20 @@ class Government:
         }
 
     async def down(self) -> list[str]:
-        """End all parts, and this process; return what has ended.
+        """End all parts and this process; return the names of the parts.
 
         Raises:
-            ControllerUnavailable: Ray does not say what there is.
+            ControllerUnavailable: Ray does not list the actors.
         """
         if (head := ray_runtime.addresses().get("gcs_server")) is not None:
-            try:  # Ray itself would be waited for without a word, or end this process
+            try:  # Ray's own call would wait silently, or end this process
                 await in_thread(lambda: check_ray(head))
             except StartError as error:
                 raise ControllerUnavailable(str(error)) from error
         self._parts = await asyncio.to_thread(
             named_parts, self._settings.stack, self._owned.identity.stack
         )
-        # Only now: where Ray does not say it, nothing is ended, and nothing by a later stop.
+        # Only set now: if Ray does not list them, nothing is ended, also not by a later stop.
         self._going_down = True
         self._stop()
         return await asyncio.shield(self._down)
@@ -160,7 +161,7 @@ class Government:
         self._controller = {"host": at.host, "port": at.port, "key": at.key.hex()}
 
     async def _start_writes(self, parts: AsyncExitStack, display: Display) -> WriteSide:
-        # Imported here, since it pulls in Ray, which reads its environment on import.
+        # Imported here, since it imports Ray, which then reads its environment.
         from actors.host.state.postgres import prepare_states
         from actors.write_side import WriteSide
 
@@ -190,7 +191,7 @@ class Government:
 
         self.writes = writes = await self._start_writes(parts, display)
         if "read" in self._owned.before:
-            # Hosts know our epoch: who still has the table before would have to wait.
+            # Hosts know our epoch: callers with the old table would have to wait.
             self._methods["write.make_dedicated"] = writes.owner.make_dedicated
             await _published(publisher)
             keep_going(publisher.run, "publishing the routing table", parts)
@@ -207,7 +208,8 @@ class Government:
             ),
             writes,
         )
-        parts.push_async_callback(side.stop)  # before the write side; after a failed start too
+        # Stopped before the write side; also after a failed start.
+        parts.push_async_callback(side.stop)
         parts.push_async_callback(self._end_if_down, side)
         await side.start(follows=self._follows)
         return writes, side
@@ -247,11 +249,11 @@ class Government:
 
     @property
     def sides(self) -> list[OnRay]:
-        """Return what has actors."""
+        """Return the sides, which have actors."""
         return [self.writes, self.reads, self.processes, self.outbound]
 
     async def _operate(self, parts: AsyncExitStack) -> StackOperations:
-        """Return what operators may ask for; until `parts` end, whom they had forgotten is."""
+        """Return the operators' methods; until `parts` end, continue forgetting persons."""
         # Imported here for the same reason as the sides.
         from deploy.stack.causality import Causality
         from deploy.stack.forgetting import Forgetting
@@ -283,17 +285,18 @@ class Government:
         )
 
     async def _publish(self, publisher: RoutingPublisher, parts: AsyncExitStack) -> None:
-        """Tell gateways that all is there, and of each change from now on."""
+        """Publish that everything is there, and each change from now on."""
         self._is_whole = True
         published = partial(_published, publisher)
         await published()
-        self.writes.owner.published = published
-        self.reads.placements.on_change = published
-        if "read" not in self._owned.before:  # else it goes on since the hosts were there
+        self.writes.published = published
+        self.reads.on_change = published
+        # Otherwise this has been going on since the hosts were there.
+        if "read" not in self._owned.before:
             keep_going(publisher.run, "publishing the routing table", parts)
 
     async def _end_leftovers(self, publisher: RoutingPublisher, parts: AsyncExitStack) -> None:
-        """End what the owner before has left; of another release, once no gateway asks it."""
+        """End what the previous owner has left; of another release, once no gateway uses it."""
         if not self._handing_over.previous:
             await self.reads.end_leftovers()
             return
@@ -313,7 +316,7 @@ class Government:
         await (side.end() if self._going_down else side.stop())
 
     async def _ended(self) -> None:
-        """End what is left where all was to go down, and say what has ended."""
+        """If all was to go down, end the remaining parts and report them."""
         if not self._going_down:
             self._down.cancel()
             return
@@ -324,7 +327,7 @@ class Government:
 
 
 async def note_down(postgres: str, epoch: int, identity: dict[str, str]) -> None:
-    """Publish that nothing runs, as it was told to end.
+    """Publish that nothing runs, because the stack was taken down.
 
     Raises:
         FAILURES: Postgres does not answer.
@@ -339,7 +342,7 @@ def methods_of(
     processes: ProcessSide,
     outbound: OutboundSide,
 ) -> Methods:
-    """Return what gateways may ask for, by its name."""
+    """Return the methods that gateways may call, by name."""
     for_operators = {
         f"operations.{name}": method
         for name, method in inspect.getmembers(operations, inspect.iscoroutinefunction)
@@ -359,7 +362,7 @@ def methods_of(
 
 
 async def _published(publisher: RoutingPublisher) -> None:
-    """Wait until gateways can know of what is; without Postgres they cannot, and we go on."""
+    """Wait until gateways can know the current routes; without Postgres, go on at once."""
     try:
         async with asyncio.timeout(PUBLISHED):
             await publisher.publish()

@@ -1,6 +1,6 @@
-"""The change from one release to the next, once the new one's controller owns the stack.
+"""Handing over from one release to the next, once the new one's controller owns the stack.
 
-Old code never meets a new event or a new row: gateways first, then what folds, then what decides.
+Old code never sees a new event or row: first gateways are replaced, then projections, then writers.
 See `docs/adr/0014-a-successor-brings-the-code.md`.
 """
 
@@ -18,21 +18,21 @@ from rayfold.runtime.postgres import FAILURES, connected
 log = logging.getLogger(__name__)
 
 LOOK = 0.5
-"""Seconds between two looks which gateways are there."""
+"""Seconds between two checks of which gateways exist."""
 
 TIMEOUT = 5.0
 """Seconds for Postgres to answer."""
 
 
 class HandingOver:
-    """What the release before has left, until nobody needs it."""
+    """The parts of the previous release, until nothing needs them."""
 
     def __init__(self, dsn: str, own: str, before: dict[str, Any]) -> None:
-        """`before` is the routing document as the owner before has left it, `own` our hash."""
+        """`before` is the routing document of the previous owner, `own` our hash."""
         self._dsn = dsn
         self._own = own
         self.previous: dict[str, Any] = dict(before.get("previous") or {})
-        """Read parts of the routing table by hash, for gateways of other releases."""
+        """The read parts of the routing table by release hash, for gateways of other releases."""
         if before.get("domain") not in (None, own) and "read" in before:
             self.previous[before["domain"]] = before["read"]
         self.previous.pop(own, None)
@@ -43,7 +43,7 @@ class HandingOver:
         renew_hosts: Callable[[], Awaitable[Any]],
         changed: Callable[[], None],
     ) -> None:
-        """Wait until no gateway is of another release; end their read side; renew the hosts.
+        """Wait until no gateway runs another release; end their read side; renew the hosts.
 
         `changed` is called when `previous` has changed.
         """
@@ -60,7 +60,7 @@ class HandingOver:
         log.warning("all of the stack is of this release", extra={"domain": self._own})
 
     async def _others(self) -> list[str]:
-        """Return where gateways of other releases are; somebody may be there if nobody can say."""
+        """Return the places of gateways of other releases; assume one if that is unknown."""
         try:
             async with (
                 connected(self._dsn, within=TIMEOUT) as connection,
@@ -73,7 +73,7 @@ class HandingOver:
 
 
 async def _persistently(step: Callable[[], Awaitable[Any]]) -> None:
-    """Take a step, again until it is done: each adopts what is there already."""
+    """Repeat a step until it succeeds: each adopts what exists already."""
     while True:
         try:
             await step()

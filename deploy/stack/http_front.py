@@ -1,4 +1,4 @@
-"""The gateway's HTTP server: serves until told to stop, and is ready once the views are."""
+"""The gateway's HTTP server: runs until told to stop; reports when the views are ready."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CATCH_UP_TIMEOUT = 30.0
-"""Seconds that the gateway, which serves already, waits for the views before it says `ready`."""
+"""Seconds that the gateway, which serves already, waits for views before it prints `ready`."""
 
 REMINDER = 5.0
-"""Seconds after which it says again what it waits for."""
+"""Seconds after which it prints again what it waits for."""
 
 
 def import_app() -> None:
-    """Import what serves, which takes a third of a second."""
+    """Import the application, which takes a third of a second."""
     from api import app  # noqa: F401
     from api.http import server  # noqa: F401
 
@@ -53,13 +53,13 @@ async def serve_http(
     *,
     drain: float = 0.0,
 ) -> None:
-    """Serve until `stop` is set; requests in flight are finished.
+    """Serve until `stop` is set; requests in progress are completed.
 
-    `serving` is called first, `ready` once the views are, as `monitor` says. For `listening` and
-    `drain` see `api.http.server.serve`.
+    `serving` is called first, `ready` once `monitor` reports that the views are ready. For
+    `listening` and `drain` see `api.http.server.serve`.
 
     Raises:
-        StartError: somebody else listens there meanwhile.
+        StartError: another process listens on the address.
     """
     from api.app import create_app
     from api.http.server import serve
@@ -94,7 +94,7 @@ async def serve_http(
 
 
 async def _say_ready(monitor: Monitor, address: str, ready: Callable[[], None]) -> None:
-    """Say that it is ready once the views are, or that it serves without some of them."""
+    """Report readiness once the views are ready, or that it serves without some of them."""
     reminding = asyncio.create_task(_remind(monitor))
     try:
         await monitor.caught_up(CATCH_UP_TIMEOUT)
@@ -110,7 +110,7 @@ async def _say_ready(monitor: Monitor, address: str, ready: Callable[[], None]) 
 
 
 def say(line: str) -> None:
-    """Print a line for whoever has started this process, if it still listens."""
+    """Print a line for the process that started this one, if it still reads."""
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The identity of a stack: one log, one database, one namespace of Ray."""
+"""A stack's identity: one log, one database and one Ray namespace, which no other stack shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 LAYOUT = 1
-"""Of what stands in Postgres and on the log. A newer one is not touched."""
+"""The version of the data in Postgres and on the log. Data of a newer version is not touched."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS rayfold_stack (
@@ -39,10 +39,10 @@ CREATE TABLE IF NOT EXISTS rayfold_console_sessions (
 
 
 async def identify(connection: Connection, name: str, store: str, new_id: str, domain: str) -> str:
-    """Return the id of the stack that the database belongs to: this one from now on, if to none.
+    """Return the id of the stack that owns the database: this one from now on, if none does.
 
     Raises:
-        StartError: it is another stack's, another log's, or of a newer Rayfold.
+        StartError: it belongs to another stack, another log, or a newer Rayfold.
     """
     async with connection.transaction():
         await lock_migrations(connection)
@@ -65,16 +65,16 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
 
 
 async def read(connection: Connection) -> asyncpg.Record | None:
-    """Return the row of the stack that the database belongs to, None where it is nobody's."""
+    """Return the row of the stack that owns the database, None if none does."""
     if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
         return None
     return await connection.fetchrow("SELECT * FROM rayfold_stack")
 
 
 async def owned_now(connection: Connection, length: float) -> bool:
-    """Return whether somebody has the lease, which lasts so many seconds.
+    """Return whether a process holds the lease, which lasts this many seconds.
 
-    One that lasts longer is of before Postgres' clock was set back: whoever takes it sees more.
+    A lease that lasts longer is from before Postgres' clock was set back: taking it will tell.
     """
     statement = (
         "SELECT until BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => $1)"
@@ -84,10 +84,10 @@ async def owned_now(connection: Connection, length: float) -> bool:
 
 
 def check(row: asyncpg.Record, name: str, store: str) -> None:
-    """Compare the row with what was given.
+    """Compare the row with the given name and store.
 
     Raises:
-        StartError: it is another stack's, another log's, or of a newer Rayfold.
+        StartError: it belongs to another stack, another log, or a newer Rayfold.
     """
     if row["name"] != name:
         raise StartError(

@@ -1,8 +1,8 @@
-"""Become another program that ends when its parent does; run as a script, before that program.
+"""Runs another program such that it ends when its parent does; a script, run before that program.
 
-`launch.py SIGNAL PARENT USER GROUP COMMAND…`: a user of -1 is the same one. It is a program of its
-own, as nothing may run in Python between fork and exec in a process with threads: a lock that
-another thread held at that moment is never freed there.
+`launch.py SIGNAL PARENT USER GROUP COMMAND…`: a user of -1 means the same user. It is a separate
+program because in a process with threads, no Python code may run between fork and exec: a lock held
+by another thread at that moment is never released there.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(number: int, parent: int, user: int, group: int, command: list[str]) -> None:
-    """Leave the process group, change the user, ask for the signal, and become the command."""
-    # A group of its own, in our session: Linux shares the cores out among sessions first
-    # (`autogroup` in sched(7)), and one of its own would wait for whatever else is in ours.
+    """Leave the process group, change the user, request the signal, and become the command."""
+    # A process group of its own, but in our session: Linux divides the cores among sessions first
+    # (`autogroup` in sched(7)), and a session of its own would wait for all other processes in
+    # ours.
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     if user >= 0:
         os.setgroups([])
         os.setgid(group)
         os.setuid(user)
-    # Last: a change of user would forget the signal.
+    # This comes last: a change of user would cancel the signal.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # the parent ended before
         sys.exit(1)
     os.execv(command[0], command)
 

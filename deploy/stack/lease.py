@@ -1,6 +1,7 @@
-"""Who owns a stack: one process at a time, by a lease in Postgres that has an epoch.
+"""Ownership of a stack: one process at a time, by a lease in Postgres with an epoch.
 
-No lock of a session: a pooler in transaction mode has none. Times are Postgres' own.
+It is not a session lock, which a pooler in transaction mode does not support. Times are those of
+Postgres.
 """
 
 from __future__ import annotations
@@ -19,31 +20,32 @@ from rayfold.runtime.postgres import FAILURES, LastingConnection
 log = logging.getLogger(__name__)
 
 LENGTH = 10.0
-"""Seconds after its last renewal that a lease may be taken by another."""
+"""Seconds after its last renewal at which another process may take the lease."""
 
 RENEWAL = 2.0
 """Seconds between two renewals."""
 
 _LOOK = 0.5
-"""Seconds between two looks at somebody else's lease."""
+"""Seconds between two checks of another process's lease."""
 
 _TAKE = (
-    # A `rayfold down` may find the table as a Rayfold before has made it: without that column.
+    # `rayfold down` may find a table of an older Rayfold, without that column.
     "WITH wanted AS (SELECT hash FROM rayfold_release AS release"
     " WHERE coalesce(to_jsonb(release) ->> 'refused', '') = ''), taken AS ("
     "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
     " until = clock_timestamp() + make_interval(secs => $5)"
-    # Whoever has the release that is wanted need not wait for another's; nobody else may take it.
+    # An owner with the wanted release need not wait for one with another; no other may take it.
     " WHERE (owner = $1 OR until < clock_timestamp()"
-    # One that was refused is wanted by nobody: what ran before is owned as before.
+    # A refused release is not wanted: what ran before keeps its owner.
     " OR NOT $6 AND domain <> $3 AND EXISTS (SELECT FROM wanted WHERE hash = $3))"
     " AND ($6 OR NOT EXISTS (SELECT FROM wanted WHERE hash <> $3)) RETURNING epoch),"
-    # With the lease and not before: who does not get it changes nothing of what others run.
+    # Together with the lease: a process that does not get it changes nothing for others.
     " forgotten AS (DELETE FROM rayfold_release WHERE $6 AND EXISTS (SELECT FROM taken))"
     " SELECT epoch FROM taken"
 )
 _PLACE = (
-    # What ends later than that is of before the clock was set back: it ends unless it is renewed.
+    # A lease that ends later is from before the clock was set back: it expires unless it is
+    # renewed.
     "WITH ahead AS (UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $1)"
     " WHERE until > clock_timestamp() + make_interval(secs => $1))"
     " SELECT place FROM rayfold_stack"
@@ -51,20 +53,20 @@ _PLACE = (
 _RENEW = (
     "UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $2),"
     " epoch = $1, owner = $3, place = $4"
-    # An heir of Postgres may have missed that it was taken.
+    # A promoted replica of Postgres may have missed that it was taken.
     " WHERE epoch < $1 OR (epoch = $1 AND owner = $3)"
 )
 
 
 class OwnedByAnother(StartError):
-    """Another one owns the stack."""
+    """Another process owns the stack."""
 
 
 class Lease:
     """The right to start, move and end a stack's parts."""
 
     def __init__(self, dsn: str, owner: str, place: str, *, length: float = LENGTH) -> None:
-        """`owner` is taken over from at once; `place` tells people where it is."""
+        """Take over a lease of `owner` at once; `place` shows people where the owner is."""
         self._owner = owner
         self._place = place
         self._length = length
@@ -72,7 +74,7 @@ class Lease:
         self.epoch = 0
 
     async def stand_by(self, domain: str) -> None:
-        """Wait for the lease for as long as another one has it; note which domain runs then."""
+        """Wait for the lease while another process has it; then record the domain that runs."""
         said = False
         while True:
             try:
@@ -90,12 +92,12 @@ class Lease:
             await asyncio.sleep(_LOOK)
 
     async def take(self, domain: str, *, alone: bool = False) -> None:
-        """Wait for a lease that nobody renews any more; note which domain runs from now on.
+        """Wait for an expired lease and take it; record the domain that runs from now on.
 
-        `alone`: as of `rayfold up`, whatever release is wanted; that is forgotten.
+        `alone`: as `rayfold up` does, regardless of the wanted release, which is removed.
 
         Raises:
-            OwnedByAnother: it is alive.
+            OwnedByAnother: its owner is alive.
             FAILURES: Postgres does not answer.
         """
         seen = None
@@ -117,9 +119,9 @@ class Lease:
             await asyncio.sleep(_LOOK)
 
     async def hold(self, lost: Callable[[], None]) -> None:
-        """Renew it for ever; call `lost`, and return, once another one has taken it.
+        """Renew the lease forever; call `lost` and return once another process has taken it.
 
-        While Postgres does not answer, nobody can take it.
+        While Postgres does not answer, no process can take it.
         """
         while True:
             await asyncio.sleep(RENEWAL)
@@ -136,8 +138,8 @@ class Lease:
                 return
 
     async def release(self) -> None:
-        """Let the next owner take it at once."""
-        if not self.epoch:  # it never had it
+        """Release the lease, so that the next owner can take it at once."""
+        if not self.epoch:  # it never had the lease
             self._postgres.close()
             return
         try:
@@ -149,7 +151,7 @@ class Lease:
             self._postgres.close()
 
     async def _take(self, domain: str, *, alone: bool = False) -> str | None:
-        """Take it if it is free; return where its owner is if it is not."""
+        """Take the lease if it is free; otherwise return the place of its owner."""
         connection = await self._postgres.get()
         args = self._owner, self._place, domain, LAYOUT, self._length, alone
         epoch = await connection.fetchval(_TAKE, *args)
@@ -163,10 +165,10 @@ class Lease:
         args = self.epoch, length, self._owner, self._place
         if await connection.execute(_RENEW, *args) != "UPDATE 0":
             return True
-        # Without the row the database is an empty one: nobody else has it either.
+        # Without the row, the database is empty: nobody has the lease.
         return not await connection.fetchval("SELECT count(*) FROM rayfold_stack")
 
 
 def owner_of(data: Path) -> str:
-    """Return the name of whoever has the lock of a data folder: the same after a crash."""
+    """Return the owner's name for a data folder: the same after a crash."""
     return once_written(data / "owner", lambda: uuid4().hex)

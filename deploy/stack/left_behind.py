@@ -1,8 +1,8 @@
-"""What a domain leaves behind where something of it has gone or has another name: told at a start.
+"""What a changed domain has left behind, because it was removed or renamed: reported at a start.
 
-None of it keeps a stack from running, and all of it would be found when it is too late: a saga in
-the middle that nobody goes on with, a command that is refused once it is due, rows of a person that
-no view shows and that no deletion reaches.
+None of it keeps a stack from running, but all of it would be noticed too late: an unfinished saga
+that nothing continues, a command that is refused once it is due, personal data in rows that no view
+shows and no deletion reaches.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SCHEDULED = """
 SELECT body::json ->> 'command' AS command, count(*) AS number, min(key) AS one FROM rayfold_open
 WHERE kind = 'schedule' AND NOT body::json ->> 'command' = ANY($1) GROUP BY 1 ORDER BY 1
 """
-"""One that nobody can read has no name, and is told by `rayfold schedules list`."""
+"""A command that cannot be read has no name; `rayfold schedules list` shows it."""
 _VIEWS = "SELECT view FROM rayfold_view WHERE NOT view = ANY($1) ORDER BY 1"
 
 
 async def left_behind(connection: Connection, registry: Registry) -> list[str]:
-    """Return a sentence for each: what it is, what becomes of it, and what to do."""
+    """Return a sentence for each: what it is, what happens to it, and what to do."""
     return [
         *await _open(connection, registry),
         *await _views(connection, registry),

@@ -1,4 +1,4 @@
-"""Where the gateway listens, and who may reach it there."""
+"""The gateway's listening address, and who can reach it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from rayfold.runtime.ports import rpc_ports
 
 
 def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> socket.socket:
-    """Return a socket of the address, for a gateway that serves there later.
+    """Return a socket bound to the address, for a gateway that serves there later.
 
-    It is taken before anything is started: a taken port is the most common mistake, and what the
-    system takes for a connection while the parts start would be another's at the end.
+    It is bound before anything is started: an occupied port is the most common mistake, and the
+    system might otherwise give it to a connection while the parts start.
 
-    `open_to_all` says that nobody needs a token. A `shared` port may be that of other gateways too.
+    `open_to_all` says that no token is needed. A `shared` port may be used by other gateways too.
 
     Raises:
-        StartError: others could reach a gateway that is open to all, or it cannot be bound.
+        StartError: other machines could reach a gateway without tokens, or the address cannot be
+            bound.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise StartError(f"{host} is no address of this machine: {error}") from error
-    # A name of both, as `localhost` may be, is what more clients can reach.
+    # For a name with IPv4 and IPv6 addresses, such as `localhost`, more clients can reach IPv4.
     family, *_, address = min(found, key=lambda each: each[0] == socket.AF_INET6)
     if open_to_all and not ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise StartError(
@@ -34,7 +35,7 @@ def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> s
         )
     try:
         listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # a kernel without IPv6, say
+    except OSError as error:  # for example a kernel without IPv6
         raise StartError(f"{host} cannot be listened on here: {error.strerror}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,10 +51,10 @@ def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> s
 
 
 def check_rpc_ports() -> None:
-    """Check the ports for the calls of this node's parts, before any of them listens.
+    """Check the port range for calls between this node's parts, before any of them listens.
 
     Raises:
-        StartError: the variable that has them is no range.
+        StartError: the environment variable with the range is invalid.
     """
     try:
         rpc_ports()
@@ -67,5 +68,5 @@ def url(host: str, port: int) -> str:
 
 
 def local_url(host: str, port: int) -> str:
-    """Return the URL under which this machine reaches it: no address is any address."""
+    """Return the URL by which this machine reaches it: an unspecified address includes loopback."""
     return url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)

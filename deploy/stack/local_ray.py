@@ -1,4 +1,4 @@
-"""Ray on this machine: our own is started again when it dies, a cluster is joined again."""
+"""Ray on this machine: a local Ray is restarted when it dies, a cluster is joined again."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from rayfold.runtime.together import together
 log = logging.getLogger(__name__)
 
 LOOK = 0.2
-"""Seconds between two looks at Ray's processes."""
+"""Seconds between two checks of Ray's processes."""
 
 CLEAN = 60.0
-"""Seconds between two looks for logs that are old."""
+"""Seconds between two checks for old logs."""
 
 PAUSE = 1.0
 """Seconds before another attempt to start it."""
 
 
 class OnRay(Protocol):
-    """What has actors: the write side and the read side."""
+    """A side that has actors: the write side or the read side."""
 
     async def lose(self) -> None:
-        """Call no actor any more."""
+        """Stop calling actors."""
         ...
 
     async def heal(self) -> None:
-        """Make the actors again."""
+        """Start the actors again."""
         ...
 
 
 class LocalRay:
     """A Ray that is replaced as a whole when one of its processes is lost.
 
-    A GCS without a disk forgets its actors when it dies, and the actors of a raylet die with it. So
-    nothing of an old Ray is worth keeping: its actors are made again in a new one. The log is the
-    truth; commands on their way are asked again under their ids. The same is true of a cluster that
-    was joined when its raylet on this machine ends: whoever runs the cluster starts that again, and
-    the actors of this process have ended with its connection.
+    A GCS without a disk loses its actors when it dies, and the actors of a raylet die with it. So
+    nothing of an old Ray is worth keeping: its actors are started again in a new one. The log is
+    the truth; pending commands are sent again with their ids. The same holds for a cluster that was
+    joined when its raylet on this machine ends: the cluster's operator restarts that, and the
+    actors of this process have ended with its connection.
     """
 
     def __init__(self, data: Path | None, start: Callable[[], None]) -> None:
-        """`start` blocks. A Ray of our own has its processes marked with the folder `data`."""
+        """`start` blocks. The processes of a local Ray are marked with the folder `data`."""
         self._data = data
         self._start = start
         self.answers = RayAnswers(ray_runtime.addresses)
@@ -64,14 +64,14 @@ class LocalRay:
     def status(self) -> dict[str, Any]:
         """Return Ray as a part of the status, which serves no request by itself.
 
-        Where the disk of its session is full, actors go on, and none is started.
+        If the disk of its session is full, actors go on, but none can start.
         """
         part = {"part": "ray", "kind": "server", "serves": False, "ready": self._ended is None}
         part["restarts"] = self._restarts
         if self._ended is not None:
             part["error"] = f"{self._ended}; Ray is started again"
         elif (silent := self.answers.silent()) is not None:
-            # Actors that are there go on.
+            # Running actors go on.
             part |= {"ready": False, "error": f"{silent} does not answer"}
         elif (session := ray_runtime.session_folder()) is not None:
             disk = OwnDisk(session)
@@ -81,7 +81,7 @@ class LocalRay:
         return part
 
     async def watch(self, sides: Sequence[OnRay], started: Callable[[], None]) -> None:
-        """Replace a Ray that has lost a process; `started` is called when a new one is there."""
+        """Replace a Ray that has lost a process; call `started` when the new one is up."""
         while True:
             await asyncio.sleep(LOOK)
             ray_runtime.drop_ended_fork_server()
@@ -101,16 +101,16 @@ class LocalRay:
             log.warning("Ray and all actors run again", extra={"seconds": seconds})
 
     async def tidy_up(self) -> None:
-        """Remove logs of actors that ended long ago, again and again: Ray keeps all of them."""
+        """Periodically remove logs of actors that ended long ago: Ray keeps all of them."""
         while self._data is not None:
             await asyncio.sleep(CLEAN)
             await in_thread(partial(ray_folder.remove_old_logs, self._data))
 
     def _why_over(self) -> str | None:
-        """Return what is the end of this Ray, if anything is."""
+        """Return why this Ray must be replaced, if so."""
         if (name := ray_runtime.ended()) is not None:
             return f"{name} ended"
-        # One of a cluster is for whoever runs that.
+        # A cluster's processes are its operator's concern.
         if ray_runtime.is_ours() and (name := self.answers.hanging()) is not None:
             return f"{name} hangs"
         return None
@@ -123,13 +123,13 @@ class LocalRay:
         except (StartError, RayfoldError) as error:
             log.error("Ray does not start", extra={"error": error})
             return False
-        except Exception:  # whatever Ray raises: nobody else would start it again
+        except Exception:  # whatever Ray raises: nothing else would start it again
             log.exception("Ray and its actors do not start")
             return False
         return True
 
     def _restart(self) -> None:
-        # What is left would delay its own end: each waits for what is dead already.
+        # Remaining processes would delay its end: each waits for dead ones.
         if self._data is not None:
             end(ray_processes(self._data))
         ray_runtime.stop()

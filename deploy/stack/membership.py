@@ -1,4 +1,4 @@
-"""Which stack a gateway belongs to, by the database, the log and the routing table."""
+"""The stack that a gateway belongs to, according to database, log and routing table."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rayfold.runtime.postgres import FAILURES, connected, why
 
 
 class NotRunYet(StartError):
-    """The database is no stack's yet, or no controller has published what runs."""
+    """The database belongs to no stack yet, or no controller has published its routes."""
 
 
 class Membership(NamedTuple):
-    """Of a stack that an owner has run before."""
+    """The membership of a stack that an owner has run before."""
 
     identity: Identity
     routing: Routing
     wanted: Release | None = None
-    """What is to run, where somebody has said it."""
+    """The wanted release, if one was set."""
 
     @property
     def is_served(self) -> bool:
@@ -36,7 +36,7 @@ class Membership(NamedTuple):
 
 
 async def find_membership(settings: Settings, registry: Registry) -> Membership:
-    """Return what stack it is; nothing is written.
+    """Return the stack's membership; nothing is written.
 
     Raises:
         NotRunYet: no controller has run it yet.

@@ -1,4 +1,4 @@
-"""`rayfold migrate`: changes the tables of states into those of the code."""
+"""`rayfold migrate`: migrates the tables of states to the layout that the code needs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from rayfold.foreign_text import on_one_line
 from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 PROGRESS = 10_000
-"""Streams between two lines."""
+"""Streams between two lines of progress."""
 
 
 async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[str]) -> int:
-    """Print the plan, or do it; return 1 if something is refused.
+    """Print the plan, or apply it; return 1 if a change is refused.
 
     Raises:
         StartError: a server does not answer, or there is no such aggregate.
@@ -78,7 +78,7 @@ class _Work:
             found = await self._found(aggregate)
             wanted = migration_plan.compare(aggregate, found)
             refused += len(wanted.refused)
-            if wanted.refused:  # then nothing of the rest is done either
+            if wanted.refused:  # then the rest is not done either
                 _say(aggregate.category, [], wanted.refused)
                 continue
             lines = list(wanted.said)
@@ -92,7 +92,7 @@ class _Work:
         return 1 if refused else 0
 
     async def _told(self, left: dict[str, list[str]]) -> str:
-        """Return what would be removed, and how many rows have a value there."""
+        """Return what would be removed, and how many rows have values there."""
         found = []
         for table, columns in sorted(left.items()):
             for column in columns or ["*"]:
@@ -105,7 +105,7 @@ class _Work:
         return ", ".join(found)
 
     async def run(self, *, drop: bool, refold: list[str]) -> int:
-        """Do what the plan says; nothing of an aggregate for which something is refused."""
+        """Apply the plan; nothing is changed for an aggregate with a refused change."""
         refused = 0
         for aggregate in self._registry.state_stored:
             done = await migration.expand(self._connection, aggregate)
@@ -133,7 +133,7 @@ class _Work:
         return None if known is None else await layout_found(self._connection, aggregate.category)
 
     async def _gone(self) -> list[str]:
-        """Return the categories that are event-sourced now, and were not."""
+        """Return the categories that were state-stored and are event-sourced now."""
         stored = {each.category for each in self._registry.state_stored}
         return [
             each for each in await moved(self._connection, self._registry) if each not in stored
@@ -157,7 +157,7 @@ class _Work:
         )
 
     async def _leave(self, aggregate: AggregateType) -> int:
-        """Note that an aggregate is event-sourced from now on, if its events are all there."""
+        """Record that an aggregate is event-sourced now, if all its events are on the log."""
         category = aggregate.category
         states = PostgresStates(self._postgres, [aggregate])
         try:
@@ -205,7 +205,7 @@ class _Work:
 
 @asynccontextmanager
 async def _servers(settings: Settings, registry: Registry) -> AsyncIterator[tuple[str, str]]:
-    """Give the URI of the log and the DSN of Postgres: given, running, or started for this."""
+    """Yield the log's URI and Postgres' DSN: given, running, or started for this command."""
     eventstore, postgres = settings.eventstore, settings.postgres
     if eventstore is not None and postgres is not None:
         yield eventstore, postgres
@@ -233,7 +233,7 @@ def _noted(path: Path) -> str:
 
 
 def running_postgres(data: Path) -> str:
-    """Return the DSN of a Postgres of our own, which says in its folder where it listens."""
+    """Return the DSN of an embedded Postgres, which writes its address to its folder."""
     try:
         sockets = (data / "postmaster.pid").read_text().splitlines()[4]
     except (OSError, IndexError) as error:

@@ -1,8 +1,8 @@
-"""The nodes of a Ray cluster, and which of them an actor is to run on.
+"""The nodes of a Ray cluster, and choosing one for each actor.
 
-Ray's own strategies know an actor's neighbours by chance alone. Here each goes to the node that has
-the fewest of those that may not end together with it, then the fewest of all. The affinity is soft:
-where the node is gone or full, Ray takes another one.
+Ray's own strategies only consider an actor's neighbours by chance. Here each actor goes to the node
+with the fewest actors that must not fail together with it, then the fewest of all. The affinity is
+soft: if the node is gone or full, Ray takes another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 SUSPECT = 30.0
 """Seconds for which a node is avoided after an actor fell silent there: Ray takes about as long to
-find out whether it is gone."""
+detect that it is gone.
+"""
 
 CLAIMS: Mapping[str, Mapping[str, float]] = {
     "write": {"CPU": 0.1},
@@ -29,18 +30,19 @@ CLAIMS: Mapping[str, Mapping[str, float]] = {
     "postgres": {"CPU": 0.1},
     "process": {"CPU": 0.1},
 }
-"""On a cluster that is shared: small, as the parts are many and mostly idle, and real, so
-that nodes without CPUs get none of them and Ray's autoscaler sees what is wanted."""
+"""Claims on a shared cluster: small, as there are many parts that are mostly idle, but not zero, so
+that nodes without CPUs get none of them and Ray's autoscaler sees the demand.
+"""
 
 
 class Node(NamedTuple):
-    """A node that is alive; `resources` is what it has in all."""
+    """A living node; `resources` are its total resources."""
 
     id: str
     address: str
     resources: Mapping[str, float] = {}
     name: str = ""
-    """As processes there call it."""
+    """The node's name according to its processes."""
 
 
 class Nodes:
@@ -52,20 +54,20 @@ class Nodes:
         affinity: Callable[[str], Any],
         claims: Mapping[str, Mapping[str, float]] = CLAIMS,
     ) -> None:
-        """`alive` asks Ray for the nodes; `affinity` gives Ray's strategy for the id of one.
+        """`alive` returns Ray's nodes; `affinity` returns Ray's strategy for a node id.
 
-        `claims` are by kind of actor: `CPU`, and custom resources.
+        `claims` has the claims by kind of actor: `CPU`, and custom resources.
         """
         self._alive = alive
         self._affinity = affinity
         self._claims = claims
         self._placed: dict[str, tuple[str, str]] = {}
-        """By name: the node, and whom the actor is kept apart from."""
+        """By actor name: its node, and the group that it is kept apart from."""
         self._kinds: dict[str, str] = {}
         self._suspects: dict[str, float] = {}
         self._names: dict[str, str] = {}
-        """Ids of the nodes by name, as of the last time that one was chosen."""
-        self._lock = threading.Lock()  # hosts are made in threads
+        """By name: the ids of the nodes when one was last chosen."""
+        self._lock = threading.Lock()  # hosts are created in threads
 
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
         """See `Placing.options`."""
@@ -102,7 +104,7 @@ class Nodes:
 
     def misplaced(self, name: str) -> bool:
         """See `Placing.misplaced`."""
-        if not self._is_crowded(name):  # asking Ray costs more
+        if not self._is_crowded(name):  # asking Ray is more expensive
             return False
         nodes = self._alive()
         with self._lock:
@@ -167,12 +169,12 @@ def _has(node: Node, claims: Mapping[str, float]) -> bool:
 
 
 def alive_nodes() -> list[Node]:
-    """Return what Ray's head knows, nothing if it does not say; blocks."""
+    """Return the nodes that Ray's head knows, none if it does not answer; blocks."""
     import ray
 
     try:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    except Exception as error:  # Ray raises all sorts of things here
+    except Exception as error:  # Ray may raise anything here
         log.warning("the nodes are not known", extra={"error": error})
         return []
     return [
@@ -188,21 +190,21 @@ def alive_nodes() -> list[Node]:
 
 
 def cluster_nodes() -> tuple[str, list[Node]]:
-    """Return the address of our own node, and all that are alive; blocks."""
+    """Return the address of our own node, and all living nodes; blocks."""
     import ray
 
     return ray.util.get_node_ip_address(), alive_nodes()  # type: ignore[no-untyped-call]
 
 
 def soft_affinity(node: str) -> Any:
-    """Return Ray's strategy for an actor that is to run there, or anywhere else."""
+    """Return Ray's strategy for an actor that should run there, or else anywhere."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
 def placing_of(settings: Settings) -> Nodes:
-    """Return who places the parts of a stack that is run with these settings."""
+    """Return the placement of a stack's parts for these settings."""
     claims = {kind: dict(claim) for kind, claim in CLAIMS.items() if settings.ray_address}
     for kind, given in settings.claims.items():
         claims[kind] = claims.get(kind, {}) | given

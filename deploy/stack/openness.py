@@ -1,4 +1,4 @@
-"""What the settings leave open to others, and what to change about it."""
+"""What these settings leave open to others than the owner, and what to change about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TLS_OF_POSTGRES = ("require", "verify-ca", "verify-full")
 
 
 class Open(NamedTuple):
-    """Something that others may do, and what to change so that they may not."""
+    """Something that others may do, and how to prevent it."""
 
     what: str
     change: str
@@ -52,7 +52,8 @@ def _gateway(settings: Settings) -> Iterator[Open]:
 
 def _files(settings: Settings) -> Iterator[Open]:
     for path, counts in ((Path("rayfold.toml"), _has_secrets(settings)), (settings.data, True)):
-        if counts and path.exists() and path.stat().st_mode & 0o066:  # to pass is not to read
+        # Permission to pass is not permission to read.
+        if counts and path.exists() and path.stat().st_mode & 0o066:
             yield Open(f"others on this machine may read {path}", f"chmod go-rwx {path}")
 
 

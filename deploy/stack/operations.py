@@ -1,4 +1,4 @@
-"""What operators can do to a running stack, over both sides."""
+"""Operations on a running stack, over both sides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from projections.errors import UnknownTarget
 from projections.parked_pages import BEFORE_ALL, Asked
 
-if TYPE_CHECKING:  # they import Ray, which reads its environment then
+if TYPE_CHECKING:  # they import Ray, which then reads its environment
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
     from deploy.stack.causality import Causality
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # they import Ray, which reads its environment then
 
 
 class Server(Protocol):
-    """What everything depends on: the event store, Postgres, Ray."""
+    """A server that everything depends on: the event store, Postgres, Ray."""
 
     def status(self) -> dict[str, Any]:
-        """Return it as a part of the status."""
+        """Return its status as a part of the stack."""
         ...
 
 
@@ -39,7 +39,7 @@ class StackOperations:
         causality: Causality,
         forgetting: Forgetting,
     ) -> None:
-        """`note` keeps what was scaled over a restart."""
+        """`note` stores scaled numbers beyond a restart."""
         self._causality = causality
         self._forgetting = forgetting
         self._note = note
@@ -81,7 +81,7 @@ class StackOperations:
         return self._reads.scaling.moves()
 
     async def rebuild(self, view: str, *, accept_parked: bool = False) -> dict[str, Any]:
-        """See `Operations.rebuild`; a gateway of the release before may know less of it."""
+        """See `Operations.rebuild`; a gateway of an older release may not know all of it."""
         return self._reads.rebuilds.begin(view, accept_parked=accept_parked)
 
     async def rebuilds(self) -> list[dict[str, Any]]:

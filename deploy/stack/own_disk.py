@@ -1,4 +1,4 @@
-"""Whether the disk is full that one of our servers writes to."""
+"""The disk to which a server of ours writes, and whether it is full."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from deploy.errors import StartError
 
 NEARLY_FULL = 8 * 1024 * 1024
-"""Bytes below which whoever writes there is not ready: it will soon fail."""
+"""Free bytes below which a server is not ready: it will soon fail."""
 
 LEAST = 1024 * 1024
-"""Bytes without which nothing starts: each part writes where it listens, and logs."""
+"""Free bytes that a start requires: each part writes its address and logs."""
 
 
 def check_room(folder: Path) -> None:
-    """Check that a stack can start in a folder; each part would find out in its own way, and time.
+    """Check that a folder has room for a stack; otherwise parts would fail in different ways.
 
     Raises:
         StartError: its disk is full.
@@ -26,15 +26,15 @@ def check_room(folder: Path) -> None:
 
 
 class OwnDisk:
-    """Measured by the very folder that is written to: that may be a disk by itself."""
+    """A disk, measured by the folder that is written to, which may be a mount of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.measured: dict[str, int] = {}
-        """As the status has it."""
+        """The measurement for the status."""
 
     def wrong(self) -> str | None:
-        """Measure it; return what is wrong with it, if anything is."""
+        """Measure the disk; return what is wrong with it, if anything."""
         try:
             free = self.measured["disk_free_bytes"] = shutil.disk_usage(self._folder).free
         except OSError as error:

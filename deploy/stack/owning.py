@@ -1,4 +1,4 @@
-"""Takes ownership of a stack: only the owner starts, moves or ends its parts."""
+"""Owning a stack: from then on no other process starts, moves or ends its parts."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ log = logging.getLogger(__name__)
 
 
 class Owner(NamedTuple):
-    """Who wants to own a stack: the same name again takes it over at once."""
+    """A candidate for ownership: one with the same name takes over at once."""
 
     name: str
     place: str
 
     @classmethod
     def of_folder(cls, data: Path) -> Owner:
-        """Return whoever has the lock of a data folder."""
+        """Return the owner for the lock of a data folder."""
         return cls(owner_of(data), f"{socket.gethostname()}:{data}")
 
 
 class Owned(NamedTuple):
-    """What the owner's parts must be told."""
+    """What the owner's parts need to know."""
 
     identity: Identity
     epoch: int
     wanted: dict[str, int]
-    """By target of `rayfold scale`: what operators have set."""
+    """By target of `rayfold scale`: the numbers that operators have set."""
     before: dict[str, Any]
-    """The routing table's document as the owner before has left it; empty without one."""
+    """The routing document that the previous owner has left; empty if there was none."""
     taken_down: bool = False
     """Whether all parts were told to end while this one waited."""
 
@@ -67,12 +67,12 @@ async def own(
     *,
     stand_by: bool = False,
 ) -> Owned:
-    """Own the stack until `parts` end, or another owner takes it: then `lost` is called.
+    """Own the stack until `parts` end, or until another owner takes it: then `lost` is called.
 
-    With `stand_by`, wait for as long as somebody else owns it.
+    With `stand_by`, wait as long as another process owns it.
 
     Raises:
-        StartError: log, database and namespace do not belong together, or somebody has them.
+        StartError: log, database and namespace do not belong together, or another stack uses them.
     """
     registry, eventstore, postgres = foundation.registry, foundation.eventstore, foundation.postgres
     store = await own_store_id(eventstore)
@@ -94,8 +94,8 @@ async def own(
         await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
         async with connected(postgres, within=ANSWER_TIMEOUT) as connection:
-            # Not only when hosts are renewed: one that is made in place of another, or for an
-            # aggregate of its own, has our code before that, and writes our events.
+            # This cannot wait until hosts are renewed: replaced hosts and dedicated actors have our
+            # code before that, and write our events.
             await survival.note_event_types(connection, registry)
             before = await routing.read(connection) or Routing()
             return Owned(
@@ -120,10 +120,10 @@ async def _check_categories(connection: Connection, uri: str, registry: Registry
 
 
 async def _check_keys(connection: Connection, uri: str) -> None:
-    """Make the tables of keys, or see to it that they are those of the log, and can be read.
+    """Create the tables of keys, or check that they belong to the log and can be read.
 
     Raises:
-        StartError: they are not; or the log does not answer.
+        StartError: they do not, or cannot be read; or the log does not answer.
     """
     from eventstore.personal.master_keys import MasterKeys, NoMasterKey
     from eventstore.personal.postgres import destroy, prepare_keys
@@ -171,10 +171,10 @@ async def _check_tenancy(uri: str, registry: Registry) -> None:
 
 
 async def own_store_id(uri: str) -> str:
-    """Return the id of a log; it gets one if it has none.
+    """Return the id of a log, which is created if it has none.
 
     Raises:
-        StartError: it does not answer.
+        StartError: the log does not answer.
     """
     eventstore = EventLog(uri)
     try:
@@ -191,8 +191,8 @@ async def own_store_id(uri: str) -> str:
 def _check_namespace(namespace: str, stack_id: str) -> None:
     """Refuse a namespace in which another stack has actors.
 
-    They would never meet, as names have the stack's id; but neither would operators know which
-    is which.
+    The stacks would not interfere, as names include the stack's id, but operators could not tell
+    their actors apart.
     """
     from ray.util import list_named_actors
 

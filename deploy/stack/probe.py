@@ -1,4 +1,4 @@
-"""A server that everything depends on, asked every second whether it answers."""
+"""A server that everything depends on, checked every second."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deploy.stack.child_process import ChildProcess
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between two questions."""
+"""Seconds between two checks."""
 
 SILENCE = 1.5
 """Seconds without an answer after which the server counts as not ready."""
 
 
 class Probe:
-    """A server of ours or somebody's, and whether it answers: one may run and be stopped."""
+    """A server, ours or the user's, and whether it answers: a running one may be suspended."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Probe:
         process: ChildProcess | None,
         measured: Mapping[str, int] | None = None,
     ) -> None:
-        """`ask` raises, or returns what is wrong; nothing is `None`. It keeps `measured`."""
+        """`ask` raises, or returns what is wrong, or None. It updates `measured`."""
         self._measured = {} if measured is None else measured
         self.name = name
         self._ask = ask
@@ -43,7 +43,7 @@ class Probe:
     def status(self) -> dict[str, Any]:
         """Return the server as a part of the status, which serves no request by itself.
 
-        `plainly` is what is wrong, without where it is and what its client says: for anybody.
+        `plainly` says what is wrong without addresses and client messages: for anyone.
         """
         part: dict[str, Any] = {"part": self.name, "kind": "server", "serves": False, "ready": True}
         if self._process is not None:
@@ -56,13 +56,13 @@ class Probe:
         return part
 
     async def watch(self) -> None:
-        """Ask again and again; say in the log when it is not ready, and when it is again."""
+        """Check periodically; log when it becomes not ready, and when it is ready again."""
         while True:
             await self.look()
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:
-        """Ask once."""
+        """Check once."""
         try:
             async with asyncio.timeout(SILENCE):
                 wrong = await self._ask()

@@ -1,4 +1,4 @@
-"""The settings of publications' targets, and errors in them."""
+"""The settings of publications; invalid ones are reported in a sentence."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PublicationSettings(BaseModel):
 
 
 def _url(text: str) -> SplitResult | None:
-    """Return a URL with a host, and with a port that can be one."""
+    """Return a URL that has a host and a valid port."""
     try:
         parts = urlsplit(text)
         return parts if parts.hostname and parts.port != 0 else None

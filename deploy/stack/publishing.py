@@ -1,4 +1,4 @@
-"""Where the domain's publications go, from the settings."""
+"""The targets of the domain's publications, from the settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def check(settings: Settings, registry: Registry) -> None:
-    """Refuse settings for what the domain does not publish, before anything is started.
+    """Refuse settings of unknown publications, before anything is started.
 
     Raises:
-        StartError: a name is none of a publication.
+        StartError: a name is not that of a publication.
     """
     for name in settings.publications:
         if name not in registry.publications:

@@ -1,4 +1,4 @@
-"""Whether Ray's processes on this machine answer: one may hang without ending."""
+"""Checking that Ray's processes on this machine answer: one may hang without ending."""
 
 from __future__ import annotations
 
@@ -6,45 +6,46 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""How a client begins (RFC 9113, 3.4). Every server of HTTP/2, so of gRPC, greets it back.
+"""The client's preface (RFC 9113, 3.4). Every HTTP/2 server, and so every gRPC server, answers it.
 
-Whoever imports gRPC's client before `eventstore.kurrentdb` has its handlers of forks as well, with
-which Ray, that is started by one, did not come up beside a call to somebody who hangs.
+gRPC's own client is not used: importing it before `eventstore.kurrentdb` installs its fork
+handlers, with which Ray, which is started by a fork, did not start during a call to a hanging
+process.
 """
 
 PERIOD = 5.0
-"""Seconds between two rounds of questions."""
+"""Seconds between two rounds of checks."""
 
 TIMEOUT = 2.0
-"""Seconds that each has to answer."""
+"""Seconds that each process has to answer."""
 
 SILENT = 2
-"""Rounds without an answer after which it is told: some 14 s, as each waits for its answer."""
+"""Missed rounds after which it is reported: some 14 s, as each waits for its answer."""
 
 HANGS = 6
-"""Rounds without an answer after which it does not come back by itself: some 40 s.
+"""Missed rounds after which a process is considered lost: some 40 s.
 
-A minute after a raylet fell silent the GCS gives the node up, and all of its actors end. Rounds
-count, and not seconds: if this process or the machine stood still, that is no silence of Ray's.
+A minute after a raylet fell silent, the GCS gives up the node, and all of its actors end. This
+counts rounds, not seconds: the suspension of this process or machine is not Ray's silence.
 """
 
 
 class RayAnswers:
-    """How many rounds each process of Ray has not answered for, one after the other."""
+    """Counts the consecutive rounds that each Ray process has missed."""
 
     def __init__(self, addresses: Callable[[], Mapping[str, str]]) -> None:
-        """`addresses` gives `HOST:PORT` of each by its name, as they are now."""
+        """`addresses` returns the current `HOST:PORT` of each by name."""
         self._addresses = addresses
         self._silent: dict[tuple[str, str], int] = {}
 
     async def watch(self) -> None:
-        """Ask them again and again."""
+        """Check them periodically."""
         while True:
             await asyncio.sleep(PERIOD)
             await self.ask()
 
     async def ask(self) -> None:
-        """Ask each process once. One that was replaced since counts from zero."""
+        """Check each process once. For a replaced one, the count restarts."""
         asked = list(self._addresses().items())
         answered = await asyncio.gather(*(_answers(address) for _, address in asked))
         self._silent = {
@@ -53,15 +54,15 @@ class RayAnswers:
         }
 
     def silent(self) -> str | None:
-        """Return the name of one that does not answer, if there is one."""
+        """Return the name of a process that does not answer, if any."""
         return self._silent_for(SILENT)
 
     def hanging(self) -> str | None:
-        """Return the name of one that has not answered for so long that it has to go."""
+        """Return the name of a process that has been silent for too long and must be replaced."""
         return self._silent_for(HANGS)
 
     def forget(self) -> None:
-        """Count anew: they are others from now on."""
+        """Reset the counts: the processes were replaced."""
         self._silent = {}
 
     def _silent_for(self, rounds: int) -> str | None:

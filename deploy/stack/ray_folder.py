@@ -1,7 +1,7 @@
-"""The folder for the sockets and logs of a Ray of our own: this user's alone, and it does not grow.
+"""The folder for a local Ray's sockets and logs: private to this user, and bounded in size.
 
-Ray's default is `/tmp/ray`, with folders in which every user may write, and so put a socket in the
-place of the raylet's. What a session left stays there, and each worker leaves three files.
+Ray's default is `/tmp/ray`, with folders in which every user may write, and so could replace the
+raylet's socket. Sessions leave their files there, three for each worker.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from deploy.stack.socket_path import takes_a_socket
 NAME = "ray"
 
 INSIDE = "tmp"
-"""Ray opens the folder that it is given, and each in there, to all users; nobody else gets so far.
+"""Ray makes its folder, and each folder in it, accessible to all users; the folder above is
+private.
 """
 
 LATEST = "session_latest"
-"""As Ray calls the link to the session that runs."""
+"""Ray's name of the link to the running session."""
 
 KEPT = 3600.0
-"""Seconds for which the logs of a worker that has ended are kept while its session runs."""
+"""Seconds for which logs of an ended worker are kept while its session runs."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
-"""What goes through Ray's command lines as it is."""
+"""Paths that need no quoting in Ray's command lines."""
 
 _LONGEST = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""The longest path of a socket below it."""
+"""The longest path of a socket below the folder."""
 
 _OF_A_WORKER = re.compile(r"(?:worker-.*-|python-core-worker-.*_)([0-9]+)\.(?:out|err|log)")
 
 
 def prepared(data: Path) -> Path:
-    """Return the folder for Ray, with what the last session left, and nothing older.
+    """Return Ray's folder, with the files of the last session, and nothing older.
 
-    It is below `data`, unless no socket can be there: its path may be too long. Then it is in a
-    temporary one, to which a link in `data` leads.
+    It is below `data`, unless the path is too long for sockets. Then it is in a temporary folder,
+    to which a link in `data` leads.
 
     Raises:
-        StartError: it cannot be made.
+        StartError: it cannot be created.
     """
     folder = data / NAME
     try:
@@ -56,7 +57,7 @@ def prepared(data: Path) -> Path:
     except OSError as error:
         raise StartError(f"the folder for Ray cannot be set up: {error}") from error
     inside = folder / INSIDE
-    for each in sorted(inside.glob("session_2*"))[:-1]:  # by the time of their begin
+    for each in sorted(inside.glob("session_2*"))[:-1]:  # sorted by start time
         shutil.rmtree(each, ignore_errors=True)
     return inside
 
@@ -64,7 +65,7 @@ def prepared(data: Path) -> Path:
 def _made(folder: Path) -> Path:
     if folder.is_symlink() or not _holds_sockets(folder):
         if not _is_ours(folder):
-            # By a name that nobody knows before: another user's folder, or link, might be there.
+            # Under an unpredictable name: another user's folder or link might be there otherwise.
             elsewhere = tempfile.mkdtemp(prefix="rayfold-")
             folder.unlink(missing_ok=True)
             folder.symlink_to(elsewhere)
@@ -73,7 +74,7 @@ def _made(folder: Path) -> Path:
 
 
 def remove_old_logs(data: Path) -> None:
-    """Remove the logs of workers that ended long ago, of the session that runs."""
+    """Remove logs of workers of the running session that ended long ago."""
     before = time.time() - KEPT
     with suppress(OSError):
         for each in os.scandir(data / NAME / INSIDE / LATEST / "logs"):
@@ -88,12 +89,12 @@ def _holds_sockets(folder: Path) -> bool:
         folder.chmod(0o700)
         if takes_a_socket(folder / f"{INSIDE}/{_LONGEST}".replace("/", "-")):
             return True
-    shutil.rmtree(folder, ignore_errors=True)  # of when the path was another one
+    shutil.rmtree(folder, ignore_errors=True)  # left from when the path was another one
     return False
 
 
 def _is_ours(link: Path) -> bool:
-    """Whether it leads to a folder that an earlier start made, and is there still."""
+    """Return whether it leads to an existing folder that an earlier start created."""
     with suppress(OSError):
         found = link.readlink()
         mode = found.lstat()

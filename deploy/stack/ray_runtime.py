@@ -1,4 +1,4 @@
-"""Starts a Ray of our own, or joins a cluster."""
+"""Ray: a local one, or a cluster that is given."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ from rayfold.runtime.part_process import environment
 log = logging.getLogger(__name__)
 
 OBJECT_STORE = 512 * 1024 * 1024
-"""Bytes for copies of replicas on their way; commands and answers travel inline."""
+"""Bytes of the object store, for copies between replicas; commands and answers are sent inline."""
 
 LOG_BYTES = 16 * 1024 * 1024
-"""Of a log file of Ray's, and of the one before it, which is kept."""
+"""The size limit of a Ray log file; one older file is kept."""
 
 MAY_HANG = 8
-"""Actors' processes that may hang as they start without holding up others: a raylet starts no more
-at a time than there are cores, and waits a minute for each to register."""
+"""Actor processes that may hang at their start without delaying others: a raylet starts no more at
+a time than there are cores, and waits a minute for each to register.
+"""
 
 TOKEN_FILE = "ray.token"
 
 _RAYLET_PID = "RAY_RAYLET_PID"
-"""Ray ends a driver whose raylet has died, without a word, if init is the parent: by that it knows
-workers that were left behind, and takes services and what runs in containers for such. Where it
-imports this variable it asks for that process instead; we tell it our own."""
+"""Ray silently ends a driver whose raylet has died if the driver's parent is init: it takes such
+processes for orphaned workers, but services and containers' processes are such too. If this
+variable is set when Ray is imported, Ray checks that process instead; we give our own.
+"""
 
 _joined: JoinedRaylet | None = None
-"""Of a cluster that is not ours."""
+"""The name of a given cluster."""
 
 _forks: ForkServer | None = None
-"""Of Ray of our own."""
+"""The name of a local Ray."""
 
 
 def start(
@@ -60,18 +62,18 @@ def start(
 ) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Blocks.
 
-    Ray of our own is for this machine and its owner alone: it listens on loopback, asks for the
-    token that is kept in `data`, if that is given, and has its sockets and logs there. A cluster
-    is shown the token that stands in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. It reads its
-    environment when it is imported: nothing may have done that before, or it would know of no
-    token. Actors of our own Ray share what is imported of the package `domain`, if that is given.
+    A local Ray is private to this machine and its owner: it listens on loopback, requires the token
+    that is kept in `data`, if that is given, and has its sockets and logs there. A cluster gets the
+    token in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. Ray reads its environment when it is
+    imported: it must not have been imported before, or it would not know the token. Actors of a
+    local Ray share the imports of the package `domain`, if that is given.
 
     Raises:
-        StartError: it does not come up.
+        StartError: it does not start.
     """
     _set_environment()
     if address or data is None:
-        # Explicit, as a local start turns token authentication on and joining one does not.
+        # Set explicitly, as a local start turns token authentication on and joining does not.
         token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
         os.environ.setdefault("RAY_AUTH_MODE", "token" if address and token else "disabled")
     options = {
@@ -83,7 +85,7 @@ def start(
     }
     import ray
 
-    os.environ.pop(_RAYLET_PID)  # which a raylet of ours would hand on to its workers
+    os.environ.pop(_RAYLET_PID)  # which a local raylet would pass on to its workers
     global _joined, _forks
     if not address and _forks is None:
         _forks = _fork_server(domain)
@@ -97,7 +99,7 @@ def start(
                 ray.init(**options)
             if address:
                 _joined = JoinedRaylet(_raylet_socket())
-        except (Exception, SystemExit) as error:  # Ray raises all sorts of things here
+        except (Exception, SystemExit) as error:  # Ray may raise anything here
             ray.shutdown()
             if attempt == len(TIMEOUTS) or not wanted():
                 where = f"at {address}" if address else "on this machine"
@@ -113,20 +115,20 @@ def start(
 def _set_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
-    # A call that meets no Ray is an error, not a reason to start another one.
+    # Without a running Ray, a call must fail, not start another one.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     os.environ[_RAYLET_PID] = str(os.getpid())
-    # Their last report would hold up leaving a Ray whose GCS has died for five seconds.
+    # Their last report would delay leaving a Ray whose GCS has died by five seconds.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
 
 
 def _of_our_own(data: Path | None) -> dict[str, Any]:
-    """Return the options of a Ray that is started here, for which all else is set."""
+    """Return the options of a local Ray; everything else is set."""
     if data is not None:
         _ask_for_token(data)
-    # Where the head of a cluster keeps what it knows: ours would read and write it there, and where
-    # the server does not answer Ray aborts this process.
+    # Where a cluster's head keeps its state: a local Ray would read and write it there, and if the
+    # server does not answer, Ray aborts this process.
     for name in ("RAY_REDIS_ADDRESS", "RAY_gcs_storage"):
         os.environ.pop(name, None)
     _stay_on_loopback()
@@ -138,10 +140,10 @@ def _of_our_own(data: Path | None) -> dict[str, Any]:
         "object_store_memory": OBJECT_STORE,
         "_system_config": {
             "enable_metrics_collection": False,
-            # Writers are as urgent as the gateway; readers step back by themselves.
+            # Writers have the gateway's priority; readers lower their own.
             "worker_niceness": 0,
-            # The raylet would answer us only once as many workers as there are cores have
-            # come up, and never where one of them dies first: with the GIL held meanwhile.
+            # Otherwise the raylet would answer only once as many workers as there are cores have
+            # started, and never if one of them dies first, while it holds the GIL.
             "prestart_worker_first_driver": False,
             "worker_maximum_startup_concurrency": (os.cpu_count() or 1) + MAY_HANG,
         },
@@ -149,9 +151,9 @@ def _of_our_own(data: Path | None) -> dict[str, Any]:
 
 
 def _runtime_env(address: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return what actors are given; on a cluster, how to log and to trace as well.
+    """Return the actors' runtime environment; on a cluster, with settings of logs and traces.
 
-    Those of our own Ray inherit it from us.
+    Actors of a local Ray inherit these from us.
     """
     ours = environment(os.environ) if address else {}
     if not ours:
@@ -174,7 +176,7 @@ def stop() -> None:
 
 
 def drop_ended_fork_server() -> None:
-    """Do without the fork server, if that has ended: actors start as Ray starts them."""
+    """Stop using the fork server if it has ended: actors then start as usual."""
     global _forks
     if _forks is not None and _forks.ended:
         log.error("the fork server ended; actors take longer to start until Ray is started again")
@@ -185,9 +187,9 @@ def drop_ended_fork_server() -> None:
 def ended() -> str | None:
     """Return which process of Ray on this machine has ended, if one has.
 
-    Of a cluster that we joined that is the raylet. Of our own Ray it is any process but agents
-    and actors: they are children of the raylet, which ends with an agent and starts an actor
-    again. Without GCS the actors go on for a minute; then they and their drivers end.
+    For a joined cluster, that is the raylet. For a local Ray, it is any process except agents and
+    actors: these are children of the raylet, which ends with an agent and restarts an actor.
+    Without the GCS, actors go on for a minute; then they and their drivers end.
     """
     from ray._private import worker
 
@@ -203,12 +205,12 @@ def ended() -> str | None:
 
 
 def is_ours() -> bool:
-    """Return whether Ray on this machine is our own, and no cluster's."""
+    """Return whether Ray on this machine is local, not a cluster's."""
     return _joined is None
 
 
 def addresses() -> dict[str, str]:
-    """Return where the GCS, and the raylet of this machine, answer: `HOST:PORT` by name."""
+    """Return the addresses of the GCS and of this machine's raylet: `HOST:PORT` by name."""
     from ray._private import worker
 
     node = worker._global_node
@@ -221,7 +223,7 @@ def addresses() -> dict[str, str]:
 
 
 def session_folder() -> Path | None:
-    """Return where Ray on this machine writes: its logs, and the sockets that it is reached by."""
+    """Return the folder of Ray on this machine, with its logs and sockets."""
     from ray._private import worker
 
     node = worker._global_node
@@ -239,7 +241,7 @@ def _fork_server(domain: str) -> ForkServer | None:
 
 
 def _changes() -> list[Change]:
-    """Return what a raylet of our own is told otherwise than Ray tells it."""
+    """Return the changes to the commands of a local raylet."""
     import ray
 
     folder = Path(ray.__file__).parent
@@ -264,9 +266,9 @@ def _changes() -> list[Change]:
 
 @contextmanager
 def _deaf_to_the_terminal() -> Iterator[None]:
-    """Start processes that do not end with the terminal: we are told so, and end them in order.
+    """Start processes that ignore the terminal's end: we get that signal, and end them in order.
 
-    Ray does the same by itself with the signal of Ctrl-C.
+    Ray does the same itself for the signal of Ctrl-C.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -279,7 +281,7 @@ def _raylet_socket() -> str:
     from ray._private import worker
 
     node = worker._global_node
-    if node is None:  # it ended again
+    if node is None:  # it has ended again
         raise ConnectionError("Ray has no raylet on this machine")
     return str(node.raylet_socket_name)
 
@@ -294,24 +296,24 @@ def _ask_for_token(data: Path) -> None:
 
 
 def _log_little() -> None:
-    """Bound the logs of Ray's processes: by default each may have six files of 512 MB."""
+    """Limit the logs of Ray's processes: by default each may have six files of 512 MB."""
     os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG_BYTES))
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
 
 
 def _stay_on_loopback() -> None:
-    """Keep Ray's servers off the network, and do without those that nobody here asks.
+    """Keep Ray's servers off the network, and omit those that are not used here.
 
-    Ray binds all of them to its node's address. That is loopback where clusters are switched
-    off, as on a Mac; an address given to `ray.init` is resolved to one on the network.
+    Ray binds all of them to its node's address. That is loopback if clusters are switched off, as
+    on a Mac; an address given to `ray.init` is resolved to one on the network.
     """
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from ray._private import ray_constants, worker
     from ray._private.node import Node
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before
-    # The autoscaler's monitor, the log monitor and the dashboard's server: 160 MB, 3 s of a start,
-    # and three more processes that may die. Nobody reads what they make.
+    ray_constants.ENABLE_RAY_CLUSTER = False  # in case Ray was imported before
+    # The autoscaler's monitor, the log monitor and the dashboard's server take 160 MB and 3 s of a
+    # start, and are three more processes that may die. Nothing reads their output.
     unneeded: dict[str, Callable[..., None]] = {
         "start_monitor": lambda _: None,
         "start_log_monitor": lambda _: None,
@@ -319,13 +321,13 @@ def _stay_on_loopback() -> None:
     }
     for name, nothing in unneeded.items():
         setattr(Node, name, nothing)
-    # Its thread prints a raylet's last words to our standard output, which is for `ready` alone.
-    # Where nobody reads that, a full pipe would hold the thread, and it whoever leaves Ray.
+    # Its thread prints a raylet's last words to our standard output, which is only for `ready`. If
+    # nobody reads that, a full pipe would block the thread, and the thread would block leaving Ray.
     worker.listen_error_messages = lambda *_: None
 
 
 def _import_path() -> list[str]:
-    """Say where the actors' processes find our packages, and the user's in the working folder."""
+    """Return the import path for actor processes: our packages, and the user's."""
     ours = Path(__file__).resolve().parents[__name__.count(".")]
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return list(dict.fromkeys([str(Path.cwd()), str(ours), *filter(None, known)]))

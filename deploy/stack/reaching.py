@@ -1,4 +1,4 @@
-"""Whether this machine reaches Ray's cluster, and the cluster this machine's servers."""
+"""Checking that this machine and Ray's cluster can reach each other's servers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from deploy.stack.settings import EMBEDDED
 from eventstore.kurrentdb.loopback import is_loopback
 
 CONNECT = 5.0
-"""Seconds in which Ray's head accepts."""
+"""Seconds within which Ray's head must accept a connection."""
 
 ANSWER = 10.0
-"""Seconds in which it says something then: the kernel accepts for one that hangs as well."""
+"""Seconds within which it must then send something: for a hanging process, the kernel accepts as
+well.
+"""
 
 
 def check_ray(address: str) -> None:
-    """Check an address of Ray before anything is started: Ray itself tries for minutes.
+    """Check Ray's address before anything is started: Ray itself tries for minutes.
 
     Raises:
-        StartError: nobody listens there, or who does hangs, or it is none.
+        StartError: no process listens there, or it hangs, or the address is invalid.
     """
     if address == "auto":
         return
@@ -38,7 +40,7 @@ def check_ray(address: str) -> None:
     with head:
         head.settimeout(ANSWER)
         try:
-            with suppress(ConnectionError):  # it lives: with TLS it takes no greeting in the clear
+            with suppress(ConnectionError):  # it lives: with TLS it rejects a plain greeting
                 head.sendall(GREETING)
                 head.recv(1)
         except TimeoutError as error:
@@ -55,13 +57,13 @@ def check_cluster(
     postgres: str | None,
     redis: str | None = None,
 ) -> None:
-    """Check that parts on other nodes reach the stores, and we and they each other.
+    """Check that parts on other nodes can reach the stores, and that nodes can reach each other.
 
-    `here` is the address of our own node. The others are what was given; none is started here for
-    a `redis` of None.
+    `here` is the address of our own node. The others are the given ones; a `redis` of None means
+    that none is started here.
 
     Raises:
-        StartError: they would not.
+        StartError: they cannot.
     """
     elsewhere = [node.address for node in nodes if node.address != here]
     if not elsewhere:
@@ -91,10 +93,10 @@ def check_cluster(
 
 
 def hosts_of(url: str | None) -> list[str]:
-    """Return the hosts of a URI that may have several; an empty one stands for a socket."""
+    """Return the hosts of a URI, which may have several; an empty one stands for a socket."""
     if url is None:
         return []
-    if "://" not in url:  # of libpq: `host=… port=…`
+    if "://" not in url:  # libpq's form: `host=… port=…`
         pairs = dict(word.split("=", 1) for word in url.split() if "=" in word)
         return pairs.get("host", "").split(",")
     hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")

@@ -1,4 +1,4 @@
-"""A Redis of our own, if one is installed, as a child process."""
+"""An embedded Redis, if a server is installed: a child process too."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from redis.exceptions import RedisError
 from deploy.stack.child_process import ChildProcess
 
 LONGEST_SOCKET = 100
-"""Bytes of a socket's path: the kernel takes 107, and a temporary one is made before."""
+"""The longest socket path in bytes: the kernel accepts 107, and a temporary one is created
+first.
+"""
 
 LOADING = 300.0
-"""Seconds for it to read its own log, a gigabyte of rows with it."""
+"""Seconds that it may take to read its own log, with a gigabyte of rows."""
 
 
 class RedisProcess(ChildProcess):
-    """A server on a Unix socket that its owner alone may use; its data stays in the folder.
+    """A server on a Unix socket that only its owner may use; its data stays in the folder.
 
-    It keeps what it is told in a log that it writes to the disk each second: rows and their
-    checkpoint are lost together then, and folded again. It never evicts, as rows are not a cache
-    of their own.
+    It appends each write to a log that is written to disk every second: in a crash, rows and their
+    checkpoint are lost together, and folded again. It never evicts, as missing rows would not be
+    loaded again.
     """
 
     name = "redis"
@@ -57,8 +59,9 @@ class RedisProcess(ChildProcess):
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
-            "logfile": str(self._errors),  # not the pipe, which nobody reads
-            "set-proc-title": "no",  # it would overwrite by what we know a process of ours
+            "logfile": str(self._errors),  # not the pipe, which is not read
+            # It would overwrite the mark by which we recognise our processes.
+            "set-proc-title": "no",
         }
         given = (word for name, value in options.items() for word in (f"--{name}", value))
         return (self._program, *given)
@@ -70,7 +73,7 @@ class RedisProcess(ChildProcess):
             while True:
                 try:
                     await client.ping()
-                except (RedisError, OSError):  # not there yet, or it still reads its log
+                except (RedisError, OSError):  # not started yet, or still reading its log
                     await asyncio.sleep(0.02)
                 else:
                     return url
@@ -78,27 +81,25 @@ class RedisProcess(ChildProcess):
             await client.aclose()
 
     async def stop(self) -> None:
-        """Let it write what it has, and end it."""
+        """Let it write its data, and end it."""
         await super().stop()
         if self._elsewhere is not None:
             shutil.rmtree(self._elsewhere, ignore_errors=True)
 
 
 class RedisQuestion:
-    """Whether a server takes rows, asked over connections of its own."""
+    """Checks that a server accepts rows, on its own connections."""
 
     def __init__(self, url: str) -> None:
-        # Once more, as it may have been started again; more attempts are the probe's.
-        # Who asks has a timeout: the client's own loses a cancellation that comes while it writes
-        # (Python 3.11's `wait_for` does).
+        # One retry, as it may have been restarted; further attempts are the probe's.
         self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 1), socket_timeout=None)
 
     async def __call__(self) -> str | None:
-        """Return why it cannot keep rows, None if it can; raise what keeps it from answering."""
+        """Return why it cannot keep rows, None if it can; raise if it does not answer."""
         return fault(await self._client.info())
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         await self._client.aclose()
 
 

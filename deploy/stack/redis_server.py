@@ -1,4 +1,4 @@
-"""Redis for the views that name it: ours, somebody's, or none."""
+"""Redis for the views that name it: embedded, given, or none."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from deploy.stack.starting import ANSWER_TIMEOUT, why_no_answer
 from eventstore.kurrentdb.connection import without_password
 from rayfold import Registry
 
-if TYPE_CHECKING:  # Redis' client takes 0.1 s to import, which not every stack needs
+if TYPE_CHECKING:  # importing Redis' client takes 0.1 s, and not every stack needs it
     from deploy.stack.redis_process import RedisQuestion
 
 log = logging.getLogger(__name__)
 
 STORE = "redis"
-"""As views name it."""
+"""The name that views use."""
 
 PROGRAMS = ("redis-server", "valkey-server")
-"""The same for us; the first that is installed is taken."""
+"""The programs of a server; the first that is installed is used."""
 
 
 class RedisServer(NamedTuple):
-    """Where Redis is, and whether it answers; `url` is empty where there is none."""
+    """The address of Redis, and whether it answers; `url` is empty if there is none."""
 
     url: str = ""
     probes: Sequence[Probe] = ()
@@ -41,12 +41,12 @@ class RedisServer(NamedTuple):
 async def start_redis(
     settings: Settings, registry: Registry, data: Path, parts: AsyncExitStack, display: Display
 ) -> RedisServer:
-    """Return the Redis that is given; without, start one if a view is to be kept there.
+    """Return the given Redis; without one, start one if a view is to be kept there.
 
-    Where none can be started, a view that names other stores too is kept in those alone.
+    If none can be started, a view that names other stores too is only kept in those.
 
     Raises:
-        StartError: it does not answer or is no good, none is installed that was asked for, or a
+        StartError: it does not answer or is unsuitable, the requested one is not installed, or a
             view has no other store.
     """
     named = {
@@ -56,7 +56,7 @@ async def start_redis(
     }
     url = settings.redis
     if url is None:
-        # On a cluster other nodes would not reach it, so somebody has to ask for it.
+        # On a cluster, other nodes could not reach it, so it must be requested.
         program = installed() if named and settings.ray_address is None else None
         if program is None:
             _check_named(named)
@@ -84,12 +84,12 @@ async def start_redis(
 
 
 def installed() -> str | None:
-    """Return the path of a server's program, None where there is none."""
+    """Return the path of an installed server program, None if there is none."""
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
 def _check_named(named: dict[str, bool]) -> None:
-    """Raise if a view would be kept nowhere; else tell which of them lack a store."""
+    """Raise if a view would not be kept anywhere; otherwise warn of those that lack a store."""
     if alone := [name for name, is_alone in named.items() if is_alone]:
         raise StartError(
             f"the view {alone[0]!r} is kept in Redis alone, and there is none: install"

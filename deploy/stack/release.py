@@ -1,6 +1,6 @@
-"""The code and domain that a stack is to run: the last `rayfold upgrade`, in Postgres.
+"""The release that a stack is to run: set by the last `rayfold upgrade`, in Postgres.
 
-Without one a stack runs what its owner has, as on a laptop. With one nobody else may own it: a
+Without one, a stack runs its owner's release, as on a laptop. With one, no other may own it: a
 controller of another release stands by, and a gateway of another one is replaced by a successor.
 """
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""Seconds between two looks at what is wanted."""
+"""Seconds between two checks of the wanted release."""
 
 TIMEOUT = 5.0
-"""Seconds in which Postgres answers, or is asked over another connection."""
+"""Seconds for Postgres to answer, before another connection is tried."""
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS rayfold_release (
@@ -53,19 +53,19 @@ _WANT = (
 
 
 class Release(NamedTuple):
-    """`domain` is a package, `hash` what `rayfold.runtime.identity.domain_hash` says of it."""
+    """`domain` is a package, `hash` its hash by `rayfold.runtime.identity.domain_hash`."""
 
     number: int
     domain: str
     hash: str
     runtime_env: dict[str, Any]
     accept_parked: bool = False
-    """Whether its views take the place also of those that serve keys which are parked in them."""
+    """Whether its views replace the live ones even if they have parked keys which those serve."""
     refused: str = ""
-    """Why its controller has given up: then nobody starts it, and what ran before goes on."""
+    """Why its controller has given up: then it is not started, and the previous release goes on."""
 
     def lets_run(self, domain_hash: str) -> bool:
-        """Return whether code of this hash may go on: it is wanted, or another one is refused."""
+        """Return whether this code may run: it is wanted, or another release was refused."""
         return (self.hash == domain_hash) != bool(self.refused)
 
 
@@ -77,7 +77,7 @@ async def want(
     *,
     accept_parked: bool = False,
 ) -> Release:
-    """Note what is to run from now on; whoever watches does the rest."""
+    """Record the release to run from now on; processes that watch for it do the rest."""
     async with connection.transaction():
         await connection.execute(TABLE)
         number = await connection.fetchval(
@@ -87,13 +87,13 @@ async def want(
 
 
 async def refuse(connection: Connection, release: Release, why: str) -> None:
-    """Note that a release is not to run, unless by now another is wanted, or it is once more."""
+    """Record that a release is refused, unless another is wanted by now, or it was wanted again."""
     statement = "UPDATE rayfold_release SET refused = $2 WHERE number = $1"
     await connection.execute(statement, release.number, why)
 
 
 async def wanted_release(connection: Connection) -> Release | None:
-    """Return what is to run; None where nobody has ever said it."""
+    """Return the wanted release; None if none was ever set."""
     if await connection.fetchval("SELECT to_regclass('rayfold_release')") is None:
         return None
     row = await connection.fetchrow("SELECT * FROM rayfold_release")
@@ -104,15 +104,15 @@ async def wanted_release(connection: Connection) -> Release | None:
         row["domain"],
         row["hash"],
         json.loads(row["runtime_env"]),
-        row.get("accept_parked", False),  # of a Rayfold before they are not there
+        row.get("accept_parked", False),  # missing in the table of an older Rayfold
         row.get("refused", ""),
     )
 
 
 def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
-    """Return the read side's part of a routing document for code of this release.
+    """Return the read side's part of a routing document for this release.
 
-    During an upgrade there are two; a release that is not there any more gets the new one.
+    During an upgrade there are two; a release that is no longer there gets the new one's.
     """
     previous: dict[str, Any] = document.get("previous") or {}
     part: dict[str, Any] = previous.get(domain_hash) or document["read"]
@@ -120,24 +120,25 @@ def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
 
 
 def is_known(document: dict[str, Any], domain_hash: str) -> bool:
-    """Return whether a routing document has a read part for code of this release."""
+    """Return whether a routing document has a read part for this release."""
     return document.get("domain") == domain_hash or domain_hash in (document.get("previous") or {})
 
 
 class ReleaseWatch:
-    """Looks whether another release is wanted."""
+    """Watches whether another release is wanted."""
 
     def __init__(self, dsn: str, own: str, differs: Callable[[Release], None]) -> None:
-        """`differs` is called, again and again, with one that is wanted and is not `own`.
+        """`differs` is called repeatedly with a wanted release that is not `own`.
 
-        Where `own` was refused, also with that one: whoever has made room for it is to be told.
+        If `own` was refused, it is called with that: the process that made room for it must be
+        told.
         """
         self._own = own
         self._differs = differs
         self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
 
     async def run(self) -> None:
-        """Look for ever; while Postgres is away nothing is wanted."""
+        """Watch forever; while Postgres is away, nothing is wanted."""
         try:
             while True:
                 try:

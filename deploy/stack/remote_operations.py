@@ -1,4 +1,4 @@
-"""Operators' requests at a gateway: it answers some itself, and passes others to the controller."""
+"""Operations at a gateway: it reports its own view, the controller does the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOON = 1.0
 """Seconds that a status waits for the controller."""
 
 QUICK = 10.0
-"""Seconds in which the controller says what it knows."""
+"""Seconds within which the controller must report what it knows."""
 
 
 class Controller(Protocol):
@@ -25,7 +25,7 @@ class Controller(Protocol):
 
 
 class Reached(Protocol):
-    """The write side as a gateway reaches it."""
+    """The write side as a gateway sees it."""
 
     async def status(self) -> list[dict[str, Any]]:
         """Return its parts."""
@@ -33,7 +33,7 @@ class Reached(Protocol):
 
 
 class Monitored(Protocol):
-    """The read side as a gateway reaches it."""
+    """The read side as a gateway sees it."""
 
     def status(self) -> list[dict[str, Any]]:
         """Return its parts."""
@@ -41,7 +41,7 @@ class Monitored(Protocol):
 
 
 class RemoteOperations:
-    """See `api.operators.Operations`: the same, through the controller, whichever that is."""
+    """See `api.operators.Operations`: implemented by calls to the current controller."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class RemoteOperations:
         self._servers = servers
 
     async def parts(self) -> list[dict[str, Any]]:
-        """Return what this gateway sees, and what the controller has beside it."""
+        """Return the parts that this gateway sees, and further ones of the controller."""
         own = [
             *await self._writes.status(),
             *self._monitor.status(),
@@ -67,7 +67,7 @@ class RemoteOperations:
             theirs = await self._controller.call("operations.parts", SOON)
         except RayfoldError as error:
             return [*own, {**part, "ready": False, "error": str(error)}]
-        # Who makes parts again counts that, unless the gateway has seen it itself.
+        # The process that restarts parts counts that, unless the gateway has seen it itself.
         counts = {each["part"]: each["restarts"] for each in theirs if "restarts" in each}
         own = [
             {"restarts": counts[each["part"]], **each} if each["part"] in counts else each
@@ -75,7 +75,7 @@ class RemoteOperations:
         ]
         known = {each["part"] for each in own}
         beside = [each for each in theirs if each["part"] not in known]
-        # What it alone has serves no request that comes here.
+        # Parts that only the controller has serve no requests here.
         return [*own, *({**each, "serves": False} for each in beside), {**part, "ready": True}]
 
     async def scale(self, target: str, count: int) -> None:
@@ -180,7 +180,7 @@ class RemoteProcesses:
 
 
 class RemotePublications:
-    """See `api.operators.publications.Publications`: those that the controller keeps."""
+    """See `api.operators.publications.Publications`: those that the controller runs."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller

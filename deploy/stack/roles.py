@@ -1,4 +1,4 @@
-"""What the processes on a cluster have in common: their start, and their stop."""
+"""Shared by the processes on a cluster: how they start, and how they are told to end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Role = Callable[[Lifetime], Awaitable[None]]
 
 
 def check(settings: Settings, command: str) -> None:
-    """Check that everything is given: such a process starts no server of its own.
+    """Check that all servers are given: such a process starts none of its own.
 
     Raises:
         StartError: something is missing or wrong, or Ray does not answer.
@@ -46,10 +46,10 @@ def check(settings: Settings, command: str) -> None:
 
 
 async def join(settings: Settings, registry: Registry, life: Lifetime) -> Foundation:
-    """Connect to everything.
+    """Connect to all servers.
 
     Raises:
-        StartError: something does not answer.
+        StartError: one of them does not answer.
     """
     display = Display()
     with display.shown():
@@ -59,10 +59,10 @@ async def join(settings: Settings, registry: Registry, life: Lifetime) -> Founda
 async def until_stopped(role: Role, stop: asyncio.Event) -> int:
     """Run a role until it ends, or SIGINT or SIGTERM ends it; return the exit code.
 
-    Once `stop` is set, a role that serves ends by itself; one that still starts is broken off.
+    Once `stop` is set, a role that serves ends by itself; one that is still starting is cancelled.
 
     Raises:
-        StartError: it cannot start, or it broke.
+        StartError: it cannot start, or it failed.
     """
     take_signals(stop)
     async with AsyncExitStack() as parts:
@@ -77,7 +77,7 @@ async def until_stopped(role: Role, stop: asyncio.Event) -> int:
 
 
 async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """Return what the work gives; break it off and return None when `stop` is set before."""
+    """Return the result of the work; cancel it and return None if `stop` is set before."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())
     try:

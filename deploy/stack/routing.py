@@ -1,7 +1,8 @@
 """The routing table: one row in Postgres, written by the stack's owner, followed by gateways.
 
-A row and not an actor: it outlives the owner, and Ray's head. Its document is plain JSON; what
-stands in it is for those who may read the database, who may do anything to the stack anyway.
+It is a row and not an actor, because it must outlive the owner and Ray's head. Its document is
+plain JSON, readable by everyone who may read the database, who has full control of the stack
+anyway.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ log = logging.getLogger(__name__)
 CHANNEL = "rayfold_routing"
 
 POLL = 1.0
-"""Seconds between two looks of a follower: a pooler in transaction mode passes no notice on."""
+"""Seconds between two checks of a follower: a pooler in transaction mode forwards no
+notifications.
+"""
 
 LOOK = 0.2
-"""Seconds between two comparisons of the owner's."""
+"""Seconds between two comparisons by the owner."""
 
 CHECK = 5.0
-"""Seconds between two looks of the owner's whether the row is still as it wrote it."""
+"""Seconds between two checks by the owner that the row is still as it wrote it."""
 
 TIMEOUT = 5.0
-"""Seconds in which Postgres answers, or is asked over another connection."""
+"""Seconds for Postgres to answer, before another connection is tried."""
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS rayfold_routing (
@@ -45,7 +48,7 @@ _PUBLISH = (
     "INSERT INTO rayfold_routing (epoch, version, document)"
     " SELECT $1::bigint, $3::bigint + 1, $2::jsonb FROM rayfold_stack WHERE epoch = $1"
     " ON CONFLICT (singleton) DO UPDATE SET epoch = excluded.epoch,"
-    # An heir of Postgres may have missed versions that gateways follow.
+    # A promoted replica of Postgres may have missed versions that gateways follow.
     " version = greatest(rayfold_routing.version, $3) + 1, document = excluded.document"
     " WHERE rayfold_routing.epoch <= excluded.epoch RETURNING version"
 )
@@ -65,12 +68,12 @@ class Routing:
 
     @property
     def term(self) -> tuple[int, int]:
-        """Of two, the newer one has the greater."""
+        """The age of this version: a newer one has a greater term."""
         return self.epoch, self.version
 
 
 async def read(connection: Connection) -> Routing | None:
-    """Return the table, None where no owner has ever published one."""
+    """Return the table, None if no owner has ever published one."""
     if await connection.fetchval("SELECT to_regclass('rayfold_routing')") is None:
         return None
     row = await connection.fetchrow(_READ)
@@ -82,9 +85,9 @@ async def read(connection: Connection) -> Routing | None:
 async def publish(
     connection: Connection, epoch: int, document: dict[str, Any], after: int = 0
 ) -> int | None:
-    """Write the table and tell its followers; return its version, None where another owns it.
+    """Write the table and notify followers; return its version, None if another process owns it.
 
-    The version is later than `after`, the last one that is known.
+    The version is greater than `after`, the last known one.
     """
     async with connection.transaction():
         version = await connection.fetchval(_PUBLISH, epoch, json.dumps(document), after)
@@ -94,10 +97,10 @@ async def publish(
 
 
 class RoutingPublisher:
-    """Keeps the row as its owner has it."""
+    """Keeps the row up to date with its owner."""
 
     def __init__(self, dsn: str, epoch: int, compose: Callable[[], dict[str, Any]]) -> None:
-        """`compose` returns the document of now; it is called often."""
+        """`compose` returns the current document; it is called often."""
         self._epoch = epoch
         self._compose = compose
         self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
@@ -108,7 +111,7 @@ class RoutingPublisher:
         self._publishing = asyncio.Lock()
 
     async def publish(self) -> bool:
-        """Publish what is new; return False where another owner has taken over.
+        """Publish changes; return False if another owner has taken over.
 
         Raises:
             FAILURES: Postgres does not answer; the row may have been written.
@@ -134,15 +137,15 @@ class RoutingPublisher:
             return True
 
     async def _is_written(self, connection: Connection) -> bool:
-        """Whether the row is as we wrote it: an heir of Postgres may have missed that.
+        """Return whether the row is as we wrote it: a promoted replica may have missed that.
 
-        Of a stack that is not ours, or not yet in the heir, that is not for us to say.
+        This returns True for a row of another stack, or one that the replica does not have yet.
         """
         row = await connection.fetchrow(_WRITTEN, self._epoch)
         return row is None or row["version"] == self._version
 
     def changed(self) -> None:
-        """Look at once."""
+        """Compare at once."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -154,7 +157,8 @@ class RoutingPublisher:
                         log.warning("another owner publishes", extra={"epoch": self._epoch})
                         return
                 except FAILURES as error:
-                    # Gateways go on with what they have; this is said by who needs Postgres too.
+                    # Gateways go on with the table they have; other users of Postgres report this
+                    # too.
                     log.info("the routing table is not published", extra={"error": repr(error)})
                 await asleep(LOOK, self._wake)
         finally:
@@ -162,10 +166,10 @@ class RoutingPublisher:
 
 
 class RoutingFollower:
-    """Tells of each newer table; while Postgres is away the last one counts."""
+    """Calls `follow` with each newer table; while Postgres is away, the last one applies."""
 
     def __init__(self, dsn: str, routing: Routing, follow: Callable[[Routing], None]) -> None:
-        """`routing` is what is followed already."""
+        """`routing` is the table that is followed already."""
         self.routing = routing
         self._follow = follow
         self._postgres = LastingConnection(
@@ -173,14 +177,14 @@ class RoutingFollower:
         )
         self._wake = asyncio.Event()
         self.error: str | None = None
-        """Why Postgres did not answer when it was last asked."""
+        """Why Postgres did not answer the last query."""
 
     def look(self) -> None:
-        """Look at once: somebody knows of a newer one."""
+        """Check at once: a newer table is known to exist."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Follow forever."""
         try:
             while True:
                 try:

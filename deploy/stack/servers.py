@@ -1,4 +1,4 @@
-"""Event store and Postgres: started if none is given, and watched in either case."""
+"""Event store and Postgres: embedded if none is given, and monitored in either case."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
 
 _WHOLE = ("UTF8", "SQL_ASCII")
-"""Encodings of a database that have all characters; the second takes bytes as they are."""
+"""Database encodings that can store all text; the second stores bytes unchanged."""
 
 _READ_ONLY = (
     "SELECT CASE WHEN pg_is_in_recovery() THEN 'it is a standby'"
@@ -37,10 +37,10 @@ _READ_ONLY = (
 )
 
 _HAS_ROOM = "SET LOCAL work_mem = 64; SELECT count(*) FROM generate_series(1, 10000)"
-"""Writes 150 kB to a file of the statement's own: no log, no table, no lock, on a standby too."""
+"""Writes 150 kB to a temporary file: no WAL, no table, no lock; works on a standby too."""
 
 ROOM = 30.0
-"""Seconds between two looks whether there is room, while there is: a server may log each file."""
+"""Seconds between two checks for free space while there is some: a server may log each file."""
 
 
 async def start_eventstore(
@@ -50,7 +50,7 @@ async def start_eventstore(
     parts: AsyncExitStack,
     display: Display,
 ) -> tuple[str, Probe]:
-    """Return the event store's URI; its probe reads streams that begin with `prefixes`.
+    """Return the event store's URI; its probe reads streams with these `prefixes`.
 
     Raises:
         StartError: it does not answer.
@@ -88,9 +88,9 @@ async def start_postgres(
     """Return Postgres' DSN.
 
     Raises:
-        StartError: it does not answer, or its database cannot keep every text.
+        StartError: it does not answer, or its database cannot store all text.
     """
-    # Its traceback at every attempt to connect again: the probe says it once.
+    # It logs a traceback at every reconnection: the probe reports it once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     process: PostgresProcess | None = None
     disk: OwnDisk | None = None
@@ -124,7 +124,7 @@ def watched(
     parts: AsyncExitStack,
     disk: OwnDisk | None = None,
 ) -> Probe:
-    """Ask a server each second whether it answers, until `parts` end; return who asks."""
+    """Check every second whether a server answers, until `parts` end; return the probe."""
 
     async def ask_both() -> str | None:
         wrong = disk.wrong() if disk is not None else None
@@ -136,14 +136,14 @@ def watched(
 
 
 class _Asking:
-    """A connection for one question. A pool would wait for a server that is stopped."""
+    """A connection for one check. A pool would wait for a suspended server."""
 
     def __init__(self, dsn: str) -> None:
         self._postgres = LastingConnection(dsn)
         self._room_until = float("-inf")
 
     async def ask(self, timeout: float = SILENCE) -> str | None:
-        """Return why nothing can be written; raise whatever keeps Postgres from answering."""
+        """Return why nothing can be written; raise if Postgres does not answer."""
         try:
             async with asyncio.timeout(timeout):
                 connection = await self._postgres.get()
@@ -162,15 +162,15 @@ class _Asking:
         except asyncpg.DiskFullError:
             return "its disk is full"
         except asyncpg.ConfigurationLimitExceededError:
-            pass  # an administrator allows no such files
+            pass  # the administrator does not allow such files
         self._room_until = now + ROOM
         return None
 
     async def encoding(self) -> str:
-        """Return how the database keeps text."""
+        """Return the encoding of the database."""
         async with asyncio.timeout(ANSWER_TIMEOUT):
             return str(await (await self._postgres.get()).fetchval("SHOW server_encoding"))
 
     def close(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         self._postgres.close()

@@ -1,4 +1,4 @@
-"""Starts the stack's parts in the order of their dependencies, and the gateway."""
+"""Starting the stack's parts in the order of their dependencies, and the gateway."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ async def run(
     serves: asyncio.Event,
     lost: Callable[[], None],
 ) -> None:
-    """Start everything, and serve on a socket until it is to end.
+    """Start everything, and serve on a socket until told to end.
 
-    `serves` is set once requests are taken; `lost` is called once another one owns the stack.
+    `serves` is set once requests are accepted; `lost` is called once another process owns the
+    stack.
 
     Raises:
-        StartError: a part does not come up.
+        StartError: a part does not start.
     """
 
     def serving() -> None:
@@ -51,14 +52,14 @@ async def run(
     display = Display()
     with display.shown():
         foundation = await lay(settings, registry, life, display, data=data)
-        folder.keep_private(data)  # Postgres' wheel opens it for its own user
+        folder.keep_private(data)  # Postgres' wheel makes it accessible for its own user
         try:
             government = await _govern(settings, foundation, data, life, display, lost)
         except RayfoldError as error:
             raise StartError(str(error)) from error
     foundation.watch_ray(government.sides, life)
     keep_going(foundation.ray.tidy_up, "removing old logs", life.parts)
-    from deploy.stack.console_sessions import PostgresSessions  # with what serves
+    from deploy.stack.console_sessions import PostgresSessions  # imported with the server
 
     sessions = PostgresSessions(foundation.postgres)
     life.parts.callback(sessions.close)
@@ -80,7 +81,7 @@ async def _govern(
     government = Government(settings, foundation, owned, detached=False, stop=life.stop.set)
     await together(
         government.start(life.parts, display),
-        in_thread(import_app),  # while actors start
+        in_thread(import_app),  # meanwhile actors start
     )
     return government
 

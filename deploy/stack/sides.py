@@ -1,4 +1,4 @@
-"""Makes the two sides from a stack's settings, the same for every role."""
+"""The settings of the stack's sides, the same for every role of a process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rayfold import Registry
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
-if TYPE_CHECKING:  # they import Ray, which reads its environment then
+if TYPE_CHECKING:  # they import Ray, which then reads its environment
     from actors.processes.settings import ProcessSettings
     from actors.write_settings import WriteSettings
     from projections.settings import ReadSettings
@@ -27,7 +27,7 @@ def write_settings(
     detached: bool = False,
     placing: Placing | None = None,
 ) -> WriteSettings:
-    """Return what the write side must be told; `wanted` goes before the settings."""
+    """Return the settings of the write side; `wanted` overrides the stack's settings."""
     from actors.write_settings import WriteSettings
 
     return WriteSettings(
@@ -57,9 +57,9 @@ def read_settings(
     placing: Placing | None = None,
     accept_parked: bool = True,
 ) -> ReadSettings:
-    """Return what the read side must be told; without a `redis` there is none.
+    """Return the settings of the read side; without `redis` there is no such store.
 
-    `wanted` goes before the settings.
+    `wanted` overrides the stack's settings.
     """
     from actors.host.state.postgres import connections_of
     from projections.settings import ReadSettings
@@ -96,7 +96,7 @@ def process_settings(
     detached: bool,
     placing: Placing,
 ) -> ProcessSettings:
-    """Return what process managers must be told."""
+    """Return the settings of process managers."""
     from actors.processes.settings import ProcessSettings
 
     return ProcessSettings(

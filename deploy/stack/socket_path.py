@@ -1,4 +1,4 @@
-"""Whether a path can be a Unix socket: it may be too long, or its file system may have none."""
+"""Checking that a Unix socket can be at a path: it may be too long, or its file system has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def takes_a_socket(path: Path) -> bool:
-    """Return whether one can be there, by making one, unless one is there already."""
+    """Return whether a socket can be there, by creating one unless it exists."""
     if path.is_socket():
         return True
     with socket.socket(socket.AF_UNIX) as probe:

@@ -1,4 +1,4 @@
-"""Starting parts that then run until everything ends."""
+"""Shared by everything that starts: its lifetime, and its background tasks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import cancel
 
 ANSWER_TIMEOUT = 15.0
-"""Seconds for a server that was given to answer at the start."""
+"""Seconds for a given server to answer at the start."""
 
 
 class Lifetime(NamedTuple):
-    """From the start of one of the stack's processes until it has ended."""
+    """The lifetime of one of the stack's processes."""
 
     parts: AsyncExitStack
-    """What was started, and ends with it."""
+    """Everything that was started, and ends with it."""
     stop: asyncio.Event
     """Set when it is to end."""
     retake_signals: Callable[[], None]
-    """Takes back the signals that Ray has taken for itself."""
+    """Restores the signal handlers that Ray has replaced."""
 
 
 def why_no_answer(error: BaseException) -> str:
@@ -33,5 +33,5 @@ def why_no_answer(error: BaseException) -> str:
 
 
 def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitStack) -> None:
-    """Run work until it is done, or `parts` end; see `lasting`."""
+    """Run work in the background until it is done, or `parts` end; see `lasting`."""
     parts.push_async_callback(cancel, asyncio.create_task(lasting(work, name)))

@@ -14,14 +14,14 @@ from eventstore import embedded
 
 
 class StoreProcess(ChildProcess):
-    """`rayfold eventstore` on a port of its own, which it keeps when it is started again."""
+    """`rayfold eventstore` on a port of its own, which it keeps over restarts."""
 
     name = "eventstore"
     title = "the embedded event store"
 
     def __init__(self, data: Path) -> None:
         super().__init__(data)
-        self._port = 0  # the system chooses one that is free: once, since clients know it then
+        self._port = 0  # the system chooses a free one, once: then clients know it
 
     async def _command(self) -> Sequence[str]:
         where = ("--port", str(self._port), "--data", str(self._data))

@@ -1,8 +1,8 @@
-"""The parent of a command's processes: it starts the first, and a successor when code changes.
+"""The parent process of a command: it starts the first child, and a successor when code changes.
 
-A Python process cannot change its code. So a controller or a gateway is a child, and the next one
-is started beside it with the release that is wanted; once that is ready, the one before is told to
-answer what it was asked, and to end. The parent imports no domain and no Ray.
+A Python process cannot change its code. So a controller or a gateway is a child process, and the
+next one is started beside it with the wanted release; once that is ready, the old one is told to
+answer pending requests and end. The parent imports no domain and no Ray.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from rayfold.runtime.ending_signals import ending_signals
 log = logging.getLogger(__name__)
 
 RETIREMENT = 60.0
-"""Seconds in which one that was told to end does so by itself."""
+"""Seconds within which a child that was told to end must do so."""
 
 PAUSES = (2.0, 5.0, 10.0, 30.0)
-"""Seconds before the second, third, … attempt at a release's successor; the last for all others."""
+"""Seconds before the second, third, … attempt to start a release's successor; the last value for
+all others.
+"""
 
 
 class _Child:
-    """One process of the command; what it says goes into the queue of its parent."""
+    """One process of the command; its messages go into its parent's queue."""
 
     def __init__(
         self, name: str, process: asyncio.subprocess.Process, control: socket.socket
@@ -45,9 +47,9 @@ class _Child:
         self.listening: asyncio.Task[None] | None = None
 
     async def listen(self, heard: asyncio.Queue[tuple[_Child, dict[str, Any]]]) -> None:
-        """Pass on what it says, and at last that it has ended."""
+        """Forward its messages, and finally its end."""
         reader, writer = await asyncio.open_connection(sock=self._control)
-        with suppress(ConnectionError):  # it ended before it read what it was told
+        with suppress(ConnectionError):  # it ended before it read the message
             while line := await reader.readline():
                 heard.put_nowait((self, json.loads(line)))
         code = await self.process.wait()
@@ -55,23 +57,23 @@ class _Child:
         heard.put_nowait((self, {"ended": code}))
 
     def retire(self) -> None:
-        """Tell it that a successor has taken over."""
+        """Tell the child that a successor has taken over."""
         with suppress(OSError):  # it has ended
             self._control.send(b"{}\n")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send the child a signal, unless it has ended."""
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
 
 class Succession:
-    """Runs a command in one process after the other."""
+    """Runs a command in one process after another."""
 
     def __init__(
         self, command: Sequence[str], data: Path | None, listening: socket.socket | None
     ) -> None:
-        """`command` is run by this interpreter; `data` is locked by us; see `Seat`."""
+        """`command` is run by this interpreter; `data` is locked by this process; see `Seat`."""
         self._command = command
         self._data = data
         self._listening = listening
@@ -81,7 +83,7 @@ class Succession:
         self._successor: _Child | None = None
         self._dismissed = False
         self._tried: dict[str, Any] = {}
-        """What the last successor was started for."""
+        """The release for which the last successor was started."""
         self._failures = 0
         self._not_before = 0.0
         self._stopping = False
@@ -102,32 +104,33 @@ class Succession:
                 self._is_ready(child, message["ready"])
             elif "down" in message:
                 self._end_others(child)
-            elif "domain" not in message:  # of a newer Rayfold, perhaps: parents stay as they are
+            elif "domain" not in message:  # perhaps from a newer Rayfold: parents are not upgraded
                 log.warning("a process says what is not known here", extra={"said": message})
             elif child is self._current:
-                if "refused" not in message:  # else the next would end as this one does, at once
+                # Otherwise the next one would end at once, as this one does.
+                if "refused" not in message:
                     await self._succeed(message)
             elif child is self._successor and not self._dismissed:
-                # It may never be ready, where its release cannot run: it makes room for the next.
+                # It may never be ready, if its release cannot run: it makes room for the next.
                 log.warning("a successor is wanted no more", extra={"pid": child.process.pid})
                 self._dismissed = True
                 child.signal(signal.SIGTERM)
         if self._stopping and code == -signal.SIGTERM:
-            return 0  # it had not come so far as to answer that
-        return code if code >= 0 else 128 - code  # of a signal, as shells have it
+            return 0  # it had not started far enough to answer that
+        return code if code >= 0 else 128 - code  # ended by a signal: the code that shells use
 
     def _stop(self) -> None:
         self._end_others(None)
 
     def _end_others(self, ending: _Child | None) -> None:
-        """Stop all children but one that ends by itself; nobody is started any more."""
+        """Stop all children except one that ends by itself; start no more."""
         self._stopping = True
         for child in self._children:
             if child is not ending:
                 child.signal(signal.SIGTERM)
 
     async def _succeed(self, wanted: dict[str, Any]) -> None:
-        """Start a successor, unless there is one, or the last one for the same was just now."""
+        """Start a successor, unless there is one, or the last one for the same was too recent."""
         if self._stopping or self._successor is not None or len(self._children) > 1:
             return
         if wanted != self._tried:
@@ -137,7 +140,7 @@ class Succession:
             self._tried = wanted
             try:
                 self._successor = await self._start(wanted)
-            except OSError as error:  # no memory is left for it, or no descriptor
+            except OSError as error:  # no memory or no descriptor is left
                 pause = self._put_off()
                 log.error("no successor can be started", extra={"error": error, "pause": pause})
 
@@ -145,7 +148,7 @@ class Succession:
         if url and self._data is not None:
             try:
                 folder.announce(self._data, url)
-            except OSError as error:  # a full disk, say; it serves all the same
+            except OSError as error:  # for example a full disk; it serves all the same
                 log.warning("other commands are not told where it is", extra={"error": error})
         if child is self._successor:
             assert self._current is not None
@@ -156,25 +159,25 @@ class Succession:
             log.warning("a successor has taken over", extra={"pid": child.process.pid})
 
     def _ended(self, child: _Child, code: int, before: int) -> int:
-        """Return the exit code so far."""
+        """Handle a child's end; return the exit code so far."""
         if child is self._successor:
             self._successor = None
-            # Also after one that was dismissed: where a host has other code than is wanted, what
-            # is started says so of itself, and so will the next.
+            # Also after a dismissed one: if the host has other code than wanted, the started
+            # process reports that, and so will the next.
             pause = self._put_off()
             if not self._dismissed:
                 log.error("a successor does not start", extra={"code": code, "pause": pause})
             self._dismissed = False
             return before
         if child is self._current and self._successor is not None:
-            # What it did has been taken over already, as a controller's lease is.
+            # Its work has been taken over already, as a controller's lease is.
             self._current, self._successor = self._successor, None
             self._dismissed = False
             return before
         return code if child is self._current else before
 
     def _put_off(self) -> float:
-        """Let the next attempt wait, longer each time; return for how many seconds."""
+        """Delay the next attempt, longer each time; return the delay in seconds."""
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
         self._not_before = time.monotonic() + pause
@@ -186,7 +189,7 @@ class Succession:
         ours, theirs = socket.socketpair()
         given = {**decided, "control": theirs.fileno()}
         if self._data is not None:
-            given["data"] = str(self._data / name)  # two of them run at times
+            given["data"] = str(self._data / name)  # two of them may run at the same time
         passed = [theirs.fileno()]
         if self._listening is not None:
             given["listening"] = self._listening.fileno()
@@ -207,7 +210,7 @@ class Succession:
         child = _Child(name, process, ours)
         child.listening = asyncio.create_task(child.listen(self._heard))
         self._children.add(child)
-        if self._stopping:  # told so when there was nobody yet to tell
+        if self._stopping:  # requested when there was no child to tell
             child.signal(signal.SIGTERM)
         return child
 
@@ -215,10 +218,10 @@ class Succession:
 def hold(
     command: Sequence[str], data: Path | None = None, listening: socket.socket | None = None
 ) -> int:
-    """Run the command's processes, one after the other; return the exit code of the last.
+    """Run the command's processes one after the other; return the last exit code.
 
     Raises:
-        StartError: another one has the data folder.
+        StartError: another process has locked the data folder.
     """
     with nullcontext() if data is None else folder.locked(data) as locked:
         return asyncio.run(Succession(command, locked, listening).run())

@@ -1,7 +1,7 @@
-"""Whether the log's events stay readable with a new domain: checked before anything is changed.
+"""Checking that a new domain can read the log's events, before anything is changed.
 
-Two witnesses. Event types that the stack has run with are noted in Postgres, with their fields; and
-the log itself is read, from its beginning, for as long as an operator likes to wait.
+There are two sources. Event types that the stack has run with are recorded in Postgres, with their
+fields; and the log itself is read from its beginning, for as long as the operator allows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOTE_CATEGORY = "INSERT INTO rayfold_event_category VALUES ($1, $2) ON CONFLICT
 
 
 async def note_event_types(connection: Connection, registry: Registry) -> None:
-    """Note which event types may be on the log from now on."""
+    """Record which event types may be on the log from now on."""
     await connection.execute(_TABLE)
     for name, each in sorted(registry.events.items()):
         fields = _fields(each.model)
@@ -55,7 +55,7 @@ async def note_event_types(connection: Connection, registry: Registry) -> None:
 
 
 async def check_categories(connection: Connection, log: Log, registry: Registry) -> None:
-    """Compare the categories of events with what was noted.
+    """Compare the categories of events with those recorded.
 
     Raises:
         StartError: streams of a category are on the log whose events are another's today: nobody
@@ -79,7 +79,7 @@ async def check_categories(connection: Connection, log: Log, registry: Registry)
 
 
 async def check_event_types(connection: Connection, registry: Registry) -> None:
-    """Compare a domain with what was noted.
+    """Compare a domain with the recorded event types.
 
     Raises:
         StartError: it could not read an event that may be on the log.
@@ -92,7 +92,7 @@ async def check_event_types(connection: Connection, registry: Registry) -> None:
         name, version = row["name"], row["version"]
         if reason := _lost(registry, name, version, json.loads(row["fields"])):
             now = registry.events.get(name)
-            # Of versions that it has not come to yet, the last one says what to do.
+            # For versions above its own, the last one gives the advice.
             lost[name, version if now is None else min(version, now.version + 1)] = reason
     if lost:
         raise StartError(*lost.values())
@@ -119,9 +119,9 @@ async def check_log(log: Log, registry: Registry) -> int:
 
 
 def _lost(registry: Registry, name: str, version: int, before: dict[str, Any]) -> str | None:
-    """Return why events of a type could not be read any more."""
+    """Return why events of a type could no longer be read."""
     if registry.has_upcaster(name, version):
-        return None  # the log is the judge of what it makes of them
+        return None  # reading the log will show that
     if (now := registry.events.get(name)) is None:
         return (
             f"the new domain has no event {name!r}, which may be on the log:"
@@ -149,7 +149,7 @@ def _lost(registry: Registry, name: str, version: int, before: dict[str, Any]) -
 
 
 def _fields(model: type[BaseModel]) -> dict[str, tuple[Any, bool]]:
-    """Return what stands in JSON by field, and whether it must be there."""
+    """Return what each field has in JSON, and whether it is required."""
     written = model.model_json_schema(mode="serialization")
     required = model.model_json_schema(mode="validation").get("required", ())
     return {
@@ -159,7 +159,7 @@ def _fields(model: type[BaseModel]) -> dict[str, tuple[Any, bool]]:
 
 
 def _kind(each: dict[str, Any], known: dict[str, Any]) -> Any:
-    """Return the JSON types of a field, which are what old events have there."""
+    """Return the JSON types of a field, as they are in old events."""
     if "$ref" in each:
         return _kind(known[each["$ref"].rpartition("/")[2]], known)
     for choice in ("anyOf", "oneOf", "allOf"):

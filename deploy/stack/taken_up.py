@@ -1,7 +1,8 @@
-"""Views that a release takes up again, and of whose rows somebody was forgotten meanwhile.
+"""Views that a release takes up again, though a person in their rows was forgotten meanwhile.
 
-A forgetting rebuilds the views that the domain has. The rows of one that it has no more stay, as
-the release before may still serve them; where that, or another one, comes back they would serve on.
+Forgetting a person rebuilds the domain's views. Rows of a view that was removed stay, as the
+previous release may still serve them; if that or another release brings the view back, it would
+serve them again.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ CREATE TABLE IF NOT EXISTS rayfold_personal_view (
 );
 ALTER TABLE rayfold_personal_view ADD COLUMN IF NOT EXISTS forgotten bigint;
 """
-"""What keeps personal data, or kept it: without `left_at` the domain has it now.
+"""The views that store personal data, or did: without `left_at`, the domain has the view now.
 
-`forgotten` says how many were when it left: by that, and by no clock, somebody is known who was
-since."""
+`forgotten` is the number of forgotten persons when it left: a higher number now, and not a clock,
+shows that someone was forgotten since.
+"""
 
 _KEEP = "INSERT INTO rayfold_personal_view (view, store) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _FORGOTTEN = "SELECT count(settled_at) FROM rayfold_personal_key WHERE key IS NULL"
@@ -47,9 +49,10 @@ StoresOf = Callable[[ViewDefinition], Sequence[str]]
 async def taken_up(
     connection: Connection, registry: Registry, stores_of: StoresOf
 ) -> dict[str, list[str]]:
-    """Note what is kept; return the views to build afresh before anybody reads them.
+    """Record the views that are stored; return those to rebuild before they are read.
 
-    `stores_of` gives the stores that keep a view here; those that have it again come with the view.
+    `stores_of` returns the stores that keep a view here; those that have it again are returned with
+    it.
     """
     await connection.execute(_TABLE)
     views, stores = _kept(registry, stores_of)
@@ -65,12 +68,12 @@ async def taken_up(
 
 
 async def note_built(connection: Connection, view: str, stores: Sequence[str]) -> None:
-    """Note that nobody who was forgotten is in a view's rows there."""
+    """Record that a view's rows in these stores have no data of forgotten persons."""
     await connection.execute(_UP, view, stores)
 
 
 def _kept(registry: Registry, stores_of: StoresOf) -> tuple[list[str], list[str]]:
-    # Snapshots of what memory alone has say themselves who was forgotten.
+    # Snapshots of views only in memory record themselves who was forgotten.
     pairs = [
         (name, store)
         for name in registry.views_of_personal_data

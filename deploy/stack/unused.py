@@ -1,6 +1,6 @@
-"""Settings and variables that name something that does not exist, most often by a typing error.
+"""Settings and environment variables for things that do not exist: usually typing errors.
 
-They are told, and not refused: a release may come or go that has it, under the same settings.
+They are reported but not refused: the same settings may serve a release that has these things.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from deploy.stack.settings import Settings
 from rayfold import Registry
 
 _OF_NO_TOKEN = {"anonymous", "default"}
-"""Whom else a rate may be for. As `api.http` has them, which pulls in the server."""
+"""Other keys of rates, as in `api.http`, whose import would load the server."""
 
 
 _PREFIX = "RAYFOLD_"
 
 _NEAR = 0.8
-"""Likeness of names that are taken for a slip: Kubernetes makes variables of its services' names,
-`RAYFOLD_SERVICE_PORT` where one is named so."""
+"""The similarity at which a name counts as a typing error: Kubernetes derives variables from the
+names of services, such as `RAYFOLD_SERVICE_PORT`.
+"""
 
 
 def unused(
     settings: Settings, registry: Registry, variables: Iterable[str] = os.environ
 ) -> Iterator[str]:
-    """Give a sentence for each."""
+    """Yield a sentence for each."""
     yield from _slips(variables)
     kept = {store for view in registry.views.values() for store in view.stores}
     for name in settings.stores:
         if name not in kept:
             yield f"setting stores.{name}: no view of the domain is kept there"
-    if settings.jwt is None:  # else whoever the provider knows may have that name
+    if settings.jwt is None:  # otherwise any user of the provider may have that name
         for name in settings.rates:
             if name not in {*settings.tokens, *_OF_NO_TOKEN}:
                 yield f"setting rates.{name}: no token is of that name"
     if settings.tenant_rates and not settings.tenants:
         yield "setting tenant_rates: this stack serves no tenants"
-    if registry.middleware:  # which may ask for any, in its code
+    if registry.middleware:  # which may require any of them in its code
         return
     asked = {each.needs for each in registry.commands.values()}
     asked |= {each.needs for each in registry.queries.values()}

@@ -1,4 +1,4 @@
-"""`rayfold up`: from the lock on the data folder until everything is down again."""
+"""`rayfold up`: from locking the data folder until everything has ended."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ async def up(settings: Settings) -> int:
     """Run the stack until it is told to end; return the exit code.
 
     Raises:
-        StartError: it cannot start, or another one owns the stack by now; nothing is left running.
+        StartError: it cannot start, or another process owns the stack by now; nothing is left
+            running.
     """
     stop, serves, lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
     take_signals(stop)
-    os.umask(0o077)  # events, rows and tokens are for their owner alone
+    os.umask(0o077)  # events, rows and tokens are private to their owner
     registry = load_registry(settings)
     publishing.check(settings, registry)
     listening.check_rpc_ports()
@@ -49,12 +50,12 @@ async def up(settings: Settings) -> int:
         except Exception:
             if not stop.is_set() or serves.is_set():
                 raise
-            # Told to stop while it started: what ended half made may not end in order.
+            # Told to stop while starting: partly started parts may fail as they end.
             log.warning("stopped while starting", exc_info=True)
             code = 130
         finally:
             _end_leftovers(data, "a process did not end in order and is killed")
-    if lost.is_set():  # nobody has told it to end: whoever looks after it is to know
+    if lost.is_set():  # it was not told to end: its supervisor must learn of it
         raise StartError(
             f"another one has taken over the stack {settings.stack!r}, which has ended here:"
             " two of one name may not share a database"
@@ -76,7 +77,7 @@ async def _until_stopped(
         stop.set()
 
     async with AsyncExitStack() as parts:
-        parts.enter_context(bound)  # also where nobody comes to listen on it
+        parts.enter_context(bound)  # also if no server comes to listen on it
         life = Lifetime(parts, stop, partial(take_signals, stop))
         running = asyncio.create_task(
             run(settings, registry, data, life, bound, serves=serves, lost=lose)
@@ -84,7 +85,7 @@ async def _until_stopped(
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        # Once it serves, it ends by itself; while it still starts, it is told to.
+        # Once it serves, it ends by itself; while it starts, it is cancelled.
         if not running.done() and not serves.is_set():
             running.cancel()
         try:
@@ -94,14 +95,14 @@ async def _until_stopped(
         except Exception as error:
             if not stop.is_set():
                 raise
-            # Told to stop while it started: how the start broke off is of no interest.
+            # Told to stop while starting: the error of the cancelled start does not matter.
             log.info("stopped while starting", extra={"error": error})
             return 130
     return 0
 
 
 def take_signals(stop: asyncio.Event) -> None:
-    """Let what ends us set the event; again whenever Ray has put its own handler there."""
+    """Make signals set the event; call it again when Ray has replaced the handlers."""
     loop = asyncio.get_running_loop()
     for number in ending_signals():
         loop.add_signal_handler(number, stop.set)
@@ -113,14 +114,14 @@ def _end_leftovers(data: Path, message: str) -> None:
 
 
 def load_registry(settings: Settings) -> Registry:
-    """Return the domain; warn of settings that are for nothing of it.
+    """Return the domain; warn of settings that it does not use.
 
     Raises:
-        StartError: it cannot be loaded; each mistake is a line.
+        StartError: it cannot be loaded; each error is a line.
     """
     try:
         registry = Registry.load(settings.domain, tenants=settings.tenants)
-        DomainMiddleware(registry)  # told here, and not when parts run already
+        DomainMiddleware(registry)  # reported here, and not once parts are running
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     for sentence in unused(settings, registry):

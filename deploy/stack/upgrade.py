@@ -1,4 +1,4 @@
-"""`rayfold upgrade`: checks and records the new release, and follows it to its end."""
+"""`rayfold upgrade`: sets the release to run, once it can read the log, and follows it."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ ANSWER = 15.0
 """Seconds for Postgres and the store to answer."""
 
 TIMEOUT = 600.0
-"""Seconds for all of it; changed views are built from the log meanwhile."""
+"""Seconds for the whole upgrade, in which changed views are rebuilt from the log."""
 
 LOOK = 0.5
-"""Seconds between two looks how far it is."""
+"""Seconds between two checks of the progress."""
 
 
 class Progress(NamedTuple):
-    """How far an upgrade is: it is done when nothing is left."""
+    """The progress of an upgrade: it is done when nothing is left."""
 
     owned: bool
     """Whether a controller of the release owns the stack."""
     controller: bool
-    """Whether one has published its read side, and nothing was taken down since."""
+    """Whether a controller has published its read side, and the stack was not taken down since."""
     gateways: list[str]
-    """Places of those that are of another release still."""
+    """The places of gateways that still run another release."""
     before: bool
-    """Whether the release before has actors left."""
+    """Whether actors of the previous release are left."""
 
     @property
     def is_done(self) -> bool:
-        """Whether all of the stack runs it."""
+        """Whether the whole stack runs the release."""
         return self.controller and not self.gateways and not self.before
 
     def __str__(self) -> str:
@@ -74,12 +74,12 @@ async def upgrade(
     wait: bool = True,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Check a domain against log and database, want it, and wait until all of the stack runs it.
+    """Check a domain, set it as wanted, and wait until the whole stack runs it.
 
     Raises:
-        StartError: it would not survive, or its views serve less than those that are there, which
-            is put up with by `accept_parked`: nothing has changed. Or it is not done in time: the
-            stack goes on to change.
+        StartError: it could not read the log, or its views would serve less than the live ones,
+            which `accept_parked` allows: nothing has changed. Or it is not done in time: the stack
+            goes on changing.
     """
     if settings.postgres is None or settings.eventstore is None:
         raise StartError(
@@ -120,7 +120,7 @@ async def upgrade(
 
 
 async def progress_of(connection: Connection, hash_: str) -> Progress:
-    """Return how far a release has come."""
+    """Return the progress of a release."""
     table = await routing.read(connection)
     document = table.document if table is not None else {}
     others = [each.place for each in await gateways_of(connection) if each.domain != hash_]

@@ -1,4 +1,4 @@
-"""The last `scale` of each target, in Postgres, so that it outlives every process."""
+"""Numbers of actors set by operators, in Postgres: the last `scale` outlives every process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from projections.errors import PostgresUnavailable
 from rayfold.runtime.postgres import FAILURES, Connection, connected, why
 
 TIMEOUT = 5.0
-"""Seconds to note it."""
+"""Seconds for Postgres to record it."""
 
 
 async def load(connection: Connection) -> dict[str, int]:
-    """Return the number of actors by target, where an operator has said so."""
+    """Return the number of actors by target, if an operator has set it."""
     rows = await connection.fetch("SELECT target, number FROM rayfold_wanted ORDER BY target")
     return {row["target"]: row["number"] for row in rows}
 
 
 async def note(dsn: str, target: str, number: int) -> None:
-    """Note what an operator has set; what they said of single views before goes with `memory`.
+    """Record an operator's number, in place of earlier ones for parts of the target.
 
     Raises:
-        PostgresUnavailable: it may not be noted.
+        PostgresUnavailable: it may not have been recorded.
     """
     try:
         async with (

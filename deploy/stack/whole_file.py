@@ -1,4 +1,4 @@
-"""Writes small files atomically."""
+"""Writing small files atomically, whatever crashes meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def write_whole(file: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file; a crash leaves the one before, or this one.
+    """Write a file atomically: a crash leaves the old version or the new one.
 
-    `mode` is who may read it: by default its owner alone.
+    `mode` has its permissions: by default, only the owner can read it.
     """
     beside = file.with_name(f"{file.name}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -20,18 +20,18 @@ def write_whole(file: Path, text: str, mode: int = 0o600) -> None:
             content.flush()
             os.fsync(descriptor)
         beside.replace(file)
-    except OSError:  # a full disk, say: what is left of it would be committed by somebody
+    except OSError:  # for example a full disk: a later write would commit the remains
         beside.unlink(missing_ok=True)
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # else the name may be lost with the power
+        os.fsync(folder)  # otherwise the name may be lost in a power failure
     finally:
         os.close(folder)
 
 
 def once_written(file: Path, make: Callable[[], str]) -> str:
-    """Return what a file has; what `make` returns is written where it is missing or empty."""
+    """Return the content of a file; if it is missing or empty, write what `make` returns first."""
     if file.exists() and (text := file.read_text().strip()):
         return text
     write_whole(file, make())

@@ -1,7 +1,7 @@
-"""Loads views from Postgres, for a memory replica that starts without a peer.
+"""Loading views from Postgres into a memory replica that starts without a peer.
 
-Postgres folded the same events with the same code, so its rows are what the replica would
-come to. What it cannot give is folded from the log.
+Postgres's rows are a fold of the same events with the same code, so the replica would arrive at the
+same ones. Everything else is folded from the log.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ from rayfold.runtime.together import cancel
 log = logging.getLogger(__name__)
 
 PAGE = 500
-"""Rows that are read at once: some 2 milliseconds, 20 where they go through the model. What is
-asked for ahead should fit into the socket, as Postgres puts no more together than that."""
+"""Rows that are read at a time: about 2 milliseconds, 20 if they are decoded by the model. Rows
+that are requested ahead should fit into the socket buffer, as Postgres prepares no more than that.
+"""
 
 
 class Filled(NamedTuple):
-    """A view's rows, what they cover of the log, and what of it is parked."""
+    """A view's rows, the events that they include, and what is parked."""
 
     table: Table
     covered: AlreadyProjected
     parked: list[Parked]
     last: LastEvent | None = None
-    """The last event that any row has folded; None where that is not known."""
+    """The last event that any row has folded; None if unknown."""
 
 
 async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
-    """Those views that Postgres can give, each as of a moment of its own.
+    """Return the views that Postgres can give, each as of its own moment.
 
-    Left out are views that it does not keep, or whose live table has another definition or
-    has not begun; and all that are left when it does not answer.
+    Views are left out if Postgres does not keep them, or their live table has another definition or
+    has not begun; so are all remaining ones if it does not answer.
     """
     database = Database(dsn, "postgres-primary")
     found = []
@@ -58,7 +59,8 @@ async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
         for view in views:
             if "postgres" in view.stores and (filled := await _fill(database, view)):
                 found.append(filled)
-    except (PostgresUnavailable, ValueError) as error:  # a row that the view does not accept
+    # Or a row that the view's model does not accept.
+    except (PostgresUnavailable, ValueError) as error:
         why = {"error": named(error)}
         log.warning("the log is folded instead of reading Postgres", extra=why)
     finally:
@@ -75,7 +77,7 @@ async def _fill(database: Database, view: ViewDefinition) -> Filled | None:
             return None
         parked = await parking.load(connection, {rows.table: view.name})
         if any(each.by_store for each in parked):
-            return None  # rows that Postgres does not take: memory folds them
+            return None  # rows that Postgres rejects: memory folds them
         async with aclosing(_pages(connection, statement)) as pages:
             async for records in pages:
                 table.fill(copied(records))
@@ -84,20 +86,20 @@ async def _fill(database: Database, view: ViewDefinition) -> Filled | None:
 
 
 async def _pages(connection: Pooled, statement: str) -> AsyncGenerator[Sequence[Any], None]:
-    """Yield all that a SELECT finds. Postgres puts the next rows together meanwhile."""
+    """Yield all records of a SELECT, page by page; Postgres prepares the next page meanwhile."""
     cursor = await connection.cursor(statement)
     asked = asyncio.ensure_future(cursor.fetch(PAGE))
     try:
         while records := await asked:
             asked = asyncio.ensure_future(cursor.fetch(PAGE))
-            await asyncio.sleep(0)  # it is sent before these rows keep the loop
+            await asyncio.sleep(0)  # sends the request before these rows block the event loop
             yield records
     finally:
         await cancel(asked)
 
 
 def _copying(rows: Rows) -> tuple[str, Callable[[Sequence[Any]], Copied]]:
-    """Return a SELECT of all rows, and what makes its records rows of a table in memory."""
+    """Return a SELECT of all rows, and what turns its records into rows of a memory table."""
     codec = rows.codec
     view, parts = codec.view, parts_of(codec)
     if parts is None:
@@ -144,16 +146,16 @@ def _text(value: Any, from_sql: Callable[[Any], Any] | None) -> str | None:
 
 
 async def _checkpoints(connection: Pooled, rows: Rows) -> list[int]:
-    """Of every partition; none if there is no table of this definition."""
+    """Return every partition's checkpoint; none if there is no table of this definition."""
     try:
-        # The snapshot begins after this, with the first row that is read. A name is looked up
-        # as of now, though: without the lock a new generation could take it in between.
+        # The snapshot begins after this, with the first row that is read. But table names are
+        # resolved as of now: without the lock, a new generation could take the name in between.
         await connection.execute(f'LOCK TABLE "{rows.table}" IN ACCESS SHARE MODE')
         made_by = await generations.fingerprint_of_live(connection, rows.view.name)
         records = await connection.fetch(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 ORDER BY partition',
             rows.table,
         )
-    except asyncpg.UndefinedTableError:  # nobody has made it yet
+    except asyncpg.UndefinedTableError:  # it was not created yet
         return []
     return [each["position"] for each in records] if made_by == fingerprint_of(rows.view) else []

@@ -1,7 +1,7 @@
 """The last event that was folded into rows, and whether the log still has it.
 
-A log that was restored to an earlier moment has other events at the same positions, sooner or
-later. Folded onto rows that have seen the lost ones, they give rows that never were.
+A log that was restored to an earlier moment will have other events at the same positions. Folded
+onto rows that include the lost events, they would give wrong rows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from eventstore.records import RawRecord, as_written
 
 
 class LogChanged(Exception):
-    """The log does not have what was folded: it was restored to an earlier moment."""
+    """The log lacks events that were folded: it was restored to an earlier moment."""
 
 
 class LastEvent(NamedTuple):
-    """The last event that was folded: its place in the log, and a digest to recognise it by."""
+    """The last event that was folded: its place in the log, and a digest of it."""
 
     position: int
     stream: str
@@ -31,23 +31,23 @@ class LastEvent(NamedTuple):
 
     @classmethod
     def of(cls, raw: RawRecord) -> LastEvent:
-        """Return a record as such an event: the digest stands for its data."""
+        """Return a record's place, with a digest of its data."""
         return cls(raw.position, raw.stream, raw.revision, _digest(raw))
 
 
 class Found(Enum):
-    """What the log says of an event."""
+    """What the log has at an event's place."""
 
     THERE = "there"
     LOST = "lost"
     CUT = "cut"
-    """Its stream was deleted or shortened, or may be: nobody can tell any more."""
+    """Its stream was deleted or truncated, or may have been: it is unknown."""
     BEYOND = "beyond"
-    """The log ends before it: it lost the event, or the node that answers lacks it still."""
+    """The log ends before it: the log has lost the event, or the node that answers lags behind."""
 
 
 async def look_for(event: LastEvent, log: Log, prefixes: Sequence[str]) -> Found:
-    """Return whether the log has the event, which is of a stream whose name begins so.
+    """Return whether the log has the event; `prefixes` are those of the streams that it may be in.
 
     Raises:
         StoreUnavailable: no answer.

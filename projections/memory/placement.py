@@ -1,7 +1,7 @@
-"""Which views the memory replicas hold, so that each view is held as often as it should.
+"""Which views each memory replica holds, so that each view has the wanted number of replicas.
 
-Layer n holds the views that are wanted more than n times. Layer 0 holds them all; when
-one view is wanted four times, layers 1 to 3 hold that view alone.
+Layer n holds the views of which more than n replicas are wanted. Layer 0 holds them all; if four
+replicas of one view are wanted, layers 1 to 3 hold that view alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,6 @@ from collections.abc import Mapping
 
 
 def placement_of(wanted: Mapping[str, int]) -> list[list[str]]:
-    """Return the views of each replica, for how often each view is wanted."""
+    """Return the views of each replica, given the wanted number for each view."""
     most = max(wanted.values(), default=0)
     return [[view for view, number in wanted.items() if number > layer] for layer in range(most)]

@@ -1,4 +1,4 @@
-"""Queries to memory replicas: to the less loaded of two, with a hedged second request."""
+"""Queries to memory replicas: the less loaded of two that are ready, hedged with another."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rayfold.runtime.deadlines import Deadlines
 from rayfold.runtime.rpc import RpcDisconnected, RpcServerFailed
 
 HEDGE = 0.2
-"""Seconds without an answer after which another replica is asked instead, and in which the nearest
-one may come to a position before another is looked at."""
+"""Seconds without an answer after which another replica is asked as well, and for which the nearest
+replica may take to reach a position before another one is considered.
+"""
 
 PAUSE = 0.05
-"""Seconds before a replica is looked for again, where none is ready."""
+"""Seconds before a replica is looked for again if none is ready."""
 
 
 class MemoryReader:
-    """Asks the replicas of each view."""
+    """Queries the replicas of each view."""
 
     def __init__(self, placements: Placements) -> None:
         self._placements = placements
@@ -33,11 +34,11 @@ class MemoryReader:
         self._in_flight = placements.in_flight
 
     async def ask(self, query: RowQuery, deadline: float) -> RowResult:
-        """Return an answer that is at `query.at_least`, by `deadline` (`time.monotonic`).
+        """Return an answer that has reached `query.at_least`, by `deadline` (`time.monotonic`).
 
         Raises:
-            Behind: no replica came so far in time.
-            ReplicaUnavailable: none answers.
+            Behind: no replica reached the position in time.
+            ReplicaUnavailable: no replica answers.
             BadCursor: see `PageQuery`.
         """
         self._in_flight[query.view] += 1
@@ -57,14 +58,15 @@ class MemoryReader:
                         return result
                     late = result
                     nearest = self._nearest(query.view)
-                    if nearest.progress.position >= query.at_least:  # the view itself has stopped
+                    # It is the view itself that has stopped.
+                    if nearest.progress.position >= query.at_least:
                         await asyncio.sleep(PAUSE)
                     soon = min(deadline, time.monotonic() + HEDGE)
                     await nearest.reached(query.at_least, soon)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
                 except (ActorUnavailable, RpcDisconnected):
-                    pass  # `_one` has marked it
+                    pass  # `_one` has marked the replica
                 except RpcServerFailed as error:
                     raise ReplicaUnavailable(f"{replica.name} gives no answer: {error}") from error
             else:
@@ -75,7 +77,7 @@ class MemoryReader:
                 raise ReplicaUnavailable(f"no replica of {query.view!r} is ready")
 
     async def _hedged(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
-        """Ask the replica; where it is slow and there are others, ask these too."""
+        """Ask the replica; if it is slow and there are others, ask these too."""
         others = [other for other in self._ready(query.view) if other is not replica]
         if not others:
             return await self._one(replica, query)
@@ -84,14 +86,15 @@ class MemoryReader:
             with self._deadlines.until(asked_at + HEDGE):
                 return await self._one(replica, query)
         except TimeoutError:
-            # Until what is on its way to it is answered, or given up, nobody else waits.
+            # Until its pending queries are answered or given up, no other query waits for it.
             replica.silent = replica.answered_at < asked_at
         random.shuffle(others)
-        # It comes last again: it may have been slow for a moment, and the others be frozen.
+        # It is asked again as the last: it may only have been slow, and the others may be
+        # suspended.
         return await self._first_of([*others, replica], query)
 
     async def _first_of(self, replicas: Sequence[ReplicaHandle], query: RowQuery) -> RowResult:
-        """Ask one after the other, `HEDGE` apart; return what any of them answers first."""
+        """Ask one after the other, `HEDGE` seconds apart; return the first answer."""
         left, waiting = deque(replicas), set[asyncio.Task[RowResult]]()
         error: BaseException | None = None
         try:
@@ -130,7 +133,7 @@ class MemoryReader:
         return one if one.open <= other.open else other
 
     def _there(self, query: RowQuery) -> list[ReplicaHandle]:
-        """Those that have come so far; all that are ready where none has."""
+        """Return the replicas that have reached the position; all that are ready if none has."""
         ready = self._ready(query.view)
         if len(ready) < 2:
             return ready
@@ -138,7 +141,7 @@ class MemoryReader:
         return there or ready
 
     def _ready(self, view: str) -> list[ReplicaHandle]:
-        """Those that answer and follow the log; all that may where none surely does."""
+        """Return the replicas that answer and follow the log; all that may if none surely does."""
         ready = [each for each in self._placements.replicas_of(view) if each.ready]
         if len(ready) < 2:
             return ready

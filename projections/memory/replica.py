@@ -35,27 +35,28 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 SLICE = 100
-"""Rows that are frozen before queries get their turn: about two milliseconds."""
+"""Rows that are frozen before queries get their turn: about 2 milliseconds."""
 
 COOL = 5.0
-"""Seconds without a change, once or twice, after which a row is cold."""
+"""Seconds of this interval; a row is cold after one to two intervals without a change."""
 
 CHASES = 3
-"""Rounds in which a view that is rebuilt tries to reach the one that serves, unhelped."""
+"""Rounds in which a rebuilt view tries to catch up with the live one before that is paused."""
 
 CATCH_UP = 30.0
-"""Seconds for a replica to come as far as the log is, before a view in it is rebuilt."""
+"""Seconds in which a replica must reach the log's end before one of its views is rebuilt."""
 
 LAG = 15.0
-"""Seconds in which the log may end before what was folded: the node that answers may have been the
-leader until now, and lack the newest events. After that they are lost."""
+"""Seconds for which the log may end before what was folded: the node that answers may have been the
+leader until now, and lack the newest events. After that they are considered lost.
+"""
 
 RETRY = 0.25
-"""Seconds before a broken subscription is tried again."""
+"""Seconds before a broken subscription is restarted."""
 
 
 class Replica:
-    """Some views of a domain; plain asyncio, on any `Log`."""
+    """Holds some views of a domain; plain asyncio, on any `Log`."""
 
     def __init__(self, registry: Registry, views: Sequence[str], log: Log) -> None:
         self._registry = registry
@@ -73,13 +74,13 @@ class Replica:
         self._last: LastEvent | None = None
         self._beyond_since: float | None = None
         self.since_snapshot = 0
-        """How many events were folded since the last snapshot."""
+        """The number of events that were folded since the last snapshot."""
         self.erased: set[str] = set()
-        """Views of which rows have gone with their streams."""
+        """Views that lost rows because their streams were deleted."""
         self._filled: dict[str, int] = {}
-        """By view: the number of rows that came from Postgres or from a snapshot."""
+        """By view: the number of rows that came from Postgres or a snapshot."""
         self._rebuilding: dict[str, tuple[int, int]] = {}
-        """By view: the position that it has come to, and the number of events."""
+        """By view being rebuilt: the position that it has reached, and the number of events."""
         self._may_fold = asyncio.Event()
         self._may_fold.set()
         self._working: AtWork | None = None
@@ -92,15 +93,15 @@ class Replica:
         return self._tracing.of_batch("apply memory", metadata, about)
 
     async def begin(self, filled: Sequence[Filled]) -> None:
-        """Before `run`: these views' rows were kept elsewhere, and are folded on from there.
+        """Call before `run`: take over rows that were stored elsewhere, to fold on from there.
 
-        A table that is further than the log is of another log, or of one that was restored to
-        an earlier moment: it is not taken, as rows may be missing that an event removed which the
-        log has lost. Where its checkpoint is further than the domain's last event alone, it covers
-        what the log has: all that will be written from now on is folded.
+        A table that is ahead of the log belongs to another log, or to one that was restored to an
+        earlier moment: it is not used, as an event that the log has lost may have removed rows. If
+        only its checkpoint is ahead of the domain's last event, it includes all that the log has:
+        all new events are folded.
 
         Raises:
-            StoreUnavailable: the log's end is not known; nothing was taken.
+            StoreUnavailable: the log's end is unknown; nothing was taken over.
         """
         end = await self._log.end_position(self._prefixes)
         furthest = {table.view.name: covered.most for table, covered, _, _ in filled}
@@ -124,13 +125,13 @@ class Replica:
 
     @property
     def last(self) -> LastEvent | None:
-        """The last of the domain's events that any row has folded, here or where it came from."""
+        """The last of the domain's events that any row includes, folded here or before."""
         if self._newest is not None:
             self._last, self._newest = LastEvent.of(self._newest), None
         return self._last
 
     def position(self) -> int:
-        """Return up to where all of the domain's events are folded; 0 if none is known."""
+        """Return the position up to which all of the domain's events are folded; 0 if unknown."""
         return min(self.progress.position, self.last.position) if self.last else 0
 
     def _saw(self, last: LastEvent | None) -> None:
@@ -138,10 +139,10 @@ class Replica:
             self._last = last
 
     async def run(self) -> None:
-        """Follow the log for ever; what breaks is tried again.
+        """Follow the log forever; after an error, try again.
 
         Raises:
-            LogChanged: it does not have what was folded; nothing here is right any more.
+            LogChanged: the log lacks events that were folded; the rows here are wrong.
         """
         while True:
             try:
@@ -151,7 +152,7 @@ class Replica:
                 await asyncio.sleep(RETRY)
 
     async def freeze_cold(self) -> None:
-        """For ever: rows that rest become JSON only, and dead gateways are forgotten."""
+        """Forever keep unchanged rows as JSON only, and forget dead gateways."""
         while True:
             await asyncio.sleep(COOL)
             self.subscriptions.forget_gone()
@@ -162,11 +163,11 @@ class Replica:
                     await asyncio.sleep(0)
 
     async def _check_log(self) -> None:
-        """Compare the log with what was folded: it may have been restored meanwhile.
+        """Check that the log still has what was folded: it may have been restored meanwhile.
 
         Raises:
-            LogChanged: it is another one.
-            StoreUnavailable: no answer, or from a node that may lack the newest events still.
+            LogChanged: it has not.
+            StoreUnavailable: no answer, or from a node that may still lack the newest events.
         """
         if self.last is None:
             return
@@ -219,11 +220,12 @@ class Replica:
             self.progress.advance(records[-1].position)
 
     async def rebuild(self, view: str, *, accept_parked: bool = False) -> None:
-        """Fold a view afresh from the log beside the one that serves, then take its place.
+        """Fold a view again from the log beside the live one, then replace that.
 
         Raises:
-            WouldPark: it would serve less, and is not accepted; what serves goes on to serve.
-            StoreUnavailable: the log cannot be read; what serves goes on to serve.
+            WouldPark: the new one would serve fewer keys, and `accept_parked` is not set; the live
+                one stays.
+            StoreUnavailable: the log cannot be read; the live one stays.
         """
         view_type = self.tables[view].view
         if self._registry.is_personal:
@@ -235,9 +237,9 @@ class Replica:
         try:
             while covered < self.progress.position:
                 if next(rounds) == CHASES:
-                    self._may_fold.clear()  # or it would be chased for ever under load
+                    self._may_fold.clear()  # otherwise it might never be caught up with under load
                 covered = await self._refold(table, folding, covered)
-            # No await since the comparison: both tables are at one position.
+            # There was no `await` since the comparison, so both tables are at the same position.
             if new := self._newly_parked(view, folding):
                 worse = would_park(view, "memory", new)
                 if not accept_parked:
@@ -252,7 +254,7 @@ class Replica:
             self._rebuilding.pop(view, None)
 
     def _newly_parked(self, view: str, fresh: Folding) -> NewlyParked | None:
-        """Return what `fresh` has parked that serves here, or where it stopped before we do."""
+        """Return what `fresh` has parked and this replica serves, or where it stopped earlier."""
         stopped = self._folding.stopped.get(view)
         compared = Comparison(stopped.position - 1 if stopped else self.progress.position)
         for each in self._folding.parked:
@@ -263,23 +265,23 @@ class Replica:
         return compared.newly_parked
 
     async def _caught_up_with_log(self) -> None:
-        """Wait until all is folded that was read before now: somebody may be forgotten since.
+        """Wait until all events read before now are folded: a person may be forgotten since.
 
-        Else what was read then, and decrypted, would be folded into the table that comes.
+        Otherwise events that were read and decrypted earlier would be folded into the new table.
 
         Raises:
-            StoreUnavailable: it does not come so far.
+            StoreUnavailable: it does not get there in time.
         """
         end = await self._log.end_position(self._prefixes)
         if not await self.progress.reached(end, CATCH_UP):
             raise StoreUnavailable("the replica is behind the log, and does not come further")
 
     async def _refold(self, table: Table, folding: Folding, after: int) -> int:
-        """Fold what the log has after a position, as far as this replica; return how far."""
-        there = self.progress.position  # the log has at least that
+        """Fold the events after a position, as far as this replica; return the position reached."""
+        there = self.progress.position  # the log has at least this much
         _, folded = self._rebuilding.get(table.view.name, (0, 0))
         turn = Turn()
-        # Of streams that concern the view: it may be a small one of a large log.
+        # Only streams that concern the view: it may be a small part of a large log.
         prefixes = with_deletions(self._registry.prefixes_of([table.view]))
         async with aclosing(self._log.read_all(prefixes, after=after or None)) as records:
             async for raw in records:
@@ -294,13 +296,13 @@ class Replica:
         return max(after, there)
 
     def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor | QueryFailed]:
-        """Return an answer for each, at once; one that cannot be given fails alone."""
+        """Return an answer for each query at once; one that cannot be answered fails alone."""
         return [self._told(query) for query in queries]
 
     def _told(self, query: RowQuery) -> RowResult | BadCursor | QueryFailed:
         try:
             return self._answer(query)
-        except ValueError as error:  # a fold gave what was not validated, and is no JSON
+        except ValueError as error:  # the fold's result was not validated, and is not JSON
             return no_json(query.view, error)
 
     def _answer(self, query: RowQuery) -> RowResult | BadCursor:
@@ -322,11 +324,11 @@ class Replica:
         return RowResult(body, None, position)
 
     def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked], list[Parked]]:
-        """Where a peer that copies these rows must go on, each view's keys, and what is parked.
+        """Return where a peer that copies these rows must continue, the keys, and what is parked.
 
-        The copy need not be of one moment: a row knows its own position, so what is
-        copied later than it was promised is not folded in twice. Which rows went meanwhile
-        `Table.end_copy` tells.
+        The copy need not be of one moment: each row has its own position, so an event that is
+        already in a copied row is not folded again. `Table.end_copy` returns the rows that were
+        removed meanwhile.
         """
         keys = {name: table.begin_copy() for name, table in self.tables.items()}
         stopped = list(self._folding.stopped.values())
@@ -340,9 +342,10 @@ class Replica:
         stopped: Sequence[Parked] = (),
         last: LastEvent | None = None,
     ) -> None:
-        """Take it that all rows of a peer are in the tables, and go on where `begin_copy` said.
+        """Finish a copy: all rows of a peer are in the tables; continue where `begin_copy` said.
 
-        `gone` has, by view, the keys whose rows went since then; `last` is the peer's by now.
+        `gone` has, by view, the keys of rows that were removed since then; `last` is the peer's
+        last event now.
         """
         self._saw(last)
         for name, table in self.tables.items():
@@ -350,27 +353,27 @@ class Replica:
             table.filled()
             self._folding.cover(name, AlreadyProjected([position], gone[name]))
         for each in parked:
-            # A row that is parked goes with its stream alone: nothing of it waits any more.
+            # A parked row is only removed with its stream: then nothing waits behind it.
             if each.key not in gone[each.view]:
                 self._folding.park(each)
         self._folding.stopped = {each.view: each for each in stopped}
         self.progress.advance(position)
 
     def take_erased(self) -> set[str]:
-        """Return the views of which rows were erased since the last call."""
+        """Return the views from which rows were erased since the last call."""
         erased, self.erased = self.erased, set()
         return erased
 
     def parked(self) -> Sequence[Parked]:
-        """Rows and streams that are parked, and views that stopped, `in_order`."""
+        """Return parked rows and streams, and stopped views, `in_order`."""
         return self._folding.listed()
 
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
-        """Key, document and position of every row."""
+        """Return key, document and position of every row."""
         return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
 
     def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """Return every row, and an answer to each question, as of one moment."""
+        """Return every row, and an answer to each query, as of one moment."""
         table, moment, pages = self.begin_snapshot(view, queries)
         table.end(moment)
         return Snapshot(moment.given(0, len(moment.keys)), pages)
@@ -378,9 +381,9 @@ class Replica:
     def begin_snapshot(
         self, view: str, queries: Sequence[RowQuery]
     ) -> tuple[Table, Moment, list[bytes]]:
-        """Return a view's rows as they are now, to be given piece by piece, and the answers.
+        """Return a view's rows as of now, to be read piece by piece, and the answers.
 
-        There may be very many rows, and others ask and wait for changes meanwhile.
+        There may be very many rows, and queries go on meanwhile.
         """
         table = self.tables[view]
         pages = [table.page(each.filters, each.limit, each.cursor)[0] for each in queries]
@@ -391,7 +394,7 @@ class Replica:
     ) -> list[tuple[str, str, RowResult]] | None:
         """Return the newest state of every watched row that changed since the last answer.
 
-        None where the watcher is not known.
+        Return None if the watcher is unknown.
         """
         changed = await self.subscriptions.changes(watcher, timeout)
         if changed is None:
@@ -399,7 +402,7 @@ class Replica:
         answers = []
         for view, key in changed:
             result = self._told(RowQuery(view, key, 0, {}, 0, None))
-            if isinstance(result, RowResult):  # else who asks for it is told why
+            if isinstance(result, RowResult):  # otherwise whoever asks for the row gets the error
                 answers.append((view, key, result))
         return answers
 
@@ -422,8 +425,8 @@ class Replica:
 
 
 def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list[Step]:
-    """Take in an event; return the rows that it changed."""
+    """Fold an event; return steps for the rows that it changed."""
     steps = folding.steps(raw)
     changed = [step for step in steps if tables[step.view.name].fold(step, folding)]
-    folding.take_noted()  # a row that is parked here is folded again with its view
+    folding.take_noted()  # a row that is parked here is only folded again with its view
     return changed

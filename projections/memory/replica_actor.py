@@ -40,54 +40,54 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 COPIED = 10_000
-"""Rows that travel together to a new replica: some megabytes, through the object store."""
+"""Rows that are sent together to a new replica: some megabytes, through the object store."""
 
 LAST_SNAPSHOT = 3.0
-"""Seconds for it when the replica is ended: within `STOP` of whoever ends it."""
+"""Seconds for a snapshot when the replica is ended: less than `STOP`, which the caller allows."""
 
 ASKED = 3.0
-"""Seconds after which what a process has said of its queries is old."""
+"""Seconds after which a process's report of its open queries is outdated."""
 
 SNAPSHOT = 2_000
-"""Rows of a snapshot that are given at a time: some 10 milliseconds."""
+"""Rows of a snapshot that are returned at a time: some 10 milliseconds."""
 
 COPIES = 8
-"""Peers that may copy at once, and snapshots; whoever was forgotten begins again."""
+"""Copies and snapshots that may run at a time; one that is dropped must begin again."""
 
 COPY_IDLE = 60.0
-"""Seconds after which a peer that asks for no more rows has gone away."""
+"""Seconds without a request after which a copying peer is considered gone."""
 
 
 @dataclass(slots=True)
 class _Copy:
-    """What a peer copies, by view: the keys, of these tables."""
+    """A copy in progress: by view, the keys of these tables."""
 
     keys: dict[str, list[str]]
     tables: dict[str, Table]
     at: float = field(default_factory=time.monotonic)
-    """When it asked last."""
+    """The time of the last request."""
 
     def end(self) -> dict[str, dict[str, int]]:
-        """Return the keys whose rows went meanwhile; nothing more is remembered."""
+        """Return the keys of rows that were removed meanwhile, and stop recording them."""
         return {view: table.end_copy() for view, table in self.tables.items()}
 
 
 @dataclass(slots=True)
 class _Snapshot:
-    """What somebody compares with the log: a view as it was."""
+    """A view's rows as of one moment, read piece by piece for verification."""
 
     table: Table
     moment: Moment
     at: float = field(default_factory=time.monotonic)
-    """When it was asked for last."""
+    """The time of the last request."""
 
     def end(self) -> None:
-        """Remember nothing more."""
+        """Release the rows."""
         self.table.end(self.moment)
 
 
 class ReplicaActor:
-    """Runs as a Ray actor. A restarted one is empty until it is told to `start` again."""
+    """Runs as a Ray actor. A restarted one is empty until `start` is called again."""
 
     def __init__(
         self,
@@ -99,10 +99,10 @@ class ReplicaActor:
         identity: Identity,
         snapshots: str = "",
     ) -> None:
-        """`postgres` has some of the views too; without it they are folded from the log alone.
+        """`postgres` has some of the views too; without it, they are folded from the log alone.
 
-        `snapshots` is a folder of the node for those that nothing else has; without it there are
-        none.
+        `snapshots` is a folder on the node for views that no other store has; without it there are
+        no snapshots.
         """
         begin_part(name)
         self._views = views
@@ -125,26 +125,28 @@ class ReplicaActor:
         self._copies: dict[str, _Copy | _Snapshot] = {}
         self._started = False
         self._has_rows = asyncio.Event()
-        """It has what it copies, or finds in Postgres, and folds on from there."""
+        """Set once it has the rows that it copies or reads from Postgres, and folds on from
+        there.
+        """
         self._error = ""
-        """Why it began again; told until it is at the log's end."""
+        """Why it began again; reported until it has reached the log's end."""
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
-        """By process: when it said so last, and how many queries it had open, by view."""
+        """By process: the time of its last report, and its open queries by view."""
         self._server = RpcServer(self._ask)
         collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
-        """Follow the log: from where `peer`, another replica, is, else from where Postgres is.
+        """Follow the log: from the position of `peer`, another replica, or else of Postgres.
 
-        Does not wait for it. When the peer goes away, or what follows the log breaks, `started` in
-        the status is false again.
+        Returns at once. If the peer goes away, or following the log fails, `started` in the status
+        is false again.
         """
         if not self._started:
             self._started = True
             self._following = asyncio.create_task(self._follow(peer))
 
     async def _follow(self, peer: Any | None) -> None:
-        """Follow the log; should that end, be as a restarted replica is: empty, not started."""
+        """Follow the log; if that ends, become like a restarted replica: empty, not started."""
         try:
             await self._begin(peer)
         except* LogChanged as error:
@@ -152,7 +154,7 @@ class ReplicaActor:
             log.warning("a replica begins again", extra={"error": self._error})
             if self._snapshots is not None:
                 self._snapshots.forget_all()
-        except* Exception as error:  # a mistake of ours: what was folded is not current any more
+        except* Exception as error:  # a bug of ours: the rows are no longer current
             self._error = named(error.exceptions[0])
             log.exception("a replica begins again")
         self._has_rows.clear()
@@ -166,8 +168,9 @@ class ReplicaActor:
             await asyncio.to_thread(self._snapshots.tidy)
         forgotten = await self._forgotten()
         if not forgotten.is_settled:
-            # Whoever has rows may have them of somebody who is being forgotten, and we must not:
-            # those that were rebuilt without them are not rebuilt for our sake.
+            # Other copies may include data of a person who is being forgotten, which must not get
+            # here: rows that were rebuilt without that person are not rebuilt again for this
+            # replica.
             log.warning("the log is folded instead of rows of before: somebody is being forgotten")
             if self._snapshots is not None:
                 self._snapshots.forget_all()
@@ -179,12 +182,12 @@ class ReplicaActor:
                 log.warning("rows of a peer are folded instead of copied", extra=why)
                 self._replica = Replica(self._registry, self._views, self._log)
                 await self._fill(forgotten.mark)
-            except (RayError, KeyError) as error:  # it ended, or copies for somebody else
+            except (RayError, KeyError) as error:  # it ended, or copies for other peers
                 log.info("the peer went away: %r", error)
                 return
             else:
                 if self._snapshots is not None:
-                    # What the peer has erased since is not met in the log again.
+                    # Rows that the peer has erased are not met in the log again.
                     self._snapshots.forget_all()
         else:
             await self._fill(forgotten.mark)
@@ -203,7 +206,7 @@ class ReplicaActor:
                 await asyncio.sleep(RETRY)
 
     async def _save(self, snapshots: Snapshots) -> None:
-        """Take snapshots, unless there may be something in them of who is being forgotten."""
+        """Take snapshots, unless they may include a person who is being forgotten."""
         forgotten = await forgotten_by_now(self._log)
         if forgotten.is_settled:
             await snapshots.save(self._replica, forgotten.mark)
@@ -218,18 +221,18 @@ class ReplicaActor:
                         await self._save(self._snapshots)
             except StoreUnavailable as error:
                 log.info("snapshots wait", extra={"error": str(error)})
-            except Exception:  # without snapshots it serves all the same
+            except Exception:  # it can serve without snapshots
                 log.exception("snapshots are not kept")
 
     def _forget_erased(self) -> None:
         if self._snapshots is not None:
             erased = self._replica.take_erased()
-            # What the disk does not let go is tried again.
+            # Files that could not be removed are tried again.
             forget = self._snapshots.forget
             self._replica.erased |= {view for view in erased if not forget(view)}
 
     async def forget_snapshots(self) -> None:
-        """Remove the snapshots, and leave none: the replica is not wanted here any more."""
+        """Remove the snapshots for good: the replica is no longer wanted here."""
         async with self._snapshotting:
             if self._snapshots is not None:
                 self._snapshots.forget_all()
@@ -238,7 +241,7 @@ class ReplicaActor:
     async def begin_copy(
         self, copy: str, views: list[str]
     ) -> tuple[int, dict[str, int], list[Any], list[Any]]:
-        """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
+        """See `Replica.begin_copy`; returns each view's number of rows instead of their keys."""
         position, keys, parked, stopped = self._replica.begin_copy()
         self._remember(copy, _Copy(keys, dict(self._replica.tables)))
         sizes = {view: len(keys[view]) for view in views}
@@ -257,7 +260,7 @@ class ReplicaActor:
         return list(asked.tables[view].export(asked.keys[view][start : start + COPIED]))
 
     async def end_copy(self, copy: str) -> tuple[dict[str, dict[str, int]], tuple[Any, ...] | None]:
-        """Return, by view, the keys whose rows went since the copy began, and the last event."""
+        """Return, by view, the keys of rows removed since the copy began, and the last event."""
         last, asked = self._replica.last, self._copies.pop(copy)
         assert isinstance(asked, _Copy)
         return asked.end(), last and tuple(last)
@@ -271,7 +274,7 @@ class ReplicaActor:
         copy = uuid4().hex
         position, sizes, parked, stopped = await peer.begin_copy.remote(copy, self._views)
         for view, size in sizes.items():
-            # The next rows are made, and those after them asked for, while these are taken in.
+            # The next rows are prepared, and more are requested, while these are added.
             asked = deque(peer.copy.remote(copy, view, start) for start in (0, COPIED))
             for start in range(0, size, COPIED):
                 columns = await asked.popleft()
@@ -290,19 +293,20 @@ class ReplicaActor:
     async def _fill(self, forgotten: str) -> None:
         views = [self._registry.views[name] for name in self._views]
         try:
-            # Files are read while Postgres puts rows together.
+            # Files are read while Postgres prepares rows.
             sources = [from_postgres.fill(self._postgres, views)] if self._postgres else []
             if self._snapshots is not None:
                 sources.append(self._snapshots.load(self._log, forgotten))
             await self._replica.begin(list(chain(*await together(*sources))))
-        except StoreUnavailable as error:  # whoever follows it waits for it
+        except StoreUnavailable as error:  # the task that follows the log waits for it
             why = {"error": str(error)}
             log.warning("the log is folded instead of rows that were kept", extra=why)
 
     async def rebuild(self, view: str, accept_parked: bool = False) -> None:
-        """See `Replica.rebuild`; a snapshot from before it goes.
+        """See `Replica.rebuild`; older snapshots are removed.
 
-        Rows that are still on their way would come into the new table, and those before them not.
+        This waits until all rows are copied: later ones would come into the new table, earlier ones
+        not.
         """
         await self._has_rows.wait()
         async with self._snapshotting:
@@ -311,18 +315,20 @@ class ReplicaActor:
             await self._replica.rebuild(view, accept_parked=accept_parked)
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
-        """See `Asked.of`; as plain tuples."""
+        """See `Asked.of`; returns plain tuples."""
         return [tuple(parked) for parked in Asked(*asked).of(self._replica.parked())]
 
     async def address(self) -> Address:
-        """Where queries are taken, in batches, an answer for each."""
+        """Return the address that takes queries: batches in, one answer per query out."""
         return await self._server.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _ask(self, queries: list[tuple[Any, ...]]) -> list[Any]:
         if not self._replica.caught_up.is_set():
-            # Restarted, and asked by somebody who has not noticed: what it lacks is not missing.
+            # It was restarted, and the caller has not noticed: rows are not missing, only not
+            # loaded yet.
             return [tuple(RowResult(None, None, 0, late=True))] * len(queries)
-        # One of two filters of which each has half of a million rows, and both none, takes 0.2 s.
+        # A query with two filters that each match half of a million rows, but none together, takes
+        # 0.2 s.
         replica, turn, results = self._replica, Turn(), list[Any]()
         for query in queries:
             if turn.over:
@@ -335,12 +341,12 @@ class ReplicaActor:
         self._replica.subscriptions.follow(watcher, rows)
 
     async def changes(self, watcher: str, timeout: float) -> list[Any] | None:
-        """View, key and what was found, flat; see `Replica.changes`."""
+        """Return view, key and result, flattened; see `Replica.changes`."""
         changes = await self._replica.changes(watcher, timeout)
         return changes and [(view, key, *found) for view, key, found in changes]
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Where the replica is, once it is at `position` or `timeout` seconds have passed."""
+        """Return the replica's position once it is at `position`, or after `timeout` seconds."""
         progress = self._replica.progress
         await progress.reached(position, timeout)
         return progress.position
@@ -355,7 +361,7 @@ class ReplicaActor:
         return pages
 
     async def snapshot(self, snapshot: str, start: int) -> list[tuple[Any, ...]]:
-        """Return the next rows of a snapshot; it ends with the first time that there are none."""
+        """Return the next rows of a snapshot; an empty answer ends it."""
         asked = self._copies[snapshot]
         assert isinstance(asked, _Snapshot)
         asked.at = time.monotonic()
@@ -367,10 +373,10 @@ class ReplicaActor:
     async def status(
         self, asker: str = "", in_flight: dict[str, int] | None = None
     ) -> dict[str, Any]:
-        """For operators, and for whoever chooses a replica to ask.
+        """Return the status for operators, and for choosing a replica to query.
 
-        `in_flight` is what `asker`, one process of many, has open to all replicas, by view: all of
-        it together is the load, by which there should be more of them, or fewer.
+        `in_flight` has the open queries of `asker`, one of many processes, to all replicas by view:
+        the sum is the load, which determines how many replicas there should be.
         """
         await self._membership.check()
         now = time.monotonic()
@@ -396,7 +402,7 @@ class ReplicaActor:
         }
 
     async def stop(self) -> None:
-        """End the subscription, and leave a snapshot of what it came to."""
+        """End the subscription, and write a snapshot."""
         if self._following is not None:
             self._following.cancel()
         with suppress(TimeoutError, StoreUnavailable):

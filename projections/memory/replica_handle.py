@@ -1,4 +1,4 @@
-"""A memory replica as its users in this process see it, with the queries on their way to it."""
+"""A memory replica as its users in this process see it, with the queries in progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUE = 8192
 
 
 class ReplicaHandle(ActorHandle):
-    """Queries go to it in batches, on a connection of their own."""
+    """Sends queries to the replica in batches, on a connection of their own."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class ReplicaHandle(ActorHandle):
         asker: str = "",
         in_flight: Mapping[str, int] | None = None,
     ) -> None:
-        """`in_flight` is what `asker`, this process, asks of all replicas: queries by view."""
+        """`in_flight` has the open queries of `asker`, this process, to all replicas, by view."""
         super().__init__(name, "memory", views, spawn, place, owned=owned)
         self._asker = asker
         self._in_flight = {} if in_flight is None else in_flight
@@ -46,9 +46,9 @@ class ReplicaHandle(ActorHandle):
         self._client = RpcClient(self._address, self._fell_silent)
         self.open = 0
         self.silent = False
-        """Whether somebody has waited in vain for what is on its way to it."""
+        """Whether pending queries have waited too long for an answer."""
         self.lagging = False
-        """Whether it is behind the log for long: it is cut off, or cannot keep up."""
+        """Whether it has been behind the log for long: it is cut off, or cannot keep up."""
         self.answered_at = 0.0
         self._drained = asyncio.Event()
 
@@ -56,9 +56,9 @@ class ReplicaHandle(ActorHandle):
         """Return the replica's answer.
 
         Raises:
-            BadCursor: the replica says so.
+            BadCursor: the replica raised it.
             ActorUnavailable, RpcDisconnected, RpcServerFailed: it does not answer.
-            BatchFull: too many queries wait for it.
+            BatchFull: too many queries are waiting for it.
         """
         self.open += 1
         try:
@@ -72,13 +72,13 @@ class ReplicaHandle(ActorHandle):
         return result
 
     async def idle(self) -> None:
-        """Wait until no query is on its way to it."""
+        """Wait until no query to it is in progress."""
         while self.open:
             self._drained.clear()
             await self._drained.wait()
 
     async def start(self, peer: ReplicaHandle | None) -> None:
-        """Let it follow the log, from where `peer` is if there is one.
+        """Start following the log, from the position of `peer` if there is one.
 
         Raises:
             ActorUnavailable: it does not answer.
@@ -90,16 +90,16 @@ class ReplicaHandle(ActorHandle):
             raise ActorUnavailable(f"{self.name} does not answer") from error
 
     async def rebuild(self, view: str, *, accept_parked: bool) -> None:
-        """Fold a view from the log again, beside the one that serves, and put it in its place.
+        """Fold a view again from the log beside the live one, then replace that.
 
         Raises:
-            WouldPark: it would serve less than what serves now, which is as it was.
-            ActorUnavailable: it broke; what serves is as it was.
+            WouldPark: the new one would serve fewer keys than the live one, which stays.
+            ActorUnavailable: it failed; the live one stays.
         """
         await self._call("rebuild", view, accept_parked)
 
     async def retire(self) -> None:
-        """End it for good once it is idle, with its snapshots: there are to be fewer."""
+        """End it for good once it is idle, and remove its snapshots: fewer replicas are wanted."""
         await self.idle()
         with suppress(TimeoutError, ActorUnavailable):
             async with asyncio.timeout(SILENCE):
@@ -115,13 +115,13 @@ class ReplicaHandle(ActorHandle):
         snapshot, rows = uuid4().hex, list[tuple[str, bytes, int, int]]()
         questions = [tuple(each) for each in queries]
         pages = await self._call("begin_snapshot", snapshot, view, questions)
-        # A failure is forgotten by the replica in a minute.
+        # After a failure, the replica releases the snapshot within a minute.
         while piece := await self._call("snapshot", snapshot, len(rows)):
             rows += piece
         return Snapshot(rows, pages)
 
     async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Say which rows, by view and key, the watcher follows from now on.
+        """Set the rows, by view and key, that the watcher follows from now on.
 
         Raises:
             ActorUnavailable: it does not answer.
@@ -133,7 +133,7 @@ class ReplicaHandle(ActorHandle):
     ) -> list[tuple[str, str, RowResult]] | None:
         """Return the watched rows that changed since the last call, by view and key.
 
-        None where the replica does not know the watcher, or has forgotten it.
+        Return None if the replica does not know the watcher, or has forgotten it.
 
         Raises:
             ActorUnavailable: it does not answer.
@@ -174,9 +174,9 @@ class ReplicaHandle(ActorHandle):
             async with asyncio.timeout(SILENCE):
                 answers: list[Any] = await self._client.call([tuple(query) for query in queries])
         except TimeoutError as error:
-            # It may be gone without a word: the next batch asks where it is.
+            # It may be gone without notice: the next batch looks it up again.
             self._client.close()
-            self.ready = False  # whoever asked may have gone elsewhere
+            self.ready = False  # the caller may have gone elsewhere
             raise RpcDisconnected(f"{self.name} does not answer") from error
         finally:
             self.silent = False

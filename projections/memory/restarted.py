@@ -1,4 +1,4 @@
-"""Starts memory replicas that have come up empty."""
+"""Starting memory replicas that came up empty, from whichever process notices first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 async def start_restarted(replicas: Sequence[ReplicaHandle]) -> None:
-    """Let new and restarted ones begin: with a copy of a peer that is ready, where one is.
+    """Start new and restarted replicas: from a copy of a ready peer, if there is one.
 
-    Any process may say so: a replica begins once.
+    Any process may call this: a replica starts only once.
     """
     for replica in list(replicas):
         if replica.seen.get("started") is not False:
-            continue  # it has begun, or does not answer
+            continue  # it has started, or does not answer
         peers = [
             peer
             for peer in replicas

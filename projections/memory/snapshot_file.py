@@ -1,7 +1,7 @@
-"""The file of a view's snapshot: a head, its rows in columns, and a tail, in frames of MessagePack.
+"""The file format of a view's snapshot: a head, rows in columns, and a tail, as MessagePack frames.
 
-Each frame has its length and a checksum in front. How many there are is said by the head, so a file
-that was cut off, or that goes on, is told from a whole one.
+Each frame is preceded by its length and a checksum. The head has the number of frames, so a
+truncated file, or one with more data, is detected.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from projections.memory.table import Copied, Table
 from rayfold import ViewDefinition
 
 LAYOUT = 3
-"""Of the files; those of another one are passed over."""
+"""The version of the file format; files of another version are ignored."""
 
 _FRAME = Struct("!II")
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What the rows were made by, and of. `domain` is its hash.
+    """Which code and log the rows are of. `domain` is its hash.
 
-    `forgotten` says who was when they were folded; see `Forgotten`.
+    `forgotten` identifies the persons who were forgotten when they were folded; see `Forgotten`.
     """
 
     layout: int
@@ -39,7 +39,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a file is of. Rows have what they fold up to `position` at least."""
+    """The head of a file. Rows include all events up to `position` at least."""
 
     origin: Origin
     position: int
@@ -48,16 +48,16 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """What is known when the rows are written."""
+    """The tail of a file: what is known once the rows are written."""
 
     gone: dict[str, int]
-    """The keys of rows that went meanwhile, and where in the log."""
+    """The keys of rows that were removed meanwhile, with the position."""
     last: LastEvent
-    """The last event that any row has folded by then: it tells whether the log is the same."""
+    """The last event that any row includes: it shows whether the log is the same."""
 
 
 def create(path: Path) -> IO[bytes]:
-    """Open an empty file, for its owner alone."""
+    """Create a file that only its owner can read."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
@@ -68,17 +68,17 @@ def put(file: IO[bytes], content: Head | Copied | Tail) -> None:
 
 
 def finish(file: IO[bytes]) -> None:
-    """Wait until all of it is on the disk."""
+    """Wait until the whole file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def read(path: Path, view: ViewDefinition, origin: Origin) -> tuple[Head, Table, Tail]:
-    """Return what the file has; the table is without the rows that went.
+    """Return the content of a file; the table is without the removed rows.
 
     Raises:
-        OSError: there is none, or it cannot be read.
-        Exception: it is damaged, or of another origin. What breaks depends on the damage.
+        OSError: there is no file, or it cannot be read.
+        Exception: it is damaged, or of another origin. The type depends on the damage.
     """
     table = Table(view)
     with path.open("rb") as file:

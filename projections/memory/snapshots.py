@@ -1,11 +1,11 @@
 """Snapshots of views that are in memory alone, on a node's disk: a restart reads no old events.
 
-A file for each view (`snapshot_file`), written beside the last one, whose name it takes, so that
-there is a whole one at any time. A file that cannot be read, or is of another domain or another
-log, is as if there were none: what it would have saved is folded from the log.
+There is a file for each view (`snapshot_file`). A new one is written beside the last one and then
+renamed over it, so there is always a complete one. A file that cannot be read, or is of another
+domain or log, is ignored: its content is folded from the log.
 
-Rows are exported while events are folded, so they are of no one moment. That is right, since a row
-knows its own position, and which rows went meanwhile is written too: see `Replica.begin_copy`.
+Rows are exported while events are folded, so they are not of one moment. That is sound, since each
+row has its own position, and the rows removed meanwhile are written too: see `Replica.begin_copy`.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from rayfold.runtime.identity import Identity, domain_hash
 log = logging.getLogger(__name__)
 
 ROWS = 1_000
-"""In a frame: some 10 milliseconds in which nothing is folded or answered."""
+"""Rows per frame: some 10 milliseconds in which nothing is folded or answered."""
 
 LEAST = 20_000
-"""Events folded again at a start, which takes a second."""
+"""Events to fold after a snapshot at a start, which takes a second."""
 
 REST = 60.0
-"""Seconds from a snapshot's removal to the next one: what is erased seldom is erased alone."""
+"""Seconds between a snapshot's removal and the next one: erasures seldom come alone."""
 
 
 def views_alone(registry: Registry, *, postgres: bool) -> list[str]:
-    """Return the views in memory whose rows nothing else can give back."""
+    """Return the views in memory that no other store can restore."""
     return [
         view.name
         for view in registry.views.values()
@@ -53,9 +53,10 @@ def views_alone(registry: Registry, *, postgres: bool) -> list[str]:
 
 
 class Snapshots:
-    """The files of one replica's views. Others on the node may have the same: the last one counts.
+    """The snapshot files of one replica's views. Other replicas on the node may hold the same
+    views: the last file counts.
 
-    A view is kept if nothing else has its rows, and while nothing of it is parked.
+    A view has snapshots if no other store has its rows, and while none of it is parked.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class Snapshots:
         *,
         others: Iterable[str] = (),
     ) -> None:
-        """`owner` is the replica's name; `views` are those that no other store can give back.
+        """`owner` is the replica's name; `views` are those that no other store can restore.
 
-        `others` are such views of which other replicas on the node may keep snapshots.
+        `others` are such views of which other replicas on the node may write snapshots.
         """
         self._folder = folder
         self._registry = registry
@@ -86,10 +87,10 @@ class Snapshots:
         self._wanted_at: float | None = None
 
     def tidy(self) -> None:
-        """Remove what nobody will read again, as rows may have been erased since. Blocks.
+        """Remove files that will not be read again, as rows may have been erased since. Blocks.
 
-        These are files of views that are not kept so any more, of another domain's folds, and what
-        this replica was writing when it was killed.
+        These are files of views that have no snapshots any more, of other versions of the domain,
+        and what this replica was writing when it was killed.
         """
 
         def is_old(path: Path) -> bool:
@@ -101,13 +102,13 @@ class Snapshots:
         _remove(self._folder, f"*.{self._stack}.*", is_old)
 
     async def load(self, event_log: Log, forgotten: str = "") -> list[Filled]:
-        """Return the views that there are snapshots of, of the log as it is.
+        """Return the views that have snapshots of the current log.
 
-        `forgotten` is the mark of who is by now: a file may tell of somebody who was not yet when
-        this node was there for the last time.
+        `forgotten` identifies the persons who are forgotten by now: a file may include one who was
+        forgotten while this node was away.
 
         Raises:
-            StoreUnavailable: the log does not say whether it is the same.
+            StoreUnavailable: it is unknown whether the log is the same.
         """
         found = []
         for view in self._views:
@@ -115,7 +116,7 @@ class Snapshots:
                 head, table, tail = await asyncio.to_thread(self._read, view, forgotten)
             except FileNotFoundError:
                 continue
-            except Exception as error:  # whatever the damage is
+            except Exception as error:  # any kind of damage
                 why = {"view": view, "error": named(error)}
                 log.warning("a snapshot is of no use: the log is folded", extra=why)
                 self.forget(view)
@@ -130,9 +131,10 @@ class Snapshots:
         return found
 
     def due(self, replica: Replica) -> bool:
-        """Tell whether so much has been folded since the last ones that new ones are worth it.
+        """Return whether enough was folded since the last snapshots to justify new ones.
 
-        So a row is written as often as an event is folded, which costs a tenth of that at most.
+        So a row is written no more often than an event is folded, which costs a tenth of that at
+        most.
         """
         if not replica.caught_up.is_set():
             return False
@@ -142,9 +144,9 @@ class Snapshots:
         return replica.since_snapshot >= max(rows, LEAST)
 
     async def save(self, replica: Replica, forgotten: str = "") -> None:
-        """Write one of each view that has changed, as far as the disk takes them.
+        """Write snapshots of the views that have changed, as far as the disk allows.
 
-        `forgotten` is the mark of all of whom nothing is left in the replica.
+        `forgotten` identifies the persons whose data is no longer in the replica.
         """
         replica.since_snapshot = 0
         self._wanted_at = None
@@ -153,10 +155,11 @@ class Snapshots:
                 there = await asyncio.to_thread(self._path(view).exists)
                 if there and replica.position() <= self._saved.get(view, 0):
                     continue
-                # No await from here on: nothing is parked, and table and position are of one
-                # moment. Others go on while a view is written.
+                # No `await` from here on: nothing is parked, and table and position are of one
+                # moment. Events are folded again while a view is written.
                 if any(each.view == view for each in replica.parked()):
-                    continue  # the last one is from before that event, which is met again after it
+                    # The last snapshot is from before that event, which is folded after it.
+                    continue
                 if replica.last is not None:
                     await self._write(view, replica, forgotten)
             except (OSError, QueryFailed) as error:
@@ -192,19 +195,20 @@ class Snapshots:
             raise
 
     def forget(self, view: str) -> bool:
-        """Remove a view's snapshot: its rows are to be folded afresh, or one was erased.
+        """Remove a view's snapshots: it is to be folded again, or a row was erased.
 
-        Return False where the disk does not let it go.
+        Return False if the disk did not allow that.
         """
         if view not in self._views:
             return True
         self._saved.pop(view, None)
         self._wanted_at = time.monotonic() + REST
-        # Those of other domains' folds too, and what is being written by another replica.
+        # This includes those of other versions of the domain, and one that another replica is
+        # writing.
         return _remove(self._folder, f"{view}.{self._stack}.*")
 
     def forget_all(self) -> None:
-        """Remove every view's: the log that they are of is gone."""
+        """Remove the snapshots of all views: their log is gone."""
         for view in self._views:
             self.forget(view)
 
@@ -224,7 +228,7 @@ def _short(*parts: str) -> str:
 
 
 def _remove(folder: Path, pattern: str, wanted: Callable[[Path], bool] = lambda _: True) -> bool:
-    """Remove files of a folder; return False where the disk does not let all of them go."""
+    """Remove files of a folder; return False if the disk did not allow that for all."""
     errors = []
     try:
         for path in filter(wanted, folder.glob(pattern)):

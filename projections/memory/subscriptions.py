@@ -1,9 +1,9 @@
-"""Rows that somebody follows: the replica's side of a live query.
+"""Rows that gateways follow: the replica's side of live queries.
 
-A gateway says which rows it watches and asks for what has changed, one question at a time
-for all of its listeners. The answer is the newest state of each row that changed since
-the question before: a slow gateway gets fewer states, never a growing queue. One that does
-not ask any more, as it has died, is forgotten.
+A gateway tells which rows it watches, and asks for changes with one request at a time for all of
+its listeners. The answer is the newest state of each row that changed since the last answer: a slow
+gateway gets fewer states, but no growing queue. A gateway that stops asking, because it died, is
+forgotten.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ Watched = tuple[str, str]
 """View and key."""
 
 FORGOTTEN = 60.0
-"""Seconds without a question after which a gateway is gone; a living one asks every ten."""
+"""Seconds without a request after which a gateway is considered gone; a living one asks every
+ten.
+"""
 
 
 class Subscription:
-    """One gateway's interest."""
+    """The rows that one gateway watches."""
 
     def __init__(self) -> None:
         self.rows: set[Watched] = set()
@@ -30,7 +32,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """All gateways' interests, by name."""
+    """The rows that all gateways watch, by gateway name."""
 
     def __init__(self) -> None:
         self._watches: dict[str, Subscription] = {}
@@ -52,9 +54,9 @@ class Subscriptions:
                 self.note(view, key)
 
     def follow(self, watcher: str, rows: list[Watched]) -> None:
-        """From now on these rows, and no others, are what the watcher follows.
+        """Replace the rows that a watcher follows.
 
-        Rows that are new to it count as changed, so that nothing is missed in between.
+        Rows that are new to it count as changed, so that no change is missed.
         """
         watch = self._watches.setdefault(watcher, Subscription())
         wanted: set[Watched] = {(view, key) for view, key in rows}
@@ -66,7 +68,7 @@ class Subscriptions:
         self._count()
 
     def forget_gone(self) -> None:
-        """Forget whoever has not asked for long."""
+        """Forget watchers that have not asked for long."""
         oldest = time.monotonic() - FORGOTTEN
         gone = [
             name
@@ -81,7 +83,7 @@ class Subscriptions:
     async def changes(self, watcher: str, timeout: float) -> set[Watched] | None:
         """Return the rows that have changed since the last answer; none after `timeout` seconds.
 
-        None where the watcher is not known, or not any more: it must say what it follows.
+        Return None if the watcher is unknown (any more): it must send its rows again.
         """
         watch = self._watches.get(watcher)
         if watch is None:

@@ -22,7 +22,7 @@ from rayfold.runtime.together import all_done, cancel
 
 
 class MemorySupervisor:
-    """Keeps as many replicas of each view as are wanted."""
+    """Keeps the wanted number of replicas of each view."""
 
     def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class MemorySupervisor:
         """Start the replicas.
 
         Raises:
-            ActorUnavailable: one does not come up.
+            ActorUnavailable: a replica does not start.
         """
         replicas: list[ReplicaHandle] = []
         for views in placement_of(self.wanted):
@@ -44,10 +44,10 @@ class MemorySupervisor:
         await start_restarted(self._placements.replicas)
 
     async def scale(self, views: Sequence[str], number: int) -> None:
-        """Set how often these views are held. Queries go on meanwhile.
+        """Set the number of replicas of these views. Queries go on meanwhile.
 
         Raises:
-            ActorUnavailable: new replicas do not get ready; the old ones stay.
+            ActorUnavailable: new replicas do not become ready; the old ones stay.
         """
         wanted = self.wanted | dict.fromkeys(views, number)
         kept: list[ReplicaHandle] = []
@@ -61,7 +61,7 @@ class MemorySupervisor:
                 new.append(self._replica(held, [*present, *new]))
         if new:
             await answering(new)
-            # Known before they are ready, asked only from then on.
+            # They are known before they are ready, but only queried from then on.
             self._placements.replicas = [*present, *new]
             try:
                 await start_restarted(self._placements.replicas)
@@ -77,13 +77,14 @@ class MemorySupervisor:
         await all_done(*(replica.retire() for replica in present if replica not in kept))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
-        """Fold the view again in one replica after the other; each serves meanwhile.
+        """Rebuild a view in one replica after the other; each goes on serving.
 
-        Those that begin meanwhile are among them: they may have copied one whose turn was to come.
+        Replicas that start meanwhile are included: they may have copied from one that was not
+        rebuilt yet.
 
         Raises:
-            WouldPark: it would serve less than what serves now, which is as it was.
-            ActorUnavailable: not done, in one of them.
+            WouldPark: the new one would serve fewer keys than the live one, which stays.
+            ActorUnavailable: one of them was not rebuilt.
         """
         rebuilt = set[str]()
         while (replica := await self._not_in(rebuilt, rebuild.view)) is not None:
@@ -99,18 +100,18 @@ class MemorySupervisor:
                         rebuild.moved(*done)
                 await folding
             except ActorUnavailable:
-                if replica in self._placements.replicas:  # else it left meanwhile
+                if replica in self._placements.replicas:  # otherwise it was removed meanwhile
                     raise
             finally:
                 await cancel(folding)
 
     async def _not_in(self, rebuilt: Collection[str], view: str) -> ReplicaHandle | None:
-        """Return a ready replica of the view whose process is not among these; None if all are.
+        """Return a ready replica of the view that is not in `rebuilt`; None if all are.
 
-        One that is not ready is waited for: it may be copying, or come up again.
+        A replica that is not ready is waited for: it may be copying, or restarting.
 
         Raises:
-            ActorUnavailable: it does not get ready, or breaks while it is made.
+            ActorUnavailable: it does not become ready, or fails while it starts.
         """
         began = answered = time.monotonic()
         while True:
@@ -132,7 +133,7 @@ class MemorySupervisor:
             await asyncio.sleep(LOOK)
 
     def _replica(self, views: Sequence[str], others: Sequence[ReplicaHandle]) -> ReplicaHandle:
-        """Make one, or adopt it: of the first name that none of the others has."""
+        """Start a replica, or adopt a running one: the first name that no other has."""
         settings, placements = self._settings, self._placements
         of = "all" if len(views) == len(self.wanted) else "+".join(views)
         taken = {each.name for each in others}

@@ -13,11 +13,11 @@ from projections.pages import Place, decode_cursor, page_json
 from rayfold import VersionedRow, View, ViewDefinition, document, key_text
 
 LOOKED_AT = 4096
-"""Rows of a list that are compared with the other filters at a time."""
+"""Rows of a list that are checked against the other filters at a time."""
 
 
 class Copied(NamedTuple):
-    """Rows on their way to another replica, in columns: dumped and taken in twice as fast.
+    """Rows to be sent to another replica, in columns: serialized and added twice as fast.
 
     `indexed` has the text of each of the view's lists, row by row.
     """
@@ -45,10 +45,9 @@ class Copied(NamedTuple):
 class Row:
     """A row as JSON, as an entry, or as both: each is made from the other when asked for.
 
-    Readers want the JSON, which is made once for all readers of this version; folding
-    wants the entry. A row that came from a peer, or that nothing has changed for a while,
-    is only JSON: a quarter of the memory, and quick to copy. `indexed` has the text of each
-    of the view's lists.
+    Readers need the JSON, which is made once for all readers of this version; folding needs the
+    entry. A row that came from a peer, or has not changed for a while, is only JSON: a quarter of
+    the memory, and quick to copy. `indexed` has the text of each of the view's lists.
     """
 
     __slots__ = ("_body", "_entry", "_view", "indexed", "position", "revision", "started")
@@ -62,7 +61,7 @@ class Row:
 
     @property
     def entry(self) -> VersionedRow:
-        """For folding."""
+        """Return the row in the form that is folded."""
         if self._entry is None:
             assert self._body is not None
             fields = self._body[: self._body.rindex(b',"revision":')] + b"}"
@@ -85,32 +84,32 @@ class Row:
         body: bytes,
         indexed: tuple[str | None, ...],
     ) -> Row:
-        """Make a row as a peer has it."""
+        """Make a row from a peer's copy."""
         row = cls.__new__(cls)
         row._view, row._entry, row._body = view, None, body
         row.revision, row.position, row.started, row.indexed = revision, position, started, indexed
         return row
 
     def as_it_is(self) -> Row:
-        """Return a row that stays as this one is now."""
+        """Return a copy that later changes of this row do not affect."""
         row = Row.copied(self._view, self.revision, self.position, self.started, b"", self.indexed)
         row._entry, row._body = self._entry, self._body
         return row
 
     def freeze(self) -> None:
-        """Keep it as JSON alone from now on."""
+        """Keep the row as JSON only from now on."""
         self.json()
         self._entry = None
 
     def json(self) -> bytes:
-        """Return the row as readers get it: its document, as JSON."""
+        """Return the row's document as JSON, as readers get it."""
         if self._body is None:
             self._body = document(self.entry)
         return self._body
 
 
 class Table:
-    """Rows by key. Lists of rows are kept in the order of pages."""
+    """The rows by key. Lists of rows are kept in the order of pages."""
 
     def __init__(self, view: ViewDefinition) -> None:
         self.view = view
@@ -124,7 +123,7 @@ class Table:
         self._moments: list[Moment] = []
 
     def fold(self, step: Step, folding: Folding) -> bool:
-        """Take in an event; return whether the row changed."""
+        """Fold an event; return whether the row changed."""
         row = self.rows.get(step.key)
         if row is not None and row.position >= step.event.position:
             return False
@@ -135,7 +134,7 @@ class Table:
             return row is not None
         try:
             before = row.entry if row else None
-        except ValueError as error:  # the row is JSON that its model does not read
+        except ValueError as error:  # the row's JSON is not valid for its model
             folding.broke(step, error)
             return False
         after = folding.fold(step, before)
@@ -143,19 +142,19 @@ class Table:
             return False
         try:
             indexed = self._indexed_after(step.key, row, before, after)
-        except Exception as error:  # the fold has not validated what it gave
+        except Exception as error:  # the fold's result was not validated
             folding.broke(step, error)
             return False
         self._put(step, row, after, indexed)
         return True
 
     def begin_copy(self) -> list[str]:
-        """Return the keys of all rows, which `export` gives then; remember which rows go."""
+        """Return the keys of all rows, for `export`; from now on record which rows are removed."""
         self._copies += 1
         return list(self.rows)
 
     def end_copy(self) -> dict[str, int]:
-        """Return the keys whose rows went meanwhile, and where in the log."""
+        """Return the keys of rows that were removed meanwhile, with the position."""
         gone = dict(self._gone)
         self._copies -= 1
         if not self._copies:
@@ -163,10 +162,10 @@ class Table:
         return gone
 
     def export(self, keys: Sequence[str]) -> Copied:
-        """Return these rows, as far as they are still there, for a peer.
+        """Return these rows, if they still exist, for a peer.
 
         Raises:
-            QueryFailed: one of them is no JSON.
+            QueryFailed: one of them is not JSON.
         """
         there = [key for key in keys if key in self.rows]
         rows = [self.rows[key] for key in there]
@@ -190,11 +189,11 @@ class Table:
         return moment
 
     def end(self, moment: Moment) -> None:
-        """Keep nothing more for it."""
+        """Stop preserving rows for this moment."""
         self._moments.remove(moment)
 
     def cold(self) -> list[str]:
-        """Return the rows that have not changed since the last call, but had before it."""
+        """Return rows that have not changed since the last call, but had before it."""
         cold = self._changed_before - self._changed
         self._changed_before, self._changed = self._changed, set()
         return list(cold)
@@ -204,11 +203,11 @@ class Table:
         for key in keys:
             row = self.rows.get(key)
             if row is not None and key not in self._changed:
-                with suppress(ValueError):  # it cannot be JSON: whoever asks for it is told
+                with suppress(ValueError):  # it is not JSON: whoever requests it gets the error
                     row.freeze()
 
     def fill(self, copied: Copied) -> None:
-        """Take rows over that others have folded; this table had none of them."""
+        """Add rows that were folded elsewhere; this table has none of them."""
         keys, *columns = copied
         view, make = self.view, Row.copied
         rows = [make(view, *values) for values in zip(*columns, strict=True)]
@@ -222,7 +221,7 @@ class Table:
                     lists.setdefault(value, []).append(place)
 
     def without(self, gone: Mapping[str, int]) -> None:
-        """Leave out rows that went after they were copied; before `filled`."""
+        """Remove rows that were removed after they were copied; call before `filled`."""
         late = {
             key: row
             for key, position in gone.items()
@@ -232,7 +231,7 @@ class Table:
             return
         for key in late:
             del self.rows[key]
-        # Each list once, however many rows go: they are as long as the table.
+        # Each list is filtered once, however many rows are removed: it is as long as the table.
         self._all = [place for place in self._all if place.key not in late]
         for at, lists in enumerate(self._lists.values()):
             for value in {text for row in late.values() if (text := row.indexed[at]) is not None}:
@@ -241,7 +240,7 @@ class Table:
                     lists[value] = left
 
     def filled(self) -> None:
-        """Put the lists in order: all rows are there."""
+        """Sort the lists: all rows are there."""
         self._all.sort()
         for lists in self._lists.values():
             for places in lists.values():
@@ -259,7 +258,8 @@ class Table:
         at = bisect_right(places, decode_cursor(cursor)) if cursor else 0
         table, found, size = self.rows, list[Place](), limit + 1
         while len(found) <= limit and at < len(places):
-            # Some at a time: of two filters each may have half of the table, and both no row.
+            # Checked in pieces: each of two filters may match half of the table, and both together
+            # no row.
             some = places[at : at + size]
             at, size = at + size, min(2 * size, LOOKED_AT)
             for index, value in others:
@@ -270,7 +270,7 @@ class Table:
         return page_json([row.json() for row in rows], last), rows
 
     def _smallest(self, filters: Mapping[str, str]) -> tuple[list[Place], list[tuple[int, str]]]:
-        """Return the shortest list with all matches, and which indexed fields are left to check."""
+        """Return the shortest list with all matches, and the indexed fields left to check."""
         if not filters:
             return self._all, []
         lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
@@ -285,7 +285,7 @@ class Table:
         before: VersionedRow | None,
         after: VersionedRow | None,
     ) -> tuple[str | None, ...]:
-        """Return the texts of indexed fields; the very ones of before if all stayed as they were.
+        """Return the texts of indexed fields; the same object as before if none has changed.
 
         Raises:
             Exception: a field is missing, or has no text.
@@ -301,7 +301,7 @@ class Table:
     def _put(
         self, step: Step, row: Row | None, after: VersionedRow | None, now: tuple[str | None, ...]
     ) -> None:
-        """Put the row after an event in its place: it begins, changes, begins again, or goes."""
+        """Update the lists for a row that an event began, changed or removed."""
         key = step.key
         if row is not None:
             for moment in self._moments:
@@ -340,7 +340,7 @@ class Table:
         now: tuple[str | None, ...],
         place: Place | None,
     ) -> None:
-        """From the lists of the row's old fields to those of its new ones."""
+        """Move a row from the lists of its old fields to those of its new ones."""
         for at, lists in enumerate(self._lists.values()):
             old, new = was[at] if was else None, now[at] if now else None
             if old == new and before == place:
@@ -354,9 +354,9 @@ class Table:
 
 
 class Moment:
-    """The rows of a table as they were at once, though they are given one after the other.
+    """The rows of a table as of one moment, though they are read piece by piece.
 
-    What changes meanwhile is kept as it was.
+    Rows that change meanwhile are preserved in their old version.
     """
 
     def __init__(self, rows: Mapping[str, Row]) -> None:
@@ -365,7 +365,7 @@ class Moment:
         self._kept: dict[str, Row] = {}
 
     def keep(self, key: str, row: Row) -> None:
-        """Take in a row that is about to change, or to go."""
+        """Preserve a row that is about to change or to be removed."""
         if key not in self._kept:
             self._kept[key] = row.as_it_is()
 
@@ -377,7 +377,7 @@ class Moment:
 
 
 def no_json(view: str, error: ValueError) -> QueryFailed:
-    """Return what is said of a row that cannot be written."""
+    """Return the error for a row that cannot be written as JSON."""
     return QueryFailed(f"a row of {view!r} cannot be written as JSON: {error}")
 
 

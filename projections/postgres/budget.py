@@ -1,4 +1,4 @@
-"""Checks that Postgres allows as many connections as the stack may open."""
+"""Checking that Postgres allows as many connections as the stack may open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONSUMERS = 3
 """Connections of a competing consumer."""
 
 _OCCASIONAL = 4
-"""For the probe, a rebuild and a change of scale, and who looks by hand."""
+"""Connections for the probe, a rebuild, a change of scale, and manual inspection."""
 
 _ALLOWED = """
 SELECT least(
@@ -30,9 +30,9 @@ SELECT least(
 
 
 def wanted(placements: Placements, hosts: int = 0) -> int:
-    """Return how many connections the actors open at most, beside what asks: see `CONNECTIONS`.
+    """Return how many connections the actors open at most, not counting readers: see `CONNECTIONS`.
 
-    `hosts` are those of the write side's hosts, together.
+    `hosts` is the number for all hosts of the write side together.
     """
     actors = len(placements.projectors_of("postgres")) + len(placements.all_sql)
     return actors + _CONSUMERS * len(placements.all_consumers) + hosts + _OCCASIONAL
@@ -42,19 +42,19 @@ async def warn(database: Database, placements: Placements, hosts: int) -> None:
     """Tell operators if connections may run out.
 
     Raises:
-        PostgresUnavailable: it does not answer.
+        PostgresUnavailable: Postgres does not answer.
     """
     if short := await shortage(database, wanted(placements, hosts)):
         log.warning("postgres may run out of connections", extra={"reason": short})
 
 
 async def shortage(database: Database, actors: int) -> str | None:
-    """Return a line for operators if they may run out; a pooler shares out what there is.
+    """Return a line for operators if connections may run out; a pooler shares out what there is.
 
-    `actors` is what they want; each gateway that is connected now wants its own beside it.
+    `actors` is the number for all actors; each gateway that is connected now needs its own as well.
 
     Raises:
-        PostgresUnavailable: it does not answer.
+        PostgresUnavailable: Postgres does not answer.
     """
     if is_pooled(database.dsn):
         return None

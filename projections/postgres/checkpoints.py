@@ -1,4 +1,4 @@
-"""The checkpoints of partitions in Postgres, and the fence around them."""
+"""The checkpoints of one partition of some tables in Postgres, and their fencing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPLACED = "the key space is partitioned in another way, or a generation replac
 
 
 class Checkpoints:
-    """Positions by table, for partition `partition` of `partitions`."""
+    """Checkpoint positions by table, for partition `partition` of `partitions`."""
 
     def __init__(
         self,
@@ -30,25 +30,25 @@ class Checkpoints:
         partitions: int,
         definitions: Mapping[str, str] | None = None,
     ) -> None:
-        """`definitions` are fingerprints by name, of those of the tables that are live."""
+        """`definitions` has the fingerprints of live tables, by name."""
         self._tables = list(tables)
         self._definitions = dict(definitions or {})
         self._place = (partition, partitions)
         self.positions: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
-        """By table: another number, another generation, though it may be as far as this one."""
+        """By table: the epoch, which differs between generations at the same position."""
 
     async def load(self, connection: Connection) -> None:
-        """From what Postgres has, not from what this process believes.
+        """Load the checkpoints from Postgres.
 
         Raises:
-            Fenced: the key space is partitioned in another way by now, or a table is gone or is
-                that of another definition, as code of another release has built it.
+            Fenced: the key space has another partitioning by now, or a table is gone or has another
+                definition, as code of another release has built it.
         """
         records = await connection.fetch(_AS_STORED, self._tables, *self._place)
         if len(records) != len(self._tables):
             raise Fenced(_REPLACED)
-        # After the epochs: whatever replaces a table later has another one.
+        # Read after the epochs: a table that replaces another one later has another epoch.
         others = await connection.fetch(
             "SELECT v.view FROM rayfold_view v JOIN unnest($1::text[], $2::text[])"
             " AS own(name, fingerprint) ON v.view = own.name"
@@ -62,7 +62,7 @@ class Checkpoints:
         self._epochs = {record["table"]: record["epoch"] for record in records}
 
     async def move(self, connection: Connection, to: Mapping[str, int]) -> None:
-        """Move the checkpoints, first of all in a transaction: who waits here holds no other lock.
+        """Move the checkpoints, first in a transaction: a writer waiting here holds no other lock.
 
         Raises:
             Fenced: another projector has moved one of them.
@@ -86,7 +86,7 @@ class Checkpoints:
             raise Fenced("another projector has moved the checkpoint")
 
     async def hold(self, connection: Connection, table: str) -> None:
-        """Let one stay where it is until the transaction's end, whose rows change all the same.
+        """Lock a checkpoint, without moving it, for a transaction that only changes rows.
 
         Raises:
             Fenced: another projector has moved it.
@@ -97,17 +97,17 @@ class Checkpoints:
             raise Fenced("another projector has moved the checkpoint")
 
     async def check(self, connection: Connection) -> None:
-        """See that the tables are still those that were loaded, however far they have come.
+        """Check that the tables are still those that were loaded, whatever their positions.
 
         Raises:
-            Fenced: a generation was replaced, or the key space is partitioned in another way.
+            Fenced: a generation was replaced, or the key space has another partitioning.
         """
         found = await connection.fetch(_AS_STORED, self._tables, *self._place)
         if {each["table"]: each["epoch"] for each in found} != self._epochs:
             raise Fenced(_REPLACED)
 
     async def put_back(self, connection: Connection, to: Mapping[str, int]) -> None:
-        """Within the same transaction: these came less far than `move` said."""
+        """Set checkpoints to lower positions than `move` did, in the same transaction."""
         await connection.executemany(
             "UPDATE rayfold_checkpoint SET position = $2"
             ' WHERE "table" = $1 AND partition = $3 AND partitions = $4',
@@ -116,5 +116,5 @@ class Checkpoints:
 
     @property
     def slowest(self) -> int:
-        """Where a subscription for all of them must begin."""
+        """Return where a subscription for all of them must begin."""
         return min(self.positions.values(), default=0)

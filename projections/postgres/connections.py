@@ -1,4 +1,4 @@
-"""Connections to Postgres: for a few statements, and the small pools of what fills it."""
+"""Connections to Postgres: for a few statements, and small pools for what fills it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rayfold.runtime.postgres import FAILURES, connect, create_pool, left_as_it_
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 SETTINGS = {"synchronous_commit": "off", "application_name": "rayfold"}
-"""Rows and checkpoint are lost together, and folded again."""
+"""In a crash, rows and checkpoint are lost together, and folded again."""
 
 TIMEOUT = 10.0
-"""Seconds for a connection."""
+"""Seconds that connecting may take."""
 
 LONGEST = 60.0
-"""Seconds for a statement, also one that waits for a lock. A proxy may keep a connection whose
-other end has vanished: then no answer comes, and nothing ends it.
+"""Seconds that a statement may take, including lock waits. A proxy may keep a connection whose
+other end has vanished: without this limit, the statement would never end.
 """
 
 
@@ -32,7 +32,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     """Return a connection for a few statements.
 
     Raises:
-        PostgresUnavailable: it does not answer, or something is wrong with a statement.
+        PostgresUnavailable: Postgres does not answer, or a statement is wrong.
     """
     try:
         connection = await connect(dsn, timeout=TIMEOUT)
@@ -43,13 +43,13 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     except FAILURES as error:
         raise PostgresUnavailable(f"Postgres does not do it: {why(error)}") from error
     finally:
-        connection.terminate()  # `close` would wait for a server that is silent
+        connection.terminate()  # `close` would wait for a server that does not respond
 
 
 def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
-    """Return a pool of connections that begins when it is entered; `options` go before ours.
+    """Return a pool of connections that opens when it is entered; `options` override ours.
 
-    Where authors' statements run, `reset=None` has the driver take back what they have set.
+    If the domain's statements run on it, `reset=None` makes the driver undo their settings.
     """
     ours: dict[str, Any] = {
         "min_size": 1,
@@ -63,5 +63,5 @@ def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
 
 
 def pooled(dsn: str, **options: Any) -> ProjectionRunner[Pool]:
-    """Return a runner of what works with such a pool."""
+    """Return a runner for work that uses such a pool."""
     return ProjectionRunner(lambda: pool(dsn, **options))

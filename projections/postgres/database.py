@@ -1,4 +1,4 @@
-"""One Postgres server that answers queries: the primary, or a streaming replica of it."""
+"""One Postgres server that answers queries: the primary, or a streaming replica."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from projections.errors import PostgresUnavailable
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, create_pool, left_as_it_is, why
 
 TIMEOUT = 10.0
-"""Seconds for a statement, or a connection."""
+"""Seconds that a statement or connecting may take."""
 
 SILENCE = 2.0
-"""Seconds without an answer after which a server that is looked at counts as not ready."""
+"""Seconds without an answer after which a checked server counts as not ready."""
 
 CONNECTIONS = 8
-"""At most, from one process to one server."""
+"""The most connections from one process to one server."""
 
 READERS = "rayfold reader "
-"""What the names of such processes begin with, as Postgres knows them."""
+"""The prefix of the application names that these processes have in Postgres."""
 
 _NAME = READERS + uuid4().hex[:12]
 
 _SETTINGS = {"application_name": _NAME, **BY_INDEX, "enable_sort": "off"}
-"""A page comes in the order of an index, and only as much of it as the page has."""
+"""Settings for pages: read in the order of an index, and no more than the page needs."""
 
 AS_USUAL = "SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on"
-"""For statements of authors, which may well read whole tables: they are planned each time."""
+"""Settings for the domain's own statements, which may read whole tables: planned each time."""
 
 
 _OTHERWISE = (
     asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedFunctionError,  # no comparison: a column is of another type
+    asyncpg.UndefinedFunctionError,  # no such comparison: a column has another type
     asyncpg.DatatypeMismatchError,
 )
-"""What Postgres says where a table has not the columns that are asked for."""
+"""The errors of Postgres if a table does not have the requested columns."""
 
 
 def unreadable(reason: str) -> PostgresUnavailable:
-    """Return what to say of rows that are kept otherwise; the reason is told, so it has no values.
+    """Return the error for rows in another layout; the reason is shown, so it must not have values.
 
-    While a release follows another, tables are the new one's already: gateways of the one before
-    read what both have in common.
+    During an upgrade, tables already belong to the new release: gateways of the old one read the
+    columns that both have in common.
     """
     told = "the rows in Postgres are not as this release keeps them: another follows, or did"
     return PostgresUnavailable(f"{told}: {reason}")
 
 
 def unanswered(error: BaseException) -> PostgresUnavailable:
-    """Return why a statement has no answer."""
+    """Return the error for a statement without an answer."""
     if isinstance(error, _OTHERWISE):
         return unreadable(why(error))
     return PostgresUnavailable(f"Postgres does not answer: {why(error)}")
 
 
 class Database:
-    """A pool of connections. `positions` is how far each table was, when last seen."""
+    """A pool of connections. `positions` has each table's position when last checked."""
 
     def __init__(self, dsn: str, name: str) -> None:
         self.name = name
@@ -74,9 +74,9 @@ class Database:
         self.error: str | None = None
 
     async def look(self) -> None:
-        """See how far it is; connect where that was not possible before.
+        """Check the server's positions; connect if that was not possible before.
 
-        One that is silent keeps nobody waiting for long: all that is looked at waits for each.
+        A server that does not respond must not delay long: all checks wait for each other.
         """
         if self._looking is not None and not self._looking.done():
             return
@@ -99,11 +99,11 @@ class Database:
         self.ready, self.error = True, None
 
     async def connect(self) -> None:
-        """Raise `PostgresUnavailable` if it does not answer."""
+        """Connect; raise `PostgresUnavailable` if the server does not answer."""
         await self._connected()
 
     async def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
-        async with self._connecting:  # of two pools nobody would close the first
+        async with self._connecting:  # with two pools, the first would never be closed
             if self._pool is None:
                 try:
                     self._pool = await create_pool(
@@ -137,7 +137,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
-        """Open a transaction that writes nothing and sees the rows of one moment.
+        """Open a read-only transaction that sees the rows of one moment.
 
         Raises:
             PostgresUnavailable: it does not answer.
@@ -149,10 +149,10 @@ class Database:
                 try:
                     async with connection.transaction(isolation="repeatable_read", readonly=True):
                         yield connection
-                    await connection.reset()  # an author's statement may have set something
+                    await connection.reset()  # the domain's statement may have changed a setting
                 except BaseException:
-                    with suppress(asyncpg.InterfaceError):  # it is lost already
-                        connection.terminate()  # what it has set, or locked, goes with it
+                    with suppress(asyncpg.InterfaceError):  # the connection is lost already
+                        connection.terminate()  # this also removes its settings and locks
                     raise
         except FAILURES as error:
             self.ready = False
@@ -168,7 +168,7 @@ class Database:
             self._pool.terminate()
 
     def status(self, end: int) -> dict[str, Any]:
-        """Return what operators are told of it; `end` is the log's, as a position."""
+        """Return its status for operators; `end` is the log's last position."""
         position = min(self.positions.values(), default=0)
         return {
             "part": self.name,

@@ -1,8 +1,8 @@
-"""A row's document straight from its columns, without the view's model in between.
+"""A row's JSON document directly from its columns, without the view's model.
 
-Postgres puts it together, in a tenth of the CPU that the model takes. It only works where a field
-is written as its type is: a serializer of its own, an alias, a computed field are known to the
-model alone. Values that Postgres writes in another form than the model are written here.
+Postgres assembles it in a tenth of the CPU time that the model takes. This only works if each field
+is written as its type is: only the model knows its serializers, aliases and computed fields. Values
+that Postgres writes in another form than the model are written here.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from rayfold.columns import Column, plain
 Write: TypeAlias = Callable[[Any], bytes]
 
 _MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
-"""As `to_char` calls it. The model writes no fraction where there is none."""
+"""The format for `to_char`. The model writes no fraction if there is none."""
 
 
 class Part(NamedTuple):
-    """Of a document: what to SELECT, of a table named t, and what writes it if it is not bytes."""
+    """A part of a document: what to SELECT from a table named t, and what encodes it if it is not
+    bytes.
+    """
 
     sql: str
     write: Write | None = None
 
 
 def parts_of(codec: RowCodec) -> list[Part] | None:
-    """Return the parts that, put together, are a row's JSON document without reading the row.
+    """Return the parts that, joined, are a row's JSON document, without decoding the row.
 
-    The document is the one that `decode` and the view's model would give. None where only the model
-    can write it: it has serializers or settings of its own, or fields that are more than columns.
+    The document is the same as from `decode` and the view's model. None if only the model can write
+    it: it has serializers or settings of its own, or fields that are more than columns.
     """
     view = codec.view.model
     decorators = view.__pydantic_decorators__
@@ -66,7 +68,7 @@ def parts_of(codec: RowCodec) -> list[Part] | None:
 
 
 def documents(parts: Iterable[Part], columns: Iterable[Sequence[Any]]) -> list[bytes]:
-    """Return the documents of rows of which these are the parts, column by column."""
+    """Return the documents of rows from their parts, given column by column."""
     written: list[Sequence[bytes]] = [
         values if part.write is None else list(map(part.write, values))
         for part, values in zip(parts, columns, strict=True)
@@ -87,10 +89,10 @@ def _is_plain(info: FieldInfo) -> bool:
 
 
 def _text_of(column: Column) -> str | None:
-    """Return SQL for the JSON that the model writes; None where Postgres has another form."""
+    """Return SQL for the JSON that the model writes; None if Postgres writes another form."""
     name = f"t.{column.quoted}"
     if column.scalar is None:
-        return f"{name}::text"  # it is kept as the JSON that the field's type makes of it
+        return f"{name}::text"  # it is stored as the JSON that the field's type makes
     kind = column.scalar.kind
     if kind is str:
         return f"to_json({name})::text"
@@ -109,7 +111,7 @@ def _text_of(column: Column) -> str | None:
 
 
 def _dated(value: str, text: str, first: str, last: str) -> str:
-    # asyncpg writes the first day or moment there is, and the last, as infinity.
+    # asyncpg writes the first and last possible day or moment as infinity.
     ends = f"WHEN '-infinity' THEN '{first}' WHEN 'infinity' THEN '{last}'"
     return f"""'"' || CASE {value} {ends} ELSE {text} END || '"'"""
 

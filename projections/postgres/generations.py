@@ -1,9 +1,9 @@
-"""Generations: what Postgres keeps of one definition, and how the next one takes its place.
+"""Generations: what Postgres stores for one definition, and how the next one replaces it.
 
-Of a view that is a table, of a custom SQL projection a schema with its tables. The live one
-has the plain name, for people as for us. A new one is built under another name and takes
-the live one's place by renaming, in the transaction in which it has come as far: a reader
-sees one or the other, whole.
+For a view this is a table, for a custom SQL projection a schema with its tables. The live one has
+the plain name, which people use as well. A new one is built under another name and replaces the
+live one by renaming, in the transaction in which it reaches the same position: a reader sees one or
+the other, complete.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Kind = Literal["TABLE", "SCHEMA"]
 
 BLOCKED = 1
-"""Seconds for which a rename or drop that waits for somebody holds up all who use the table."""
+"""Seconds that a rename or drop may wait for a lock, as all later users of the table wait behind
+it.
+"""
 
 AGAIN = 5.0
-"""Seconds until it tries again."""
+"""Seconds until it is tried again."""
 
 _BUILDING = "__"
-"""Between a live one's name and a generation's number. No view's name has it."""
+"""The separator of a live one's name and a generation's number. No view's name has it."""
 
 OWN = """
 CREATE TABLE IF NOT EXISTS rayfold_view (
@@ -74,21 +76,21 @@ DO $$ BEGIN
     END IF;
 END $$;
 """
-"""The tables of our own, also where the layout before this one has made them.
+"""Our own tables, including upgrades from the previous layout.
 
-A table is altered only where it has to be: an `ALTER` that finds nothing to do waits for all who
-read the table too, as a backup does, and all who would write it wait for that.
+A table is altered only if needed: even an `ALTER` that changes nothing waits for all readers of the
+table, such as a backup, and all writers wait for it.
 
 `table` is the name of a generation, or of the live one.
 
-Keys that are parked may be too long for an index, which may be why they are parked.
+Parked keys may be too long for an index, which may be why they are parked.
 """
 
 _BY_TABLE = ("rayfold_parked", "rayfold_held", "rayfold_applied")
 
 
 class Live(NamedTuple):
-    """What has generations. `relation` is its name in Postgres, `name` that in the domain."""
+    """A view or SQL projection. `relation` is its name in Postgres, `name` that in the domain."""
 
     name: str
     relation: str
@@ -97,32 +99,32 @@ class Live(NamedTuple):
 
 
 def relation_of(name: str) -> str:
-    """Return a name in Postgres, also for people's own SQL: `order_details`."""
+    """Return its name in Postgres, which people's own SQL uses too: `order_details`."""
     return name.replace("-", "_")
 
 
 async def lock_migrations(connection: Connection) -> None:
-    """Until the transaction's end: one migration at a time."""
+    """Lock until the transaction's end: one migration at a time."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)  # "Rayf"
 
 
 async def fingerprint_of_live(connection: Connection | Pooled, name: str) -> str | None:
-    """Return the definition that the live one was made by; None where there is none yet."""
+    """Return the fingerprint of the live one's definition; None if there is none yet."""
     statement = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
     found: str | None = await connection.fetchval(statement, name)
     return found
 
 
 async def is_stale(connection: Connection, live: Live, known: str) -> bool:
-    """Tell whether the live one is of another definition than `live`, or somebody dropped it."""
+    """Return whether the live one has another definition than `live`, or was dropped."""
     return known != live.fingerprint or not await _is_there(connection, live)
 
 
 async def partition(connection: Connection, table: str, partitions: int) -> None:
-    """Cut the key space of a table into so many partitions.
+    """Divide the key space of a table into this number of partitions.
 
-    Cutting it in another way starts every partition where the slowest one was: rows know their own
-    position, so what they have already is not folded in twice.
+    Each new partition begins where the slowest old one was: rows have their own position, so events
+    that they include are not folded again.
     """
     rows = await connection.fetch(
         'SELECT position, partitions FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', table
@@ -151,12 +153,13 @@ async def switch(
     *,
     hold: Callable[[], Awaitable[int]] | None = None,
 ) -> None:
-    """Put the built generation in the live one's place, at no earlier a position.
+    """Replace the live generation by the built one, at the same position or a later one.
 
-    `reached` waits until the build has come far enough: see `Reached`. Meanwhile the live one
-    stands still: its projectors wait for their checkpoints, which they lock first of all, and find
-    them of another epoch. Writers that lock none are held by `hold`, which gives the position that
-    they may have come to. The old one is dropped, if nothing of somebody else's needs it.
+    `reached` waits until the build has come far enough: see `Reached`. Meanwhile the live one does
+    not change: its projectors wait for the locks on their checkpoints, which they take first, and
+    then find another epoch. Writers without checkpoint locks are stopped by `hold`, which returns
+    the position that they may have reached. The old one is dropped, unless objects of other users
+    depend on it.
 
     Raises:
         ProjectionError: the build did not come so far; nothing has changed.
@@ -182,12 +185,12 @@ async def _take_place(
     reached: Callable[[int], Awaitable[int | None]],
     hold: Callable[[], Awaitable[int]] | None,
 ) -> None:
-    """See `switch`; in a transaction.
+    """See `switch`; runs in a transaction.
 
-    A rename waits for whoever reads the table, as a backup does for hours, and everybody else who
-    reads or writes it for the rename: so it gives up soon. From then on readers wait for the end
-    of the transaction, so what may take long comes before: there may be as much parked as there are
-    rows. It is not begun where the rename would have to wait.
+    A rename waits for all readers of the table, such as a backup that takes hours, and all other
+    users wait for the rename: so it gives up soon. Afterwards readers wait for the end of the
+    transaction, so slow work comes first: there may be as many parked rows as rows. It is not begun
+    if the rename would have to wait.
     """
     position = await hold() if hold else 0
     locked = await connection.fetch(
@@ -205,8 +208,8 @@ async def _take_place(
     await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
     is_there = await _is_there(connection, live)
     if live.kind == "TABLE":
-        # Whoever builds it may write to it still, where it locks no checkpoint: what it has in a
-        # transaction now would be noted under the name that it has no more.
+        # The builder may still write to it without locking a checkpoint: events parked in its open
+        # transaction would be recorded under the old name.
         await connection.execute(f'LOCK TABLE "{built}" IN ACCESS EXCLUSIVE MODE')
         if is_there:
             await _could_lock(connection, live.relation)
@@ -229,12 +232,12 @@ async def _take_place(
 
 
 async def _could_lock(connection: Connection, table: str) -> None:
-    """Find out whether a table can be had alone, and let it go again.
+    """Check whether a table can be locked exclusively, and release it again.
 
     Raises:
-        asyncpg.LockNotAvailableError: somebody uses it for long.
+        asyncpg.LockNotAvailableError: it has been in use for too long.
     """
-    attempt = connection.transaction()  # within another one: a savepoint
+    attempt = connection.transaction()  # nested in another one: a savepoint
     await attempt.start()
     try:
         await connection.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
@@ -243,13 +246,13 @@ async def _could_lock(connection: Connection, table: str) -> None:
 
 
 async def position_of(connection: Connection, table: str) -> int:
-    """How far the furthest partition of a table has come."""
+    """Return the position of the furthest partition of a table."""
     statement = 'SELECT max(position) FROM rayfold_checkpoint WHERE "table" = $1'
     return await connection.fetchval(statement, table) or 0
 
 
 async def become(connection: Connection, live: Live) -> None:
-    """Note that the live one is of this definition from now on."""
+    """Record that the live one has this definition from now on."""
     await connection.execute(
         "INSERT INTO rayfold_view VALUES ($1, $2, now()) ON CONFLICT (view)"
         " DO UPDATE SET fingerprint = excluded.fingerprint, switched_at = now()",
@@ -268,7 +271,7 @@ async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> No
 
 
 async def remove_unfinished(connection: Connection, kind: Kind) -> None:
-    """Drop what is left of builds that nobody finished."""
+    """Drop the remains of unfinished builds."""
     where = (
         "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
         if kind == "TABLE"
@@ -277,7 +280,7 @@ async def remove_unfinished(connection: Connection, kind: Kind) -> None:
     records = await connection.fetch(
         f"SELECT name FROM ({where}) AS known WHERE name ~ '__[0-9]+(_old)?$'"
         " AND split_part(name, '__', 1) IN (SELECT replace(view, '-', '_') FROM rayfold_view)"
-        # Somebody's archive may have such a name, but no checkpoint.
+        # A user's own table may have such a name, but has no checkpoint.
         " AND (name ~ '_old$' OR name IN (SELECT \"table\" FROM rayfold_checkpoint))"
     )
     for record in records:
@@ -292,13 +295,13 @@ async def _is_there(connection: Connection, live: Live) -> bool:
 
 
 async def _drop(connection: Connection, kind: Kind, name: str) -> bool:
-    """Drop it; return False where it stays, with its rows, until a later start.
+    """Drop a generation; return False if it stays, with its rows, until a later start.
 
-    So does a table that a view or key of somebody else's needs, and what somebody reads for long.
+    That is so if a view or key of another user depends on it, or if it is being read for long.
     """
     cascade = " CASCADE" if kind == "SCHEMA" else ""
     try:
-        async with connection.transaction():  # the one around it goes on
+        async with connection.transaction():  # the outer transaction goes on
             await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
             await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")

@@ -1,6 +1,6 @@
-"""Parked rows and what waits behind them, as Postgres keeps them: see `postgres_text`.
+"""Parked rows and the events that wait behind them, in Postgres: see `postgres_text`.
 
-A stream that is parked whole is kept too; what comes after in it is found by reading it.
+Streams that are parked as a whole are stored too; their later events are found by reading them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def save(
     parked: Collection[Parked],
     held: Collection[Held] = (),
 ) -> None:
-    """Keep what was parked, and the places of events that wait; `tables` gives each view's."""
+    """Store what was parked, and the places of waiting events; `tables` has each view's table."""
     if parked:
         await connection.executemany(
             "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT DO NOTHING",
@@ -40,7 +40,7 @@ async def save(
 
 
 async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
-    """Everything parked in these tables; `views` gives each table's view."""
+    """Return everything parked in these tables; `views` has each table's view."""
     records = await connection.fetch(
         'SELECT * FROM rayfold_parked WHERE "table" = ANY($1)', list(views)
     )
@@ -52,10 +52,10 @@ _PAGE = (
     ' (SELECT * FROM rayfold_parked WHERE "table" = $1 AND position > $2'
     " ORDER BY position FETCH FIRST ($3) ROWS WITH TIES)"
 )
-"""All that one event has parked, or nothing of it: Postgres may order keys in another way.
+"""A page includes all or none of what one event has parked: Postgres may order keys in another way.
 
-It goes by an index that begins with the position. One that began with the table would be taken for
-as good as the one that a batch finds its rows by.
+It uses an index that begins with the position. One that began with the table would seem to Postgres
+as good as the one by which a batch finds its rows.
 """
 
 
@@ -67,7 +67,7 @@ async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[P
     if asked.among:
         return in_order(await among(connection, table, view, asked.among, asked.among))
     if asked.key:
-        stream = storable(asked.key)  # or a row's key as people are shown it: kept as such
+        stream = storable(asked.key)  # or a row's key as displayed, in which form it is stored
         found = await connection.fetch(_UNDER, table, [_text(asked.key), stream], stream)
         return in_order(_parked({table: view}, each) for each in found)
     if not asked.limit:
@@ -87,9 +87,9 @@ _AMONG = (
 async def among(
     connection: Any, table: str, view: str, keys: Iterable[str], streams: Iterable[str]
 ) -> list[Parked]:
-    """Return what of it is parked; streams are those that are parked whole.
+    """Return which of these are parked; streams are those that are parked as a whole.
 
-    All that is parked may be as much as there are rows, when a fold broke on each of them.
+    There may be as many parked rows as rows, if a fold failed on each of them.
     """
     records = await connection.fetch(
         _AMONG, table, [_text(key) for key in keys], [storable(stream) for stream in streams]
@@ -98,7 +98,7 @@ async def among(
 
 
 async def first(connection: Any, table: str, view: str) -> tuple[int, list[Parked]]:
-    """Return how much is parked in the table, and what of it comes first in the log."""
+    """Return the number of parked entries of a table, and the first ones in the log's order."""
     records = await connection.fetch(
         'SELECT *, (SELECT count(*) FROM rayfold_parked WHERE "table" = $1) AS total'
         ' FROM rayfold_parked WHERE "table" = $1 ORDER BY position, key LIMIT $2',
@@ -124,16 +124,16 @@ ORDER BY built.position, built.key LIMIT 1
 
 
 async def newly_parked(connection: Any, view: str, live: str, built: str) -> NewlyParked | None:
-    """Return what of the view is parked in the table `built`, and not in `live`.
+    """Return what is parked of a view in the table `built` and not in `live`.
 
-    As `newly_parked.Comparison` does, but of one moment, and without a look at what is in both.
+    Like `newly_parked.Comparison`, but as of one moment, and without reading what is in both.
     """
-    found = await connection.fetch(_NEWLY, live, built)  # `fetchrow` would have no parallel plan
+    found = await connection.fetch(_NEWLY, live, built)  # `fetchrow` would not get a parallel plan
     return NewlyParked(found[0]["total"], _parked({built: view}, found[0])) if found else None
 
 
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
-    """Remove a parked row; return what has waited behind it, in the log's order."""
+    """Remove a parked row; return the events that waited behind it, in the log's order."""
     records = await connection.fetch(
         'SELECT * FROM rayfold_held WHERE "table" = $1 AND md5(key) = md5($2) ORDER BY position',
         table,
@@ -147,7 +147,7 @@ async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
 
 
 async def forget(connection: Any, table: str, parked: Parked) -> bool:
-    """Remove a parked row, with what waits behind it; False if it was gone already."""
+    """Remove a parked row and what waits behind it; return False if it was gone already."""
     gone = [
         await connection.execute(
             f'DELETE FROM {own} WHERE "table" = $1 AND md5(key) = md5($2)', table, _text(parked.key)
@@ -158,7 +158,7 @@ async def forget(connection: Any, table: str, parked: Parked) -> bool:
 
 
 async def erase(connection: Any, tables: Mapping[str, str], parked: Collection[Parked]) -> None:
-    """Remove what was parked of streams that are deleted, with what waits behind it."""
+    """Remove what was parked of deleted streams, with what waits behind it."""
     for each in parked:
         if each.key:
             await forget(connection, tables[each.view], each)
@@ -189,5 +189,5 @@ def _place(parked: Parked) -> tuple[str, int, int, str, bool]:
 
 
 def _text(key: str) -> str:
-    """Return the key as Postgres keeps it: what it cannot store may be why it is parked."""
+    """Return the key as Postgres stores it: text that it cannot store may be why it is parked."""
     return storable(json.dumps(key, ensure_ascii=False)[1:-1])

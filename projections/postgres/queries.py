@@ -1,4 +1,4 @@
-"""Queries to Postgres: rows and how far they have come, in one statement."""
+"""Queries to Postgres: rows and their position, in one statement."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rayfold.runtime.turns import Turn
 from rayfold.tenants import TENANT
 
 PAGE = 500
-"""Rows of a whole view that are read at once."""
+"""Rows of a whole view that are read at a time."""
 
 _BUILT_BY = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
 
 
 class Fetches(Protocol):
-    """A database, or a connection to it in the middle of a transaction."""
+    """A database, or a connection with an open transaction."""
 
     async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
         """Return the records of a statement."""
@@ -37,10 +37,10 @@ class Fetches(Protocol):
 
 
 class PostgresRows:
-    """The databases that answer."""
+    """Queries the primary and its replicas."""
 
     def __init__(self, registry: Registry, dsn: str, streaming: Sequence[str] = ()) -> None:
-        """`streaming` are DSNs of replicas of the database that `dsn` leads to."""
+        """`streaming` are DSNs of streaming replicas of the database at `dsn`."""
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
@@ -51,7 +51,7 @@ class PostgresRows:
         self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(streaming)]
 
     async def connect(self) -> None:
-        """Connect. Replicas may be away for now; they are looked for again and again.
+        """Connect. Replicas may be away for now; they are tried again periodically.
 
         Raises:
             PostgresUnavailable: the primary does not answer.
@@ -60,7 +60,7 @@ class PostgresRows:
         await self.look()
 
     async def look(self) -> None:
-        """See how far the replicas are."""
+        """Check the positions of the replicas."""
         await asyncio.gather(*(replica.look() for replica in self.replicas))
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class PostgresRows:
             database.close()
 
     async def find(self, query: RowQuery) -> Found:
-        """See `ReadStore.find`; `PostgresUnavailable` is what it raises."""
+        """See `ReadStore.find`; raises `PostgresUnavailable`."""
         table = self._rows[query.view].table
         database = self.choose(table, query.at_least)
         while True:
@@ -78,19 +78,19 @@ class PostgresRows:
             except PostgresUnavailable:
                 if database is self.primary:
                     raise
-                # One that is there, and has rows of another release, would be chosen for ever.
+                # A replica that is there, but has rows of another release, would be chosen forever.
                 there = database.ready
                 database = self.primary if there else self.choose(table, query.at_least)
                 continue
             if found.covered >= query.at_least or database is self.primary:
                 return found
-            database = self.primary  # whoever waits is there sooner than a copy of it
+            database = self.primary  # the primary reaches a position sooner than its replicas
 
     def choose(self, table: str, at_least: int) -> Database:
-        """Return the less loaded of two replicas that are there; without any, the primary.
+        """Return the less loaded of two ready replicas; without any, the primary.
 
-        A row that competing consumers fill may be ahead of the position that it is told
-        with, so replicas that have the position need not have the row: only the primary has.
+        A row from competing consumers may include more than the position returned with it, so a
+        replica at that position may not have the row: only the primary has.
         """
         if table in self._competing:
             return self.primary
@@ -129,7 +129,7 @@ class PostgresRows:
         try:
             return await self._once(database, query)
         except QueryFailed:
-            # Rows of the table before, if ours took over before it was asked whose they are.
+            # Rows of the previous table, if ours replaced it before its definition was read.
             return await self._once(database, query)
 
     async def _once(self, database: Database, query: RowQuery) -> Found:
@@ -141,7 +141,7 @@ class PostgresRows:
     async def _one(self, database: Database, query: RowQuery) -> RowResult:
         rows = self._rows[query.view]
         key = str(query.key)
-        # What is ours has a name that no field can have: none begins with an underscore.
+        # Our own columns begin with an underscore, as no field does.
         records = await database.fetch(
             f"SELECT c.position AS _covered, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
@@ -161,12 +161,13 @@ class PostgresRows:
         rows = self._rows[query.view]
         columns = {column.field: column for column in rows.codec.columns}
         after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
-        # No key here has a NUL, so those after one that has are those after what is before it.
+        # No key here has a NUL character, so those after a key with one are those after its part
+        # before that.
         after = after._replace(key=after.key.partition("\0")[0])
-        rows.view.sought(query.filters)  # of a tenant, where rows are tenants'
+        rows.view.sought(query.filters)  # of one tenant, if rows belong to tenants
         parameters: list[Any] = [rows.table, *after]
         sought = {}
-        # As in the indexes: the tenant first.
+        # In the order of the indexes: the tenant first.
         for field, text in sorted(query.filters.items(), key=lambda each: each[0] != TENANT):
             parameters.append(_sendable(text))
             place = f"${len(parameters)}"
@@ -188,8 +189,8 @@ class PostgresRows:
         page = found[: query.limit]
         last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
         body = page_json([document(row) for row in await _decoded(database, rows, page)], last)
-        # Rows of the furthest partition are shown too: a token of less would let a client who
-        # sends it back see an older state of them, in another store.
+        # Rows of the furthest partition are shown too: with a smaller token, a client that sends it
+        # back could see an older state of them in another store.
         return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
 
 
@@ -199,16 +200,16 @@ async def _decoded(
     """Return rows of the live table.
 
     Raises:
-        PostgresUnavailable: another release has built it.
-        QueryFailed: this one has: what does not decode of it is the domain's mistake, and no
-            release that follows makes it good.
+        PostgresUnavailable: another release has built the table.
+        QueryFailed: this release has built it: a row that cannot be decoded is an error in the
+            domain, which no other release will correct.
     """
     try:
         return [rows.codec.decode(record) for record in records]
     except (ValueError, TypeError, AttributeError) as error:
         built_by = await database.fetch(_BUILT_BY, rows.view.name)
         if [each["fingerprint"] for each in built_by] == [fingerprint_of(rows.view)]:
-            # What it says is logged, and has the values of the row.
+            # Its text has the values of the row, so it is only logged.
             raise QueryFailed(
                 f"a row of {rows.view.name!r} does not decode: {named(error)}"
             ) from None
@@ -216,11 +217,10 @@ async def _decoded(
 
 
 def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:
-    """Return WHERE and ORDER BY of a list, given the values of its columns, that no index but its
-    own serves.
+    """Return WHERE and ORDER BY of a list, by its columns' values, which only its own index serves.
 
-    Of columns that are equal to something Postgres would know that they sort nothing, and take the
-    list of all for as good: planned for any value, it would read that whole for a rare one.
+    With plain equality, Postgres knows that these columns do not affect the order, and may use the
+    index of the whole view: planned for any value, it would read all of that for a rare one.
     """
     columns, values = [*sought], [*sought.values()]
     order = ", ".join([*columns, "t._started", "t._key"])
@@ -231,12 +231,12 @@ def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _in_any_index(sought: Mapping[str, str]) -> tuple[str, str]:
-    """Return the same of what several lists have in common: Postgres knows which is the shorter."""
+    """Return the same for filters of several lists: Postgres knows which list is shorter."""
     wheres = ["(t._started, t._key) > ($2, $3)"]
     wheres += [f"{column} = {value}" for column, value in sought.items()]
     return " AND ".join(wheres), "t._started, t._key"
 
 
 def _sendable(text: str) -> str | None:
-    """Return a text to compare columns with; none where nothing here can be equal to it."""
+    """Return a text to compare columns with; None if no value here can equal it."""
     return text if is_storable(text) else None

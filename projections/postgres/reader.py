@@ -1,4 +1,4 @@
-"""Queries to Postgres, for views and for everything else that has to choose a server."""
+"""Queries Postgres for views, and chooses the server for other queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rayfold import Registry
 
 
 class PostgresReader(StoreReader):
-    """The databases that answer, and the projectors that fill the primary's tables."""
+    """The primary and its replicas, and the projectors that fill the primary's tables."""
 
     def __init__(
         self,
@@ -21,7 +21,7 @@ class PostgresReader(StoreReader):
         dsn: str,
         streaming: Sequence[str] = (),
     ) -> None:
-        """`streaming` are DSNs of replicas of the database that `dsn` leads to."""
+        """`streaming` are DSNs of streaming replicas of the database at `dsn`."""
         store = PostgresStore(registry, dsn, streaming)
         super().__init__(store, placements)
         self._rows = store.rows

@@ -1,4 +1,4 @@
-"""A generation in Postgres that is being built, of whatever kind: see `Building`."""
+"""A generation of any kind that is being built in Postgres: see `Building`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
 
 
 class PostgresBuilding(NamedTuple):
-    """`built` is to take the place of `live`.
+    """`built` will replace `live`.
 
-    `make_ready` does what is quicker on full tables. For `hold` see `generations.switch`. All of
-    it raises `PostgresUnavailable`.
+    `make_ready` does the work that is faster on full tables. For `hold` see `generations.switch`.
+    All methods may raise `PostgresUnavailable`.
     """
 
     dsn: str

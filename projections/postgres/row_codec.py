@@ -1,4 +1,4 @@
-"""A view's rows as rows of a Postgres table: typed columns, and back without loss."""
+"""Converts a view's rows to rows of a Postgres table with typed columns, and back without loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rayfold import VersionedRow, ViewDefinition
 from rayfold.columns import Column, column_of
 
 _LAYOUT = 2
-"""Of the way rows are stored; raising it builds every table again."""
+"""The version of the storage format; raising it rebuilds every table."""
 
 
 def columns_of(view: ViewDefinition) -> list[Column]:
@@ -18,13 +18,13 @@ def columns_of(view: ViewDefinition) -> list[Column]:
 
 
 def fingerprint_of(view: ViewDefinition) -> str:
-    """Return a text that changes with whatever makes a table useless."""
+    """Return a text that changes whenever existing tables become unusable."""
     text = f"{_LAYOUT} {view.fingerprint}"
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 class RowCodec:
-    """Rows to parameters, and records to rows."""
+    """Converts rows to parameters, and records to rows."""
 
     def __init__(self, view: ViewDefinition) -> None:
         self.view = view
@@ -59,7 +59,7 @@ class RowCodec:
 
     @property
     def select_list(self) -> str:
-        """What a SELECT must ask for, of a table named t."""
+        """The expressions that a SELECT from a table named t needs."""
         names = [column.quoted for column in self.columns]
         names += ["_key", "_revision", "_position", "_started"]
         return ", ".join(f"t.{name}" for name in names)

@@ -13,7 +13,7 @@ from rayfold import VersionedRow, ViewDefinition
 from rayfold.runtime.postgres_text import is_storable
 
 BULK = 100
-"""New rows from which on COPY beats an upsert."""
+"""The number of new rows from which COPY is faster than an upsert."""
 
 
 class Rows:
@@ -28,7 +28,7 @@ class Rows:
         columns = [("_key", "text")]
         columns += [(column.field, column.sql_type) for column in self.codec.columns] + own
         names = ", ".join(f'"{name}"' for name, _ in columns)
-        # JSON travels as text: a binary array of json is not known to every driver.
+        # JSON is sent as text: not every driver knows binary arrays of json.
         wire = [("text" if kind == "json" else kind) for _, kind in columns]
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(wire, 1))
         values = ", ".join(f'u."{name}"::{kind}' for name, kind in columns)
@@ -46,7 +46,7 @@ class Rows:
     async def load(
         self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], keys: Iterable[str]
     ) -> dict[str, VersionedRow]:
-        """Return the rows with these keys, as far as they exist."""
+        """Return the rows with these keys, if they exist."""
         records = await connection.fetch(self._load, _possible(keys))
         return {record["_key"]: self.codec.decode(record) for record in records}
 
@@ -68,7 +68,7 @@ class Rows:
         if present:
             encoded = [self.codec.encode(*row) for row in present]
             columns: list[list[Any]] = [list(column) for column in zip(*encoded, strict=True)]
-            # `unnest` fills up with NULL; the driver would look at each of them twice.
+            # `unnest` fills missing values with NULL; the driver would check each of them twice.
             filled = [[] if each.count(None) == len(each) else each for each in columns]
             await connection.execute(self._upsert, *filled)
         gone = _possible(key for key, entry in changed.items() if entry is None)
@@ -77,5 +77,5 @@ class Rows:
 
 
 def _possible(keys: Iterable[str]) -> list[str]:
-    """Return those under which there may be a row: others Postgres does not take."""
+    """Return the keys that may have a row: Postgres cannot store the others."""
     return [key for key in keys if is_storable(key)]

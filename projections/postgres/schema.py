@@ -1,4 +1,4 @@
-"""The tables of the Postgres read side: one for each view, typed by its fields."""
+"""The tables of views in Postgres: one per view, typed by its fields."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ __all__ = [
 
 
 def table_of(view: ViewDefinition) -> str:
-    """Return the live table, also for people's own SQL: `order_details`."""
+    """Return the name of the live table, which people's own SQL uses too: `order_details`."""
     return generations.relation_of(view.name)
 
 
 def live(view: ViewDefinition) -> Live:
-    """Return what has the generations."""
+    """Return the view as it is identified in `generations`."""
     return Live(view.name, table_of(view), "TABLE", fingerprint_of(view))
 
 
 async def prepare(
     connection: _Connection, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
 ) -> list[ViewDefinition]:
-    """Make what is missing; return the views whose live table is of another definition, or gone.
+    """Create what is missing; return the views whose live table has another definition, or is gone.
 
-    Those keep their table until a new generation takes its place. What is left of builds
-    that nobody finished is removed.
+    Those keep their table until a new generation replaces it. The remains of unfinished builds are
+    removed.
     """
     async with connection.transaction():
         await generations.lock_migrations(connection)
@@ -69,22 +69,24 @@ async def prepare(
 async def create(connection: _Connection, view: ViewDefinition, table: str) -> None:
     """Create an empty table for the view's rows."""
     columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
-    if view.tenants:  # for people's own SQL too; Postgres fills it
+    if view.tenants:  # for people's own SQL too; Postgres computes it
         of_key = f"split_part(_key, '{MARK}', 1)"
         columns += f',{TENANT} text COLLATE "C" GENERATED ALWAYS AS ({of_key}) STORED'
     await connection.execute(
-        # By bytes, whatever the database sorts text by: pages have one order in all stores.
+        # Sorted by bytes, whatever the database's collation: pages have the same order in all
+        # stores.
         f'CREATE TABLE "{table}" (_key text COLLATE "C" PRIMARY KEY, {columns},'
         " _revision bigint NOT NULL, _position bigint NOT NULL, _started bigint NOT NULL)"
-        # Room for updates in place, as rows change a few times each. What has left a list is passed
-        # over by whoever reads that, until the next vacuum: by default, of a fifth of all rows.
+        # This leaves room for updates in place, as rows change a few times each. Reading a list
+        # skips rows that have left it until the next vacuum, which by default waits for a fifth of
+        # all rows.
         " WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05)"
     )
 
 
 async def create_indexes(connection: _Connection, view: ViewDefinition, table: str) -> None:
-    """Return what the view's queries need. On a full table this is quicker than row by row."""
-    # Postgres names them itself: it knows how to cut a long name and keep it unique.
+    """Create the indexes for the view's queries: on a full table, faster than row by row."""
+    # Postgres chooses their names: it shortens long names and keeps them unique.
     of = f"{TENANT}, " if view.tenants else ""
     for column in (*(f'"{field}", ' for field in view.indexes), ""):
         await connection.execute(f'CREATE INDEX ON "{table}" ({of}{column}_started, _key)')
@@ -105,5 +107,5 @@ async def switch(
     built: str,
     reached: Callable[[int], Awaitable[int | None]],
 ) -> None:
-    """Put the built table in the live one's place: see `generations.switch`."""
+    """Replace the live table by the built one: see `generations.switch`."""
     await generations.switch(connection, live(view), built, reached)

@@ -24,7 +24,9 @@ class PostgresStore:
     name = "postgres"
     required = True
     most_events = 8_000
-    """In one transaction. Live, it is whatever came while the one before was written."""
+    """The most events in one transaction. When live, it has those that came during the previous
+    one.
+    """
 
     def __init__(self, registry: Registry, dsn: str, streaming: Sequence[str] = ()) -> None:
         self._dsn = dsn
@@ -93,7 +95,8 @@ class PostgresGenerations:
         """See `Generations.partition`."""
         async with connected(self._dsn) as connection:
             for view in views:
-                # Each alone: a projector locks checkpoints of many views, in an order of its own.
+                # Each in its own transaction: a projector locks checkpoints of many views, in
+                # another order.
                 async with connection.transaction():
                     await schema.partition(connection, schema.table_of(view), number)
 
@@ -103,7 +106,7 @@ class PostgresGenerations:
             return await schema.begin_generation(connection, view)
 
     async def finish(self, view: ViewDefinition, generation: str) -> None:
-        """Make the indexes."""
+        """Create the indexes."""
         async with connected(self._dsn) as connection:
             await schema.create_indexes(connection, view, generation)
 

@@ -1,8 +1,8 @@
-"""A projector's hold on one partition of some tables, and its transactions.
+"""Writing one partition of some tables, with fenced transactions.
 
-Rows and checkpoint are written in one transaction, and the checkpoint only from where this
-writer left it: a second one of the same partition cannot commit. The transaction does not wait
-for the disk: rows and checkpoint are lost together, and folded again.
+Rows and checkpoint are written in one transaction, and the checkpoint only if it is still where
+this writer left it: a second writer of the same partition cannot commit. The transaction does not
+wait for the disk: in a crash, rows and checkpoint are lost together, and folded again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
 
 LOOK = 5.0
-"""Seconds between two looks whether these generations are still live, while nothing is written."""
+"""Seconds between checks that these generations are still live, while nothing is written."""
 
 
 class PostgresWriter:
-    """See `Writer`; `generations` names tables in the making by view, others go to the live one."""
+    """See `Writer`; `generations` has tables being built, by view; for others, the live table is
+    written.
+    """
 
     def __init__(
         self,
@@ -70,12 +72,12 @@ class PostgresWriter:
         self.positions.update({view: positions[self.tables[view]] for view in to})
 
     async def caught_up(self) -> None:
-        """See `Writer.caught_up`: rows of a table are never lost while its checkpoint is there."""
+        """See `Writer.caught_up`: rows of a table are never lost without its checkpoint."""
 
     async def lost(self) -> None:
-        """See `Writer.lost`: another generation may be live while nobody writes.
+        """See `Writer.lost`: another generation may have become live while nothing was written.
 
-        What Postgres has lost, it lacks until an operator brings it back.
+        What Postgres has lost stays lost until an operator restores it.
         """
         while True:
             await asyncio.sleep(LOOK)
@@ -100,9 +102,10 @@ class PostgresTransaction:
         self._held: set[str] = set()
 
     async def _hold(self, views: Iterable[str]) -> None:
-        """Be refused, too, where no checkpoint moves, as in a replay.
+        """Check for fencing also if no checkpoint moves, as in a replay.
 
-        Before anything is asked of a table: a switch that holds its checkpoint waits for the table.
+        This comes before any access to a table: a switch that has locked the checkpoint waits for
+        the table.
         """
         for table in {self._writer.tables[view] for view in views} - self._moved.keys():
             if table not in self._held:
@@ -121,7 +124,7 @@ class PostgresTransaction:
         before: Mapping[str, VersionedRow],
         new: Collection[str] = (),
     ) -> None:
-        """See `Transaction.store`; Postgres keeps its own indexes, whatever was `before`."""
+        """See `Transaction.store`; Postgres maintains its indexes without `before`."""
         if rows:
             await self._hold([view])
         await self._writer.rows[view].store(self._connection, rows, new)

@@ -1,4 +1,4 @@
-"""Sends every query to a store that can answer it."""
+"""Sending every query to a store that can answer it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from rayfold.tenants import NoTenant, within
 
 
 class RowReader(Protocol):
-    """Asks a store for rows: `MemoryReader` and `StoreReader` do."""
+    """Queries a store for rows: implemented by `MemoryReader` and `StoreReader`."""
 
     async def ask(self, query: RowQuery, deadline: float) -> RowResult:
-        """Return an answer that is at `query.at_least`, by `deadline` (`time.monotonic`)."""
+        """Return an answer that has reached `query.at_least`, by `deadline` (`time.monotonic`)."""
         ...
 
 
 class QueryBus:
-    """Sends queries to the stores; sees views, never aggregates."""
+    """Sends queries to the stores; reads views, never aggregates."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class QueryBus:
         memory: MemoryReader,
         sql: SqlReader,
     ) -> None:
-        """`stores_of` gives the stores that keep a view here; each has one of the `readers`."""
+        """`stores_of` returns the stores that keep a view here; each has one of the `readers`."""
         self._registry = registry
         self._placements = placements
         self._stores = {view.name: tuple(stores_of(view)) for view in registry.views.values()}
@@ -66,16 +66,16 @@ class QueryBus:
     ) -> Answer:
         """Return the answer of a store that has reached position `at_least`.
 
-        `store` is one that the view names; by default the first of those that this stack has.
-        `timeout` is in seconds. Where there are tenants, it is of the rows of that one alone.
+        `store` is one that the view names; by default the first that this stack has. `timeout` is
+        in seconds. If there are tenants, only rows of the given one are read.
 
         Raises:
-            NoTenant: there are, and none is given.
-            Behind: no store came so far in time.
+            NoTenant: the stack has tenants, and none is given.
+            Behind: no store reached the position in time.
             ReplicaUnavailable, ReadStoreUnavailable: no answer.
             BadCursor: see `PageQuery`.
             NoSuchStore: the view is not kept there.
-            BadQuery: a value is none that a store could have; see `SqlReader` too.
+            BadQuery: a value is one that no store can have; see `SqlReader` too.
             QueryFailed: see `SqlReader` and `compose`.
         """
         if self._registry.tenants and not tenant:
@@ -123,12 +123,12 @@ class QueryBus:
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Return the row that a query asks for, now and after each change, with positions.
 
-        Several changes in quick succession may come as their last state. `after` is the
-        last position that the caller has seen: it gets no state older than that.
+        Several changes in quick succession may arrive as their last state. `after` is the last
+        position that the caller has seen: it gets no older state.
 
         Raises:
-            NoTenant, BadQuery: as `ask`, before anything is asked for.
-            NoSuchStore: the view is not kept in memory; likewise.
+            NoTenant, BadQuery: as in `ask`, before any request is made.
+            NoSuchStore: the view is not kept in memory; also before any request.
             ReplicaUnavailable: no replica answers.
         """
         view = view_query_of(query).view
@@ -140,18 +140,18 @@ class QueryBus:
         return self._live.follow(view.name, key, after or 0)
 
     async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
-        """Return the views that a store does not show at `position` after `timeout` seconds.
+        """Return the views of which a store has not reached `position` after `timeout` seconds.
 
         Custom SQL projections count as views.
 
-        Of memory replicas one is enough: a query with a token is led to that one.
+        One memory replica is enough: a query with a token goes to that one.
         """
         deadline = time.monotonic() + timeout
         there = await asyncio.gather(*(self._shows(view, position, deadline) for view in views))
         return [view for view, is_there in zip(views, there, strict=True) if not is_there]
 
     async def _shows(self, view: str, position: int, deadline: float) -> bool:
-        """Wait for whoever keeps the view; for others, if these leave meanwhile."""
+        """Wait for the actors that keep the view; for others, if these are removed meanwhile."""
         while True:
             keeping = self._keeping(view)
             if await self._show(view, position, deadline):

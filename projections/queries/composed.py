@@ -1,4 +1,6 @@
-"""Runs the handlers of composed queries: asks what they yield, sends them the answers."""
+"""Runs the handlers of composed queries: runs the queries that they yield, and returns the
+results.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,25 @@ from rayfold.composed import MAX_ASKED
 from rayfold.runtime.together import together
 
 Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
-"""Gives a query's document and position; raises as `QueryBus.ask`."""
+"""Returns a query's document and position; raises the same as `QueryBus.ask`."""
 
 _asked: ContextVar[count[int]] = ContextVar("queries asked for the outermost composed query")
-"""Of all that it asks by others too: one that asks itself twice would else ask without end."""
+"""The most queries, including those of nested ones: a query that yields itself twice would never
+end.
+"""
 
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
-    """Return the result as JSON, or None, and the furthest position that an answer was of.
+    """Return the result as JSON, or None, and the highest position of its answers.
 
-    `ask` composes what is composed too.
+    `ask` runs nested composed queries too.
 
     Raises:
-        QueryFailed: the handler broke, or gave something else, or asked too much.
-        ProjectionError: as `ask`.
+        QueryFailed: the handler failed, returned a wrong type, or made too many queries.
+        ProjectionError: as `ask` raises it.
     """
     if _asked.get(None) is not None:
         return await _compose(query, ask)
@@ -51,10 +55,10 @@ async def _compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
             wanted = handler.send(answer)
         except StopIteration as end:
             return _body(query, end.value), furthest
-        except (Exception, SystemExit) as error:  # the domain is a user's code
+        except (Exception, SystemExit) as error:  # the domain's code may raise anything
             raise QueryFailed(f"{_name(query)!r} broke: {type(error).__name__}: {error}") from error
         queries = _queries(query, wanted)
-        for _ in range(max(len(queries), 1)):  # or it might ask nothing for ever
+        for _ in range(max(len(queries), 1)):  # otherwise it might yield no query forever
             if next(asked) > MAX_ASKED:
                 raise QueryFailed(f"{_name(query)!r} asks more than {MAX_ASKED} queries")
         answers = await together(*map(ask, queries))
@@ -74,7 +78,7 @@ def _queries(query: ComposedQuery, wanted: Any) -> list[Query]:
 
 
 def rows_of(query: Query, body: bytes | None) -> Any:
-    """Return what a handler is sent for an answer: a row or None, or a list of rows, typed."""
+    """Return what a handler is sent for an answer: a typed row or None, or a list of typed rows."""
     if isinstance(query, ComposedQuery):
         return None if body is None else type(query).__rayfold__.result.model_validate_json(body)
     if body is None:
@@ -92,9 +96,9 @@ def rows_of(query: Query, body: bytes | None) -> Any:
 
 def _row(row_type: Any, body: bytes) -> Any:
     fields = _document.decode(body)
-    if "revision" not in row_type.model_fields:  # the store's own
+    if "revision" not in row_type.model_fields:  # it is the store's own field
         fields.pop("revision", None)
-    # What the model computes is in the document too.
+    # Computed fields are in the document too.
     return row_type.model_validate_json(msgspec.json.encode(fields), extra="ignore")
 
 

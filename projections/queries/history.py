@@ -1,4 +1,4 @@
-"""The past, read from the log: the audit trail, and earlier states of rows."""
+"""History, read from the log itself: the audit trail, and rows as they were in the past."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rayfold.runtime.turns import Turn
 
 
 class History:
-    """Reads single streams; what concerns many is a view's business."""
+    """Reads single streams; data of many streams is for views."""
 
     def __init__(self, registry: Registry, log: Log) -> None:
         self._registry = registry
@@ -42,7 +42,7 @@ class History:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield an aggregate's events in order, as written; none if it is unknown.
 
-        Those after a revision, at most so many.
+        Only those after a revision, and at most `limit`.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -75,7 +75,7 @@ class History:
     async def _readable(
         self, stream: str, limit: int | None = None, after: int | None = None
     ) -> AsyncGenerator[RawRecord, None]:
-        """Yield a stream's events; none of one that was deleted, for now or for good."""
+        """Yield a stream's events; none of a stream that was deleted, softly or for good."""
         with suppress(StreamTombstoned):
             reading = self._log.read_stream(stream, after=after, limit=limit)
             async with aclosing(reading) as records:
@@ -85,15 +85,15 @@ class History:
     async def as_of(
         self, view: ViewDefinition, key: str, stream: str, at: int | datetime
     ) -> tuple[bytes, int] | None:
-        """Return the view's row at that revision or time, and the position of its last event then.
+        """Return the view's row at a revision or time, and the position of its last event then.
 
-        From the one stream, as stores fold it: what breaks the row leaves it as it was before, and
-        what was discarded is left out. None if it had not begun.
+        It is folded from the one stream as stores do: an event that fails leaves the row unchanged,
+        and discarded events are left out. None if the row had not begun.
 
         Raises:
-            PastCut: the log has not all events of the stream.
+            PastCut: the log does not have all events of the stream.
             StoreUnavailable: the log cannot be read.
-            QueryFailed: the row is no JSON.
+            QueryFailed: the row is not JSON.
         """
         folding = Folding(self._registry, [view])
         folding.discarded = await discards.load(self._log, [view.name])
@@ -108,26 +108,26 @@ class History:
                     raise PastCut(f"what it was cannot be told: {left}")
                 is_whole = True
                 if isinstance(at, int):
-                    if raw.revision > at:  # it was deleted, and has begun again
+                    if raw.revision > at:  # it was deleted and has begun again
                         break
                 elif raw.recorded_at is not None and raw.recorded_at > at:
                     break
                 await turn.pass_on()
                 row = folding.fold_row(raw, key, row)
-                if folding.has_noted:  # parked, or stopped: what comes later waits behind it
+                if folding.has_noted:  # parked or stopped: later events wait behind it
                     break
         if row is None:
             return None
         try:
             return document(row), row.position
-        except ValueError as error:  # a fold gave what was not validated
+        except ValueError as error:  # the fold's result was not validated
             raise no_json(view.name, error) from error
 
 
 def _as_written(data: bytes) -> msgspec.Raw | str:
-    """Return an event's data to the digit, as a decoder would round numbers; text if it is no JSON.
+    """Return an event's data unchanged, as decoding would round numbers; as text if it is not JSON.
 
-    Others may have written it, and all events of the stream are one document.
+    Another client may have written it, and all events of the stream form one document.
     """
     try:
         data.decode()

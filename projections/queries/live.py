@@ -1,4 +1,4 @@
-"""Live queries: the gateway's side. One conversation with a replica for all listeners."""
+"""Live queries, the gateway's side: one exchange with a replica for all listeners."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from rayfold.runtime.lasting import lasting
 log = logging.getLogger(__name__)
 
 POLL = 10.0
-"""Seconds that a question stays with the replica when nothing changes."""
+"""Seconds that a request stays open at the replica when nothing changes."""
 
 PAUSE = 0.02
-"""Seconds between two answers: changes in between arrive as one."""
+"""Seconds between two answers: the changes in between are combined."""
 
 RETRY = 0.2
 
 
 class Listener:
-    """Somebody who follows a row: the newest state that was not yet taken."""
+    """A listener of a row: holds the newest state that it has not received yet."""
 
     def __init__(self) -> None:
         self.newest: RowResult | None = None
         self.arrived = asyncio.Event()
 
     def offer(self, result: RowResult) -> None:
-        """Take a new state; one that was not taken yet is replaced."""
+        """Set a new state; it replaces one that was not received yet."""
         self.newest = result
         self.arrived.set()
 
@@ -55,14 +55,14 @@ class LiveQueries:
     async def follow(
         self, view: str, key: str, after: int
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Yield the row as it is, then each state that it comes to; several at once may be one.
+        """Yield the row's current state, then each new one; several changes may be combined.
 
-        With each state comes a position in `$all` that shows it; none is older than `after`,
-        nor than the state before, whichever replica tells of it. A row that is deleted is
-        not told of; when it begins again, its state is.
+        Each state comes with a position in `$all` at which it holds; none is older than `after` or
+        the state before, whichever replica sends it. The deletion of a row is not reported; when
+        the row begins again, its state is.
 
         Raises:
-            ReplicaUnavailable: there is none to ask.
+            ReplicaUnavailable: there is no replica to ask.
         """
         listener = Listener()
         row = (view, key)
@@ -71,8 +71,8 @@ class LiveQueries:
         if self._talking is None or self._talking.done():
             self._talking = asyncio.create_task(lasting(self._talk, "live queries"))
         try:
-            # Others may follow the row already, so that nothing of it is news to the replica.
-            # Asked after joining them: a change in between comes from both sides.
+            # Others may follow the row already, so that the replica does not report its current
+            # state. It is queried after joining them: a change in between may arrive twice.
             with suppress(Behind):
                 wanted = RowQuery(view, key, after, {}, 0, None)
                 listener.offer(await self._memory.ask(wanted, time.monotonic() + POLL))
@@ -94,7 +94,7 @@ class LiveQueries:
             self._interest.set()
 
     async def _talk(self) -> None:
-        """Run while anybody listens; with another replica when one goes away."""
+        """Run while there are listeners; change to another replica when one goes away."""
         while self._listeners:
             replica = self._choose()
             if replica is None:
@@ -118,7 +118,7 @@ class LiveQueries:
                     interest = None
                     continue
                 changes = await replica.changes(self._name, POLL)
-                if changes is None:  # it was not told yet, or it took us for gone
+                if changes is None:  # it has no rows of ours yet, or considered us gone
                     self._interest.set()
                 for view, key, result in changes or ():
                     for listener in self._listeners.get((view, key), ()):
@@ -131,13 +131,13 @@ class LiveQueries:
                 await replica.watch(self._name, [])
 
     async def _tell_interest(self, replica: ReplicaHandle) -> None:
-        """Keep the replica told of which rows are followed, while the other call waits."""
-        # What it told us last may have been lost on the way: so that every row is news to it.
+        """Keep the replica informed of which rows are followed, while the other call waits."""
+        # Its last answer may have been lost: this makes every row count as new.
         await replica.watch(self._name, [])
         while True:
             await self._interest.wait()
             self._interest.clear()
-            # Of a view that it lacks another one is asked, once this conversation has ended.
+            # For a view that it lacks, another replica is asked once this exchange has ended.
             known = [row for row in self._listeners if row[0] in replica.views]
             await replica.watch(self._name, known)
             await asyncio.sleep(PAUSE)
@@ -147,7 +147,7 @@ class LiveQueries:
         return min(able, key=lambda replica: replica.open, default=None)
 
     def _can_tell(self, replica: ReplicaHandle) -> bool:
-        """Tell whether a replica is there, and holds all that is followed."""
+        """Return whether a replica is there and holds all followed views."""
         followed = {view for view, _ in self._listeners}
         there = replica.ready and replica in self._placements.replicas
         return there and followed <= {*replica.views}

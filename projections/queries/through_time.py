@@ -1,8 +1,8 @@
 """An aggregate as it was after each of its events.
 
-A slider asks for one revision after the other, and the state after the 50,000th takes a fold of all
-before it: so some states on the way are remembered, of the streams that were looked at last, and
-while it folds, others of the process have their turn.
+A slider requests one revision after the other, and the state after the 50,000th takes a fold of all
+events before it. So some intermediate states are kept for the streams used last, and folding lets
+other tasks of the process run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from rayfold import Registry
 from rayfold.runtime.turns import Turn
 
 REMEMBERED = 4
-"""Streams of which states are remembered."""
+"""Streams for which states are kept."""
 
 EVERY = 500
-"""Events between two states that are remembered, of streams that are not too long for that."""
+"""Events between two kept states, in streams that are not too long."""
 
 MOST_STATES = 128
-"""Of a stream: a longer one has them twice as far apart, and so on."""
+"""States kept per stream: a longer stream has them twice as far apart, and so on."""
 
 
 class Moment(NamedTuple):
-    """An event, and the states before and after it; `error` says why that is not folded.
+    """An event, and the states before and after it; `error` says why it is not folded.
 
-    `first` and `last` are the revisions that there are.
+    `first` and `last` are the existing revisions.
     """
 
     first: int
@@ -44,7 +44,7 @@ class Moment(NamedTuple):
 
 
 class _Known:
-    """Of a stream that begins at `first`: the states after some revisions, in order."""
+    """The known states of a stream that begins at `first`, by revision in order."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -53,12 +53,12 @@ class _Known:
         self._states: list[Any] = []
 
     def before(self, revision: int) -> tuple[int, Any] | None:
-        """Return the last revision before that one of which the state is known, with the state."""
+        """Return the last revision before that one whose state is known, with the state."""
         at = bisect_left(self._revisions, revision) - 1
         return (self._revisions[at], self._states[at]) if at >= 0 else None
 
     def note(self, revision: int, state: Any) -> None:
-        """Remember a state, if it is far enough from the last."""
+        """Keep a state, if it is far enough from the last."""
         if revision - (self._revisions[-1] if self._revisions else self.first) < self._every:
             return
         self._revisions.append(revision)
@@ -69,7 +69,7 @@ class _Known:
 
 
 class ThroughTime:
-    """Folds streams of the aggregates of a domain."""
+    """Folds streams of the domain's aggregates."""
 
     def __init__(self, registry: Registry, log: Log) -> None:
         self._registry = registry
@@ -77,10 +77,10 @@ class ThroughTime:
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     async def at(self, stream: str, revision: int | None = None) -> Moment | None:
-        """Return an aggregate at a revision, the last by default; None: there is none.
+        """Return an aggregate at a revision, the last by default; None if there is none.
 
         Raises:
-            StreamTombstoned: it was deleted for good.
+            StreamTombstoned: the stream was deleted for good.
             StoreUnavailable: the log cannot be read.
         """
         aggregate: Any = self._registry.aggregates.get(stream.partition("-")[0])
@@ -101,7 +101,7 @@ class ThroughTime:
         most = until - (first - 1 if after is None else after)
         async with aclosing(self._log.read_stream(stream, after=after, limit=most)) as records:
             async for raw in records:
-                if raw.revision > until:  # the stream was cut meanwhile
+                if raw.revision > until:  # the stream was truncated meanwhile
                     break
                 before, shown = state, raw
                 if error:
@@ -118,9 +118,9 @@ class ThroughTime:
 
     def _remembered(self, stream: str, first: int) -> _Known:
         if stream.partition("-")[0] in self._registry.with_personal_data:
-            return _Known(first)  # of this look alone: somebody in it may be forgotten by the next
+            return _Known(first)  # not kept: a person in it may be forgotten by the next call
         known = self._known.pop(stream, None)
-        if known is None or known.first != first:  # deleted and begun again, or cut
+        if known is None or known.first != first:  # deleted and begun again, or truncated
             known = _Known(first)
         self._known[stream] = known
         while len(self._known) > REMEMBERED:

@@ -1,4 +1,4 @@
-"""The durable stores of a stack: those that its views name and its settings have."""
+"""The durable stores of a stack: those that its views name and its settings define."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def stores_beside_postgres(registry: Registry, settings: ReadSettings) -> list[s
     """Return the stores beside Postgres and memory that views are kept in.
 
     Raises:
-        NoSuchStore: a view is kept nowhere.
+        NoSuchStore: no store of the stack keeps a view.
     """
     for view in registry.views.values():
         if not settings.stores_of(view):
@@ -32,10 +32,10 @@ def stores_beside_postgres(registry: Registry, settings: ReadSettings) -> list[s
 def readers_beside_postgres(
     registry: Registry, settings: ReadSettings, placements: Placements
 ) -> dict[str, StoreReader]:
-    """Return what asks the stores beside Postgres, of which more is asked, and memory.
+    """Return readers for the stores other than memory and Postgres, which has its own.
 
     Raises:
-        NoSuchStore: a view is kept nowhere, or a store does not load.
+        NoSuchStore: no store of the stack keeps a view, or a store cannot be loaded.
     """
     return {
         name: StoreReader(known.make(name, registry, settings.place_of(name)), placements)
@@ -46,10 +46,10 @@ def readers_beside_postgres(
 def supervisors(
     registry: Registry, settings: ReadSettings, placements: Placements, log: Log
 ) -> dict[str, StoreSupervisor]:
-    """Return what fills each store but memory: Postgres, which each stack has, and the others.
+    """Return the supervisors of all stores but memory: Postgres, which every stack has, and others.
 
     Raises:
-        NoSuchStore: a view is kept nowhere, or a store does not load.
+        NoSuchStore: no store of the stack keeps a view, or a store cannot be loaded.
     """
     return {
         name: StoreSupervisor(

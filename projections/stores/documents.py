@@ -1,4 +1,4 @@
-"""Rows as documents: what stores share that keep a row as the document that is served."""
+"""Rows as documents: shared by stores that keep a row as the document that is served."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rayfold import VersionedRow, ViewDefinition
 
 
 class RowTooLarge(ProjectionError, ValueError):
-    """The store is not given a row of that size: it is parked."""
+    """A row is too large for the store: it is parked."""
 
 
 def fingerprint(store: str, layout: int, view: ViewDefinition) -> str:
-    """Return a text that changes with whatever makes a generation useless.
+    """Return a text that changes whenever existing generations become unusable.
 
-    `layout` is of the way in which the store keeps rows.
+    `layout` is the version of the store's row format.
     """
     text = f"{store} {layout} {view.fingerprint}"
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
@@ -26,10 +26,10 @@ def fingerprint(store: str, layout: int, view: ViewDefinition) -> str:
 def read_document(
     model: type[BaseModel], body: bytes, revision: int, position: int, started: int
 ) -> VersionedRow:
-    """Return the row that `rayfold.document` gave this body of; see `rayfold.field_types`.
+    """Return the row from the document that `rayfold.document` made; see `rayfold.field_types`.
 
     Raises:
-        ValueError: the model does not read it.
+        ValueError: the model does not accept it.
     """
     fields = body[: body.rindex(b',"revision":')] + b"}"
     row = model.__pydantic_validator__.validate_json(fields, extra="ignore")

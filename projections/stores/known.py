@@ -1,4 +1,4 @@
-"""Durable stores by name: ours, and those that other packages bring by an entry point."""
+"""Durable stores by name: ours, and those that other packages add by an entry point."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def make(name: str, registry: Registry, place: Place) -> ReadStore:
     """Return a store of that name; nothing is connected yet.
 
     Raises:
-        NoSuchStore: there is none, or its package does not give one.
+        NoSuchStore: there is none, or its package does not provide one.
     """
     makes = imported(name)
     if name in _OURS:
         return makes(registry, place)
     try:
         return makes(registry, place)
-    except Exception as error:  # it is somebody's code
+    except Exception as error:  # third-party code may raise anything
         raise NoSuchStore(f"the store {name!r} cannot be made: {error}") from error
 
 
 def imported(name: str) -> MakesStore:
-    """Return the function that makes stores of that name; import the package that has it.
+    """Import the package of a store and return the function that makes the store.
 
     Raises:
         NoSuchStore: there is none, or its package cannot be imported.
@@ -39,7 +39,7 @@ def imported(name: str) -> MakesStore:
         raise NoSuchStore(f"no store is named {name!r}: is its package installed?")
     try:
         makes: MakesStore = found.load()
-    except Exception as error:  # it is somebody's code
+    except Exception as error:  # third-party code may raise anything
         raise NoSuchStore(f"the store {name!r} ({found.value}) does not load: {error}") from error
     return makes
 
@@ -51,7 +51,7 @@ def _postgres() -> MakesStore:
 
 
 def _redis() -> MakesStore:
-    from projections.redis.store import RedisStore  # whoever has no such view needs no client
+    from projections.redis.store import RedisStore  # only needed if a view is kept there
 
     return RedisStore
 

@@ -1,4 +1,4 @@
-"""Default answers to the questions of the port that are not about rows."""
+"""Defaults for the methods of the port that are not about rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from projections.poison import is_refused
 
 
 class PlainStore:
-    """A store with one address: it is asked when it is needed, and may be away.
+    """A store with one address: it is connected when needed, and may be away.
 
-    A store that differs in one of these says so itself; see `ReadStore`.
+    A store that differs overrides these; see `ReadStore`.
     """
 
     required = False
 
     def refuses(self, error: BaseException) -> bool:
-        """See `ReadStore.refuses`: it is too large, or none that the view's model reads."""
+        """See `ReadStore.refuses`: the row is too large, or not valid for the view's model."""
         return is_refused(error)
 
     def is_too_much(self, error: BaseException) -> bool:
@@ -24,10 +24,10 @@ class PlainStore:
         return False
 
     async def connect(self) -> None:
-        """Connect with the first question."""
+        """Do nothing: the store connects with the first query."""
 
     async def look(self) -> None:
-        """Know of no server beside the one."""
+        """Do nothing: there is only one server."""
 
     def status(self, end: int) -> list[dict[str, Any]]:
         """Return nothing."""

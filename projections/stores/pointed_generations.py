@@ -1,7 +1,7 @@
-"""Generations of which a *pointer* names the live one: it moves to another in one step.
+"""Generations with a *pointer* to the live one, which is moved atomically.
 
-For stores that have no tables to rename. What differs from store to store is how a generation is
-begun and removed, how writers are let wait (`hold`), and how the pointer moves.
+For stores that cannot rename tables. Stores differ in how a generation is begun and removed, how
+writers are paused (`hold`), and how the pointer moves.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rayfold import ViewDefinition
 log = logging.getLogger(__name__)
 
 HELD = 90_000
-"""Milliseconds after which writers go on whose switch nobody has finished."""
+"""Milliseconds after which paused writers go on if a switch was not finished."""
 
 Hold = TypeVar("Hold")
-"""What a store knows of writers that it lets wait."""
+"""What a store records about paused writers."""
 
 
 class Pointer(NamedTuple):
-    """Which generation of a view is live, by which definition; empty where there is none."""
+    """The live generation of a view, and its definition; empty if there is none."""
 
     live: str
     fingerprint: str
@@ -45,11 +45,11 @@ class PointedGenerations(ABC, Generic[Hold]):
 
     @abstractmethod
     def fingerprint_of(self, view: ViewDefinition) -> str:
-        """Return a text that changes with whatever makes a generation useless."""
+        """Return a text that changes whenever existing generations become unusable."""
 
     @abstractmethod
     async def pointer(self, view: ViewDefinition) -> Pointer:
-        """Return what a view's pointer says; `NONE` where there is none."""
+        """Return a view's pointer; `NONE` if there is none."""
 
     async def prepare(
         self, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
@@ -62,7 +62,8 @@ class PointedGenerations(ABC, Generic[Hold]):
             for left in await self._unfinished(view):
                 await self.discard(view, left)
             if not pointer.live:
-                await self._begin_live(view, "", partitions[view.name])  # a first start: no news
+                # A first start: nothing was lost.
+                await self._begin_live(view, "", partitions[view.name])
                 continue
             if pointer.fingerprint != self.fingerprint_of(view):
                 stale.append(view)
@@ -70,9 +71,10 @@ class PointedGenerations(ABC, Generic[Hold]):
         return stale
 
     async def begin_again(self, view: ViewDefinition, lost: str, partitions: int) -> None:
-        """Put an empty generation in the place of one that is lost, or never was there.
+        """Replace a generation that is lost, or never existed, by an empty one.
 
-        It answers nothing until it has come to the log's end. Whoever is second changes nothing.
+        It answers no queries until it has reached the log's end. If another process was faster,
+        nothing changes.
         """
         if await self._begin_live(view, lost, partitions):
             log.warning(
@@ -83,7 +85,7 @@ class PointedGenerations(ABC, Generic[Hold]):
                 await self.discard(view, lost)
 
     async def _begin_live(self, view: ViewDefinition, lost: str, partitions: int) -> bool:
-        """Return whether we were first."""
+        """Make a new generation live; return whether no other process was faster."""
         new = await self._begin(view, partitions, filling=True)
         if not await self._point(view, lost, new, partitions):
             await self.discard(view, new)
@@ -102,7 +104,7 @@ class PointedGenerations(ABC, Generic[Hold]):
         return await self._begin(view, 1, filling=False)
 
     async def finish(self, view: ViewDefinition, generation: str) -> None:
-        """Do nothing: lists are kept as rows are written."""
+        """Do nothing: lists are updated as rows are written."""
 
     async def furthest(self, view: ViewDefinition) -> int:
         """See `Generations.furthest`."""
@@ -138,7 +140,7 @@ class PointedGenerations(ABC, Generic[Hold]):
             pointer = pointer._replace(partitions=partitions)
             await self._replace(view, pointer, generation, enough, hold)
         except BaseException:
-            with suppress(ReadStoreUnavailable):  # then it ends by itself
+            with suppress(ReadStoreUnavailable):  # then the pause ends by itself
                 await self._release(view, pointer.live, hold)
             raise
         await self._retire(view, generation, pointer.live)
@@ -149,30 +151,30 @@ class PointedGenerations(ABC, Generic[Hold]):
 
     @abstractmethod
     async def _check(self) -> None:
-        """See whether the store can keep rows, and make what it lacks for that."""
+        """Check whether the store can keep rows, and create what it needs for that."""
 
     @abstractmethod
     async def _unfinished(self, view: ViewDefinition) -> Collection[str]:
-        """Return generations in the making, and those that were live and nobody has removed."""
+        """Return generations that are being built, and old live ones that were not removed."""
 
     @abstractmethod
     async def _begin(self, view: ViewDefinition, partitions: int, *, filling: bool) -> str:
-        """Make an empty generation; one that is `filling` answers nothing before it caught up."""
+        """Create an empty generation; one that is `filling` answers nothing until it caught up."""
 
     @abstractmethod
     async def _point(self, view: ViewDefinition, old: str, new: str, partitions: int) -> bool:
-        """Make a generation live in the place of another; False if that was not it.
+        """Move the pointer from one generation to another; return False if it pointed elsewhere.
 
-        The new one is of the view's definition now, and in the making no more.
+        The new generation has the view's current definition, and is no longer being built.
         """
 
     async def _partitions(self, view: ViewDefinition, pointer: Pointer) -> int:
-        """Return into how many the live keys are cut, also if whoever cut them ended meanwhile."""
+        """Return the number of live partitions, also if a change of it was not completed."""
         return pointer.partitions
 
     @abstractmethod
     async def _cut(self, view: ViewDefinition, pointer: Pointer, number: int) -> None:
-        """Cut the live keys anew, and let the pointer say so."""
+        """Divide the live keys anew, and record that in the pointer."""
 
     @abstractmethod
     async def _positions(self, view: ViewDefinition, generation: str) -> Collection[int]:
@@ -180,22 +182,22 @@ class PointedGenerations(ABC, Generic[Hold]):
 
     @abstractmethod
     async def _hold(self, view: ViewDefinition, live: str) -> tuple[Hold, Collection[int]]:
-        """Let writers wait, for a time that ends by itself; return the checkpoints as they stay."""
+        """Pause writers, for a limited time; return the checkpoints, which then do not change."""
 
     @abstractmethod
     async def _replace(
         self, view: ViewDefinition, pointer: Pointer, generation: str, furthest: int, hold: Hold
     ) -> None:
-        """Make a generation live that has come to `furthest`, partitioned as the old one.
+        """Make a generation live that has reached `furthest`, with the old one's partitions.
 
         Raises:
-            ProjectionError: it is gone, or somebody was faster; nothing has changed.
+            ProjectionError: it is gone, or another process was faster; nothing has changed.
         """
 
     @abstractmethod
     async def _release(self, view: ViewDefinition, live: str, hold: Hold) -> None:
-        """Let writers go on."""
+        """End the pause of writers."""
 
     @abstractmethod
     async def _retire(self, view: ViewDefinition, generation: str, old: str) -> None:
-        """Remove what was live until a generation took its place, at once or later."""
+        """Remove the old live generation, at once or later."""

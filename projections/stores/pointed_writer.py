@@ -1,7 +1,7 @@
-"""The common part of writers whose live generation is named by a pointer.
+"""Shared parts of writers to generations with a pointer: which one to write, and when it is full.
 
-A checkpoint ends in a mark that is another one after each write. Whoever does not know the last is
-not the one who wrote it, and is refused.
+A checkpoint ends in a mark that changes with each write. A writer that does not know the last mark
+did not write it, and is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kept = TypeVar("Kept")
 
 
 class PointedWriter(ABC, Generic[Generations, Kept]):
-    """See `Writer`; `building` names generations in the making, by view."""
+    """See `Writer`; `building` has generations being built, by view."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
         self.positions: dict[str, int] = {}
 
     async def open(self) -> list[Parked]:
-        """See `Writer.open`. What was lost begins again here, from the log."""
+        """See `Writer.open`. A lost generation begins again here, from the log."""
         await self._check()
         self.kept, self.positions, self._filling = {}, {}, set()
         parked: list[Parked] = []
@@ -62,31 +62,31 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
         return pointer.live
 
     async def _lost(self, view: ViewDefinition, generation: str) -> Fenced:
-        """Let a live generation begin again that has lost rows; return what to raise."""
+        """Begin a live generation that has lost rows again; return the error to raise."""
         if view.name not in self._building:
             await self._generations.begin_again(view, generation, self._partitions)
         return Fenced(f"rows of {view.name!r} are lost")
 
     def _opened(self, view: ViewDefinition, kept: Kept, position: int, *, filling: bool) -> None:
-        """Note what is written from now on."""
+        """Record which generation is written from now on."""
         self.kept[view.name] = kept
         self.positions[view.name] = position
         if filling:
             self._filling.add(view.name)
 
     async def caught_up(self) -> None:
-        """See `Writer.caught_up`: from now on what was lost answers again."""
+        """See `Writer.caught_up`: from now on a lost generation answers again."""
         for view in list(self._filling):
             if not await self._filled(self.kept[view]):
                 raise Fenced(f"somebody else has written {view!r}")
             self._filling.discard(view)
 
     async def _check(self) -> None:
-        """See whether the store can keep rows; where nothing else is said, it can."""
+        """Check whether the store can keep rows; by default, it can."""
 
     @abstractmethod
     async def _open(self, view: ViewDefinition, generation: str) -> None:
-        """Take the checkpoint of a generation, and tell `_opened`.
+        """Read the checkpoint of a generation, and call `_opened`.
 
         Raises:
             Fenced: see `Writer.open`.
@@ -94,4 +94,4 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
 
     @abstractmethod
     async def _filled(self, kept: Kept) -> bool:
-        """Let a generation answer that is full; False if somebody else has written."""
+        """Let a full generation answer queries; return False if another process has written."""

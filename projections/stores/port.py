@@ -1,9 +1,9 @@
-"""The port of a durable read store: what a store implements; all the rest is shared.
+"""The port of a durable read store: what a store implements itself; the runtime does the rest.
 
-A store keeps the rows of each view in a *generation*: rows by key, the *checkpoint* of each
-*partition* of the keys, and what is parked. One generation of a view is live. The runtime follows
-the log, folds, scales, rebuilds, parks, waits for tokens and verifies, and uses a store only
-through these four protocols. It relies on the following:
+A store keeps the rows of each view in a *generation*: rows by key, the position of each *partition*
+of the keys (its *checkpoint*), and what is parked. One generation of a view is live. The runtime
+follows the log, folds, scales, rebuilds, parks, waits for tokens and verifies; it drives a store by
+these four protocols alone. It relies on these guarantees:
 
 - A transaction's rows, parked events and checkpoint are written together, or not at all.
 - A writer that is opened sees what was written last. If another writer has moved its checkpoint
@@ -29,22 +29,22 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from rayfold import Registry, VersionedRow, ViewDefinition
 
 Reached = Callable[[int], Awaitable[int | None]]
-"""Waits until a build has reached a position; returns the position that it must have reached. That
-is less if the log was restored to an earlier moment. None: the build does not get there in time.
-Raises `WouldPark` if events that came meanwhile have parked more: see `Generations.newly_parked`.
+"""Waits until a build has reached a position; returns the position that it must then have. That is
+lower if the log was restored to an earlier moment and has no more. None: it does not get there in
+time. Raises `WouldPark` if the events since have parked more: see `Generations.newly_parked`.
 """
 
 
 class Place(NamedTuple):
-    """The address of a store, and the stack whose data it keeps."""
+    """The address of a store, and what in it belongs to this stack."""
 
     url: str
     stack: str
-    """The stack's id: it separates the data of two stacks in one server."""
+    """The stack's id: it separates the data of stacks that share a server."""
 
 
 class Found(NamedTuple):
-    """An answer, and a position that all of it has reached; parts of it may be further."""
+    """An answer, and the position that all of it has reached; parts of it may be further."""
 
     result: RowResult
     covered: int
@@ -54,7 +54,7 @@ class Transaction(Protocol):
     """The changes of a batch of events. Views and keys are those of one writer."""
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
-        """Return the rows with these keys that exist."""
+        """Return the rows with these keys, if they exist."""
         ...
 
     async def store(
@@ -67,34 +67,35 @@ class Transaction(Protocol):
         """Write rows by key; None removes the row.
 
         `before` has the existing rows, as `load` returned them. `new` are keys that are known to
-        have no row in the generation, so that none has to be looked up.
+        have no row, so that nothing has to be looked up.
 
         Raises:
-            Exception: the store does not take a row; see `ReadStore.refuses`.
+            Exception: the store rejects one of them; `ReadStore.refuses` tells which errors mean
+                that.
         """
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """Undo the changes made within it if it raises; the transaction can continue."""
+        """Undo the changes made within it if it raises; the transaction can go on."""
         ...
 
     async def park(self, parked: Collection[Parked], held: Collection[Held]) -> None:
-        """Store parked events, and those that wait behind them. What is stored already stays."""
+        """Store what was parked, and what waits behind it. Existing entries stay."""
         ...
 
     async def release(self, parked: Parked) -> list[Held]:
-        """Remove what is parked of a row; return the events behind it, in the log's order."""
+        """Remove a parked row; return the events that waited behind it, in the log's order."""
         ...
 
     async def forget(self, parked: Collection[Parked]) -> None:
-        """Remove what is parked of deleted streams, with the events that wait behind it.
+        """Remove what was parked of deleted streams, with what waits behind it.
 
-        Without a key, the stream itself was parked.
+        An entry without a key means that the whole stream was parked.
         """
         ...
 
     async def put_back(self, view: str, position: int) -> None:
-        """Move the view's checkpoint only to this position."""
+        """Set the view's checkpoint only to this position, which is lower."""
         ...
 
 
@@ -102,54 +103,54 @@ class Writer(Protocol):
     """One partition of some views, written by one projector."""
 
     positions: dict[str, int]
-    """The checkpoint of each view: as opened, then as of the last transaction."""
+    """By view, the checkpoint: first as opened, then as of the last transaction."""
 
     async def open(self) -> list[Parked]:
-        """Load the checkpoints; return what is parked in these views.
+        """Read the checkpoints from the store; return what is parked in these views.
 
         Raises:
-            Fenced: the keys are partitioned in another way, or a generation is gone, or is of
-                another definition.
+            Fenced: the keys have another partitioning, or a generation is gone or has another
+                definition.
         """
         ...
 
     def transaction(self, to: Mapping[str, int]) -> AbstractAsyncContextManager[Transaction]:
-        """Apply the changes made within it, and move the views' checkpoints to `to`; or do nothing.
+        """Apply the changes made within it and move these views' checkpoints to `to`, atomically.
 
-        A checkpoint that is further already does not move.
+        A checkpoint that is already further is not moved.
 
         Raises:
-            Fenced: another writer has written since; nothing was changed.
+            Fenced: another writer has written since; nothing was written.
         """
         ...
 
     async def caught_up(self) -> None:
-        """Note that these rows are now complete up to the log's end."""
+        """Record that these rows are complete up to the log's end, as of now."""
         ...
 
     async def lost(self) -> None:
-        """Never return; raise if a writer that has nothing to write cannot continue."""
+        """Never return; raise if a writer that has nothing to write cannot go on."""
         ...
 
 
 class Generations(Protocol):
-    """What the owner of a stack does with a store, one operation at a time."""
+    """Operations of the stack's owner on a store: one at a time."""
 
     async def prepare(
         self, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
     ) -> list[ViewDefinition]:
-        """Create what is missing; return the views whose live generation is of another definition.
+        """Create what is missing; return the views whose live generation has another definition.
 
-        Those keep it until a new one replaces it. Remains of unfinished builds are removed.
-        `partitions` has the number for each view.
+        Those keep it until a new one replaces it. The remains of unfinished builds are removed.
+        `partitions` has a number for each view.
         """
         ...
 
     async def partition(self, views: Sequence[ViewDefinition], number: int) -> None:
-        """Divide the live keys of these views into so many partitions.
+        """Divide the live keys of these views into this number of partitions.
 
-        Each begins at the checkpoint of the slowest: rows know their own position. Writers of the
-        previous partitioning are fenced.
+        Each one begins where the slowest was: rows have their own position. Writers with the old
+        partitioning are fenced.
         """
         ...
 
@@ -158,27 +159,25 @@ class Generations(Protocol):
         ...
 
     async def finish(self, view: ViewDefinition, generation: str) -> None:
-        """Do what is faster on a full generation than row by row, such as building indexes."""
+        """Do what is faster on a full generation than row by row."""
         ...
 
     async def furthest(self, view: ViewDefinition) -> int:
-        """Return the checkpoint of the furthest partition of the live generation."""
+        """Return the position of the furthest partition of the live generation."""
         ...
 
     async def newly_parked(self, view: ViewDefinition, generation: str) -> NewlyParked | None:
-        """Return what a generation that is being built has parked, and the live one has not.
+        """Return what a generation being built has parked and the live one has not.
 
-        There may be as much parked as there are rows: `newly_parked.Comparison` compares them one
-        by one.
+        There may be as many as rows: `newly_parked.Comparison` compares them one by one.
         """
         ...
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
-        """Replace the live generation by one that was built, at no earlier position.
+        """Replace the live generation by a built one, at the same position or a later one.
 
-        `reached` waits for that position. Writers of the live one wait meanwhile, and are then
-        fenced; readers are not interrupted. The new one gets the partitions of the old one, which
-        is dropped.
+        `reached` waits for that. Writers of the live one wait meanwhile, and are then fenced;
+        readers go on. The new one gets the old one's partitioning; the old one is dropped.
 
         Raises:
             ProjectionError: the build did not get that far, or `reached` says that it serves less;
@@ -187,26 +186,26 @@ class Generations(Protocol):
         ...
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
-        """Remove a generation that is not live, if it exists."""
+        """Remove a generation that is not live; a missing one is not an error."""
         ...
 
 
 class ReadStore(Protocol):
-    """A store of rows. Every process that reads or writes has an instance of its own.
+    """A store of rows. Every process that reads or writes has its own instance.
 
-    A store that does not answer raises `ReadStoreUnavailable`; a writer may raise any error. The
-    operation is tried again, unless `refuses` says that the error is about a row.
+    If the store does not answer, methods raise `ReadStoreUnavailable`, or a writer any error: it
+    tries again, unless `refuses` says that the error is about a row.
     """
 
     name: str
     required: bool
-    """Whether a stack needs it to start."""
+    """Whether a stack requires it in order to start."""
     most_events: int
-    """In one transaction."""
+    """The most events in one transaction."""
 
     @property
     def generations(self) -> Generations:
-        """The operations of the stack's owner."""
+        """Operations of the stack's owner."""
         ...
 
     def writing(
@@ -216,40 +215,42 @@ class ReadStore(Protocol):
         partitions: int,
         generations: Mapping[str, str],
     ) -> AbstractAsyncContextManager[Writer]:
-        """Connect a writer. `generations` names those being built, by view; others are live."""
+        """Connect a writer. `generations` has those being built; for other views, it is the live
+        one.
+        """
         ...
 
     def refuses(self, error: BaseException) -> bool:
-        """Tell whether the store will never take a row, however often it is tried."""
+        """Return whether the store rejects a row, however often it is tried."""
         ...
 
     def is_too_much(self, error: BaseException) -> bool:
-        """Tell whether fewer events in one transaction may help."""
+        """Return whether a smaller batch may succeed."""
         ...
 
     async def connect(self) -> None:
-        """Get ready to answer; a store that is not `required` may be unavailable for now."""
+        """Connect; a store that is not `required` may be away for now."""
         ...
 
     async def look(self) -> None:
-        """Check the servers that answer; called repeatedly."""
+        """Check the servers that answer queries; called periodically."""
         ...
 
     async def find(self, query: RowQuery) -> Found:
-        """Answer from the live generation. Keys and filters are compared as text.
+        """Answer a query from the live generation. Keys and filters are compared as text.
 
         Raises:
-            BeingBuilt: rows were lost, or not built yet.
-            BadCursor: see `projections.pages`, which defines the order of rows and the cursors.
+            BeingBuilt: rows were lost, or never existed, and are not complete yet.
+            BadCursor: see `projections.pages`, which has the order of rows and the cursors.
         """
         ...
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """Return every row, and the answer to each query, as of one moment."""
+        """Return every row, and an answer to each query, as of one moment."""
         ...
 
     def status(self, end: int) -> list[dict[str, Any]]:
-        """Return the servers that answer besides the main one, as parts of the stack."""
+        """Return additional servers that answer queries, as parts of the stack."""
         ...
 
     async def close(self) -> None:
@@ -258,7 +259,7 @@ class ReadStore(Protocol):
 
 
 class MakesStore(Protocol):
-    """What an entry point of the group `rayfold.stores` names: usually the store's class."""
+    """The object of an entry point in the group `rayfold.stores`: usually the store's class."""
 
     def __call__(self, registry: Registry, place: Place) -> ReadStore:
         """Create a store; it connects when it is first used."""

@@ -1,6 +1,6 @@
 """A projector: folds one partition of the keys into a durable store, exactly once.
 
-Rows and checkpoint are written in one transaction, which the store refuses if somebody else has
+Rows and checkpoint are written in one transaction, which the store refuses if another writer has
 written since: see `Writer`. So a second projector of the same partition has no effect.
 """
 
@@ -35,18 +35,18 @@ GATHER = 0.01
 """Seconds between two transactions: one costs a millisecond of CPU, whatever is in it."""
 
 APART = 0.1
-"""Seconds between two transactions that change nothing but how far the projector has come."""
+"""Seconds between two transactions that only move checkpoints."""
 
 REPLAYED = 100
-"""Parked rows that are folded again in one transaction; meanwhile no event is folded."""
+"""Parked rows that are folded again in one transaction; no event is folded meanwhile."""
 
 _Changed: TypeAlias = dict[str, VersionedRow | None]
 
 
 class Projector:
-    """Partition `partition` of `partitions` of some views.
+    """Fills partition `partition` of `partitions` of some views.
 
-    `generations` names, by view, generations in the making; others go to the live one.
+    `generations` has those being built, by view; for others, the live one is filled.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Projector:
         domain, concerned = registry.prefixes, registry.prefixes_of(views)
         self._domain = FoldedLog(log, with_deletions(domain))
         self._prefixes = with_deletions(concerned)
-        """Of streams that concern its views: of the others nothing travels."""
+        """The prefixes of streams that concern its views: no others are sent to it."""
         self._folded = FoldedLog(log, self._prefixes)
         self._store = store
         self._partition = partition
@@ -76,10 +76,10 @@ class Projector:
         self._writer: Writer | None = None
         self._writing = asyncio.Lock()
         self._passed: int | None = None
-        """How far the log was read beyond the checkpoints, where nothing in it changes a row."""
+        """How far the log was read beyond the checkpoints, while no event changed a row."""
         self._passing = asyncio.Event()
         self._awaited = asyncio.Event()
-        """Somebody waits for the checkpoint to be there."""
+        """Set while a caller waits for the checkpoint."""
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
             lambda: store.writing(views, partition, partitions, self._generations), store.name
         )
@@ -88,7 +88,7 @@ class Projector:
         self.progress = self.runner.progress
 
     async def run(self) -> None:
-        """Follow the log for ever; what breaks is tried again from the checkpoint."""
+        """Follow the log forever; after an error, try again from the checkpoint."""
         await self.runner.run(self._follow)
 
     async def _follow(self, writer: Writer) -> None:
@@ -117,10 +117,10 @@ class Projector:
         for parked in sorted(await writer.open(), key=lambda each: each.position):
             if not parked.key or self._is_mine(parked.key):
                 self._folding.park(parked)
-        for view, position in writer.positions.items():  # that of a view that began later is less
+        for view, position in writer.positions.items():  # a view that began later has a lower one
             self._folding.cover(view, AlreadyProjected([position]))
         at = _slowest(writer)
-        if at < self.progress.position:  # the store has lost what it was told last
+        if at < self.progress.position:  # the store has lost the last transactions
             self.runner.ready.clear()
         self.progress.begin_at(at)
 
@@ -139,7 +139,7 @@ class Projector:
                 await self._write(writer, batch)
             else:
                 self._pass(batch.position)
-            if span is not None:  # of one that broke nothing is told: it is tried again
+            if span is not None:  # a failed batch has no span: it is tried again
                 span.end()
             if batch.caught_up:
                 await writer.caught_up()
@@ -156,10 +156,10 @@ class Projector:
         if end > at:
             between = self._log.read_all(self._prefixes, after=at or None, limit=1)
             if [each async for each in between]:
-                return  # it comes by the subscription
+                return  # the subscription delivers it
             async with self._writing:
                 if self._writer is not writer:
-                    return  # there is another store, which may have less
+                    return  # it is another store, which may have less
                 self._pass(end)
         if self._passed is not None:
             self._awaited.set()
@@ -170,10 +170,10 @@ class Projector:
         self._passing.set()
 
     async def _write_passed(self, writer: Writer) -> None:
-        """Move checkpoints now and then over what changes no row.
+        """Move checkpoints periodically past events that change no row.
 
-        Moving them costs as much as writing rows, and a view that few events concern would pay
-        for all of them.
+        Moving them costs as much as writing rows, and a view that few events concern would pay for
+        all events.
         """
         while True:
             await self._passing.wait()
@@ -186,10 +186,10 @@ class Projector:
                     self.progress.advance(batch.position)
 
     async def _write(self, writer: Writer, batch: Batch) -> None:
-        """Write what the batch leads to; where the store refuses a row, find out which.
+        """Write the changes of a batch; if the store rejects a row, find out which.
 
-        Halves are transactions of their own, down to the record that leads to the row; or
-        down to what the store has the time for.
+        The batch is halved repeatedly, each half being a transaction: down to the record that leads
+        to the row, or to a size that the store can handle in time.
         """
         records = batch.records
         try:
@@ -214,7 +214,7 @@ class Projector:
     async def _transact(self, writer: Writer, batch: Batch, *, row_by_row: bool = False) -> None:
         """Write rows and checkpoints in one transaction, or nothing.
 
-        `row_by_row`: a row that the store refuses is parked, the others are written.
+        `row_by_row`: a row that the store rejects is parked, the others are written.
         """
         folding = self._folding
         stopped_before = set(folding.stopped)
@@ -257,11 +257,13 @@ class Projector:
 
     @property
     def _may_pass(self) -> bool:
-        """Whether a checkpoint may wait: somebody may look at one when it has caught up."""
+        """Return whether a checkpoint may wait: a caller may need one once it has caught up."""
         return self.runner.ready.is_set() and not self._generations
 
     def _is_mine(self, key: str) -> bool:
-        """Tell whether the row is here; a stream that is parked, without a key, is the first's."""
+        """Return whether the row is in this partition; a parked stream, without key, is in the
+        first.
+        """
         return (hash_of(key) if key else 0) % self._partitions == self._partition
 
     async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:
@@ -282,7 +284,7 @@ class Projector:
             self._cache[name].update(await transaction.load(name, keys))
 
     async def _load_each(self, transaction: Transaction, steps: Sequence[Step]) -> list[Step]:
-        """Return the steps whose rows can be read; the others are parked."""
+        """Return the steps whose rows can be read; park the others."""
         readable = []
         for step in steps:
             if step.erases:
@@ -302,7 +304,7 @@ class Projector:
     async def _store_each(
         self, transaction: Transaction, steps: Sequence[Step], changed: dict[str, _Changed]
     ) -> None:
-        """Write row by row; one that is refused is parked, and stays as it was."""
+        """Write row by row; one that is rejected is parked, and stays as it was."""
         last = {(step.view.name, step.key): step for step in steps}
         for name, rows in changed.items():
             for key, row in list(rows.items()):
@@ -318,7 +320,7 @@ class Projector:
     async def _fold(
         self, steps: Sequence[Step], positions: Mapping[str, int]
     ) -> tuple[dict[str, _Changed], dict[str, set[str]]]:
-        """Return rows that changed, and the keys of those that the store does not have yet."""
+        """Return the changed rows, and the keys of those that the store does not have yet."""
         changed: dict[str, _Changed] = {}
         new: dict[str, set[str]] = {}
         turn = Turn()
@@ -351,13 +353,13 @@ class Projector:
             cache.popitem(last=False)
 
     async def replay(self, view: str, key: str) -> bool:
-        """Fold a row's parked event again, and what waits behind it; False if it broke again.
+        """Fold a row's parked event and those behind it again; return False if it failed again.
 
-        An event that was discarded meanwhile is left out: see `projections.discarded_events`.
+        Events that were discarded meanwhile are left out: see `projections.discarded_events`.
 
         Raises:
             UnknownTarget: the row is not parked here.
-            StoreUnavailable: not done, nothing has changed; so is whatever the store raises.
+            StoreUnavailable: nothing has changed; the same holds for any error of the store.
         """
         async with self._writing:
             if self._folding.parked_row(view, key) is None or self._writer is None:
@@ -365,10 +367,10 @@ class Projector:
             return not await self._replay(self._writer, view, [key])
 
     async def replay_all(self, view: str, keys: Sequence[str]) -> None:
-        """Do the same with many rows; those that are not parked any more are as they are.
+        """Replay many rows; those that are no longer parked are skipped.
 
         Raises:
-            StoreUnavailable: not all of it is done; so is whatever the store raises.
+            StoreUnavailable: not all of it was done; the same holds for any error of the store.
         """
         most = min(REPLAYED, self._store.most_events)
         for at in range(0, len(keys), most):
@@ -378,9 +380,9 @@ class Projector:
                     await self._replay(self._writer, view, some)
 
     async def _replay(self, writer: Writer, view: str, keys: Sequence[str]) -> list[str]:
-        """Fold rows on in one transaction, or in several where the store does not take them all.
+        """Replay rows in one transaction, or in several if the store cannot take them together.
 
-        Return those that are parked again.
+        Return the rows that are parked again.
         """
         discarded = await discards.load(self._log, [view])
         foldings = {key: Folding(self._registry, [self._views[view]]) for key in keys}
@@ -409,7 +411,7 @@ class Projector:
             if not store.refuses(error) and (len(keys) < 2 or not store.is_too_much(error)):
                 raise
             if len(keys) < 2:
-                return [*keys]  # the store does not take it now either
+                return [*keys]  # the store still rejects it
             middle = len(keys) // 2
             first = await self._replay(writer, view, keys[:middle])
             return first + await self._replay(writer, view, keys[middle:])
@@ -424,9 +426,9 @@ class Projector:
         return parked
 
     def parked(self) -> Sequence[Parked]:
-        """Return rows of this partition, and streams, that are parked; and views that stopped.
+        """Return the parked rows of this partition, parked streams, and stopped views.
 
-        It is `in_order`.
+        They are `in_order`.
         """
         return self._folding.listed(streams=self._is_mine(""))
 

@@ -1,4 +1,4 @@
-"""What follows the log into a durable store, in a process of its own: the Ray shell around it."""
+"""The Ray shell around what fills a durable store from the log."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class LogProjector(Protocol):
         ...
 
     async def replay(self, view: str, key: str) -> bool:
-        """Try again what is parked of a view under a key."""
+        """Replay what is parked of a view under a key."""
         ...
 
     async def replay_all(self, view: str, keys: Sequence[str]) -> None:
-        """Try again what is parked of a view under keys."""
+        """Replay what is parked of a view under these keys."""
         ...
 
     def parked(self) -> Sequence[Parked]:
@@ -48,13 +48,14 @@ class LogProjector(Protocol):
 
 
 Make: TypeAlias = Callable[..., LogProjector]
-"""Is given a registry, a log, Postgres' DSN, and what else `spawn` was given.
+"""Makes a projector from a registry, a log, the DSN of Postgres, and further arguments of `spawn`.
 
-It travels by its name. Without a DSN it has nothing to do with Postgres."""
+It is sent by name. Without a DSN, the projector does not use Postgres.
+"""
 
 
 class ProjectorActor:
-    """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
+    """Runs as a Ray actor. A restarted one continues at its checkpoint."""
 
     def __init__(
         self,
@@ -66,8 +67,8 @@ class ProjectorActor:
         make: Make,
         *arguments: Any,
     ) -> None:
-        """`dsn` is None where it has nothing to do with Postgres; `keys` is where those are of
-        personal data.
+        """`dsn` is None if it does not use Postgres; `keys` is where the keys of personal data
+        are.
         """
         os.nice(NICENESS)
         collect_rarely()
@@ -79,11 +80,11 @@ class ProjectorActor:
         self._work = ActorWork(Membership(identity, log, dsn), self._projector.run, log)
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Return how far it is, once it is at `position` or `timeout` seconds have passed."""
+        """Return its position once it is at `position`, or after `timeout` seconds."""
         return await self._running().runner.reached(position, timeout)
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
-        """See `Asked.of`; as plain tuples."""
+        """See `Asked.of`; returns plain tuples."""
         return [tuple(parked) for parked in Asked(*asked).of(self._running().parked())]
 
     async def replay(self, view: str, key: str) -> bool:
@@ -99,7 +100,7 @@ class ProjectorActor:
         await self._running().runner.renew(view)
 
     async def status(self) -> dict[str, Any]:
-        """Return what operators are told of it, once it has come as far as the log is."""
+        """Return its status for operators, once it has come as far as the log."""
         process = await self._work.process_status()
         await self._projector.runner.settled()
         return {**process, **self._projector.status()}
@@ -114,9 +115,9 @@ class ProjectorActor:
 
 
 def named(registry: Registry, arguments: tuple[Any, ...]) -> str:
-    """Return what it fills, for its log: a store and its views, or a SQL projection.
+    """Return what it fills, for its log file: a store and its views, or a SQL projection.
 
-    Of its arguments only what is a name: where the store is may have a password in it.
+    It uses only arguments that are names: a store's address may include a password.
     """
     known = {*registry.views, *registry.projections}
     told = [str(arguments[0])] if arguments and "/" not in str(arguments[0]) else []

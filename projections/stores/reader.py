@@ -1,4 +1,4 @@
-"""Queries to a durable store, and waiting until it has reached a position."""
+"""Queries to a durable store, which wait until it has reached the caller's position."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from projections.stores.port import ReadStore
 from projections.supervision.placements import Placements
 
 PAUSE = 0.05
-"""Seconds before a store is asked again that says itself when it is there."""
+"""Seconds between queries to a store that reports its position only in its answers."""
 
 
 class StoreReader:
-    """Asks a store; knows the projectors that fill it."""
+    """Queries a store; knows the projectors that fill it."""
 
     def __init__(self, store: ReadStore, placements: Placements) -> None:
         self.store = store
         self._placements = placements
 
     async def ask(self, query: RowQuery, deadline: float) -> RowResult:
-        """Return an answer that is at `query.at_least`; `deadline` is in `time.monotonic` seconds.
+        """Return an answer that has reached `query.at_least`; `deadline` is by `time.monotonic`.
 
         Raises:
-            Behind: the projectors did not come so far in time.
-            BeingBuilt: the store lacks rows, and did not have them in time.
-            ReadStoreUnavailable: it does not answer.
+            Behind: the projectors did not reach the position in time.
+            BeingBuilt: the store lacks rows, and did not get them in time.
+            ReadStoreUnavailable: the store does not answer.
             BadCursor: see `PageQuery`.
         """
         while True:
@@ -48,13 +48,13 @@ class StoreReader:
     async def _wait(self, query: RowQuery, deadline: float) -> None:
         filling = self._placements.filling(query.view, query.key, self.store.name)
         there = [each for each in filling if each.progress.position >= query.at_least]
-        if len(there) == len(filling):  # none yet, or the view itself has stopped
+        if len(there) == len(filling):  # none has reached it, or the view itself has stopped
             await asyncio.sleep(PAUSE)
         for each in filling:
             await each.reached(query.at_least, deadline)
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """Return every row, and an answer to each question, as of one moment.
+        """Return every row, and an answer to each query, as of one moment.
 
         Raises:
             ReadStoreUnavailable: the store does not answer.

@@ -1,4 +1,4 @@
-"""Building a new generation beside the live one, up to the switch."""
+"""Building a new generation beside the live one, and the switch to it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from projections.supervision.progress import Progress
 log = logging.getLogger(__name__)
 
 SWITCH = 30.0
-"""Seconds in which a build must reach the live one, while that one waits."""
+"""Seconds in which a build must reach the live one, which waits meanwhile."""
 
 PATIENCE = 5.0
-"""Seconds in which the node that says where the log ends may lag: it was no leader until now."""
+"""Seconds for which the node that reports the log's end may lag: it may have become leader just
+now.
+"""
 
 STUCK = 30.0
 """Seconds after which a build that only reports errors is given up."""
 
 
 class Building(Protocol):
-    """A generation that is being built, of a view or of a SQL projection: see `Generations`."""
+    """A generation that is being built, of a view or a SQL projection: see `Generations`."""
 
     async def newly_parked(self) -> NewlyParked | None:
-        """Return what is parked in it, and not in the live one."""
+        """Return what is parked in it and not in the live one."""
         ...
 
     async def finish(self) -> int:
-        """Do what is quicker on a full generation; return how far the live one is then."""
+        """Do what is faster on a full generation; return how far the live one is then."""
         ...
 
     async def switch(self, reached: Reached) -> None:
-        """Put it in the live one's place."""
+        """Replace the live generation by it."""
         ...
 
     async def discard(self) -> None:
@@ -56,37 +58,37 @@ async def build(
     folded: FoldedLog,
     following: Sequence[ActorHandle] = (),
 ) -> None:
-    """Wait until `builder` has filled a generation, and switch. Either way the builder ends.
+    """Wait until `builder` has filled a generation, and switch. The builder ends in any case.
 
-    `following` fill the live one, and are told that there is another. `changing` is held while
-    switching. Where the log was restored to an earlier moment, so that it does not have what the
-    live one has come to, the build has to have all of the log.
+    `following` fill the live one, and are told of the switch. `changing` is held while switching.
+    If the log was restored to an earlier moment, and lacks events of the live one, the build must
+    have all of the log.
 
     Raises:
-        WouldPark: it serves less than the live one does, which is as it was.
-        ProjectionError: not done; the live one is as it was.
+        WouldPark: it serves less than the live one, which stays.
+        ProjectionError: the build failed; the live one stays.
     """
     try:
         await answering([builder])
         await _filled(builder, rebuild)
         worse = await _worse(building, rebuild)
         furthest = await building.finish()
-        # What came while it was finished: before the live one has to wait for it.
+        # Events that came during `finish`: folded before the live one has to wait for them.
         is_lost = not await reaches(builder, furthest, folded)
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
             log.warning("rows are replaced of which the log has less", extra=why)
         if worse is None and not is_lost:
-            worse = await _worse(building, rebuild)  # on what has come meanwhile
+            worse = await _worse(building, rebuild)  # including the events that came meanwhile
 
         async def enough_that_serves(position: int) -> int | None:
             there = await enough(builder, folded if is_lost else None, position)
             if there is None:
                 return None
             await builder.look()
-            # Writers wait meanwhile, so nothing is compared where nothing is parked, or where it
-            # would change nothing. What is may be what the live one folded since it was asked last.
-            # Not every builder counts it.
+            # Writers wait meanwhile, so parked rows are only compared if there are any and the
+            # result matters. Those found may be of events that the live one has folded since the
+            # last comparison. Not every builder counts them.
             is_asked = not rebuild.accept_parked and not is_lost
             if is_asked and builder.seen.get("parked") != 0:
                 await _worse(building, rebuild)
@@ -103,16 +105,16 @@ async def build(
         await builder.end()
         try:
             await building.discard()
-        except Exception as error:  # what became of the build is the news
+        except Exception as error:  # the failure of the build is what matters
             left = {"view": rebuild.view, "error": named(error)}
             log.warning("what a build has left stays until the next start", extra=left)
 
 
 async def _filled(builder: ActorHandle, rebuild: Rebuild) -> None:
-    """Wait until a build has come to the log's end.
+    """Wait until a build has reached the log's end.
 
     Raises:
-        ProjectionError: it does not go on, or an event has stopped it.
+        ProjectionError: it makes no progress, or an event has stopped it.
     """
     moved = time.monotonic()
     while not builder.ready:
@@ -131,10 +133,10 @@ async def _filled(builder: ActorHandle, rebuild: Rebuild) -> None:
 
 
 async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
-    """Return what a build serves less than the live one does: a fold is wrong, perhaps for all.
+    """Return the error if a build serves less than the live one: a fold is wrong, maybe for all.
 
     Raises:
-        WouldPark: that, unless somebody puts up with it.
+        WouldPark: that error, unless it was accepted.
     """
     new = await building.newly_parked()
     if new is None:
@@ -146,7 +148,7 @@ async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
 
 
 class Coming(Protocol):
-    """What fills a generation."""
+    """An actor that fills a generation."""
 
     @property
     def progress(self) -> Progress:
@@ -154,18 +156,18 @@ class Coming(Protocol):
         ...
 
     async def reached(self, position: int, deadline: float) -> bool:
-        """Wait until it has come so far; `deadline` is in `time.monotonic` seconds."""
+        """Wait until it has reached a position; `deadline` is in `time.monotonic` seconds."""
         ...
 
 
 async def reaches(builder: Coming, position: int, folded: FoldedLog) -> bool:
-    """Wait until a build has come so far; return False if it has all that the log has.
+    """Wait until a build has reached a position; return False if the log has no more events for it.
 
-    Then the log was restored to an earlier moment, or nothing of the domain stands in between.
+    Then the log was restored to an earlier moment, or none of the domain's events are in between.
 
     Raises:
-        ProjectionError: it does not come so far.
-        StoreUnavailable: the log's end is not known.
+        ProjectionError: it does not get there in time.
+        StoreUnavailable: the log's end is unknown.
     """
     until = time.monotonic() + READY
     while not await builder.reached(position, min(until, time.monotonic() + PATIENCE)):
@@ -177,7 +179,7 @@ async def reaches(builder: Coming, position: int, folded: FoldedLog) -> bool:
 
 
 async def enough(builder: Coming, lost: FoldedLog | None, position: int) -> int | None:
-    """See `Reached`. `lost` is the log where it has less than the live generation."""
+    """See `Reached`. `lost` is the log if it has less than the live generation."""
     if lost is not None:
         position = min(position, await lost.end())
     there = await builder.reached(position, time.monotonic() + SWITCH)
@@ -187,5 +189,5 @@ async def enough(builder: Coming, lost: FoldedLog | None, position: int) -> int 
 async def _renew(actor: ActorHandle, view: str) -> None:
     try:
         await actor.renew(view)
-    except ActorUnavailable as error:  # it finds out when it begins again
+    except ActorUnavailable as error:  # it will detect it when it begins again
         log.info("an actor was not renewed", extra={"actor": actor.name, "error": error})

@@ -1,4 +1,4 @@
-"""The common part of everything that fills a store: it never stops, and reports its state."""
+"""Shared by all projectors: they run forever, and report their status."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from rayfold.runtime.tracing import Span, tracing
 log = logging.getLogger(__name__)
 
 RETRY = 0.25
-"""Seconds before what broke is tried again."""
+"""Seconds before a retry after an error."""
 
 SETTLE = 0.05
-"""Seconds that are waited for events first, before the log is asked whether there are any."""
+"""Seconds to wait for events before the log is asked whether there are any."""
 
 MOMENT = 0.3
-"""Seconds that a look takes for it at most."""
+"""The most seconds that a status request waits for that."""
 
 SILENCE = 5.0
-"""Seconds for the log to say whether there are events."""
+"""Seconds for the log to answer whether there are events."""
 
 RENEW = 10.0
-"""Seconds at most until events are followed again."""
+"""The most seconds until events are followed again."""
 
 Resource = TypeVar("Resource")
 
 
 class ProjectionRunner(Generic[Resource]):
-    """`connect` gives what is worked with: a pool of connections, a writer of `store`."""
+    """`connect` gives the resource to work with: a connection pool, or a writer of `store`."""
 
     def __init__(
         self,
@@ -50,26 +50,26 @@ class ProjectionRunner(Generic[Resource]):
         self._tracing = tracing()
         self.progress = Progress()
         self.ready = asyncio.Event()
-        """It has been at the log's end, or is among the consumers of its group."""
+        """Set once it has been at the log's end, or is a consumer of its group."""
         self.events = 0
         self.error: str | None = None
         self._told: str | None = None
         """What it last began again for: of an event that takes too long operators are told once."""
         self._working: AtWork | None = None
         self.settle: Callable[[], Coroutine[Any, Any, None]] | None = None
-        """Comes as far as the log is, if it has nothing there that concerns what is followed.
+        """Moves the progress to the log's end if no event up to there concerns it.
 
-        Of one that follows some streams alone: of the others its subscription says little.
+        Set by those that follow only some streams: their subscription says little about the others.
         """
         self._settling: asyncio.Task[None] | None = None
         self._lost: dict[str, int] = {}
-        """Checkpoints, by view, that the log was found to end before: it was restored."""
+        """By view: checkpoints that are beyond the log's end, as it was restored."""
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
 
     @contextmanager
     def told_meanwhile(self, error: BaseException) -> Iterator[None]:
-        """Tell operators of what has no answer in time, while less at a time is tried."""
+        """Report an error that took too long in the status while a smaller batch is tried."""
         told = named(error) if isinstance(error, TimeoutError) else None
         self.error = told or self.error
         yield
@@ -77,7 +77,7 @@ class ProjectionRunner(Generic[Resource]):
             self.error = None
 
     async def run(self, work: Callable[[Resource], Coroutine[Any, Any, None]]) -> None:
-        """Work for ever, connected afresh each time; what breaks is tried again."""
+        """Work forever; after an error, connect again and retry."""
         while True:
             before = self.events
             try:
@@ -85,11 +85,11 @@ class ProjectionRunner(Generic[Resource]):
                     self._renew.clear()
                     await self._until_renewed(work(connected))
             except Fenced as error:
-                # Once is how a new generation takes over. Again and again is a rival.
+                # Once means that a new generation took over. Repeatedly means a rival.
                 if self.events == before:
                     self.error = named(error)
                 log.info("a projection was fenced", extra={"error": named(error)})
-            except Exception as error:  # a mistake of ours too is shown, not died of
+            except Exception as error:  # a bug of ours, too, must be reported and not end the actor
                 self.error = named(error)
                 news = isinstance(error, NotInTime) and self.error != self._told
                 self._told = self.error
@@ -113,7 +113,7 @@ class ProjectionRunner(Generic[Resource]):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Say how far it is, once it is at `position` or `timeout` seconds have passed."""
+        """Return its position once it is at `position`, or after `timeout` seconds."""
         until = time.monotonic() + timeout
         patience = SETTLE if self.settle else timeout
         while (left := until - time.monotonic()) > 0:
@@ -124,13 +124,13 @@ class ProjectionRunner(Generic[Resource]):
         return self.progress.position
 
     async def settled(self) -> None:
-        """Take a moment to come as far as the log is: whoever looks wants to know how far that is.
+        """Briefly try to come as far as the log, before the status is reported.
 
-        Never much longer: a log that does not answer must not make the projector look silent.
+        It does not take long: a log that does not answer must not make the projector look silent.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
-                if self._settling is not None:  # it may have asked for the log's end before
+                if self._settling is not None:  # it may have read the log's end before
                     await asyncio.wait([self._settling])
                 self._settle_soon()
                 if self._settling is not None:
@@ -145,16 +145,15 @@ class ProjectionRunner(Generic[Resource]):
         try:
             async with asyncio.timeout(SILENCE):
                 await settle()
-        except (StoreUnavailable, TimeoutError) as error:  # the next one asks again
+        except (StoreUnavailable, TimeoutError) as error:  # the next call tries again
             log.info("how far the log is cannot be found out", extra={"error": named(error)})
         except Exception:
             log.exception("how far the log is could not be found out")
 
     async def renew(self, view: str) -> None:
-        """Begin again with what the store has; return when events are followed again.
+        """Begin again from the store; return when events are followed again.
 
-        A generation of the view that has taken over is found with the next event; an operator
-        looks sooner.
+        A new live generation is detected with the next event; an operator wants that earlier.
         """
         self._lost.pop(view, None)
         self._renewed.clear()
@@ -166,22 +165,22 @@ class ProjectionRunner(Generic[Resource]):
     async def follow(
         self, folded: FoldedLog, checkpoints: Mapping[str, int], most: int, **options: Any
     ) -> AsyncGenerator[Batch, None]:
-        """Yield what comes after the first of the checkpoints, which are by view, as `batches`.
+        """Yield the events after the lowest of the checkpoints, given by view, as `batches` does.
 
         Raises:
-            NoSuchPosition: the log was restored to an earlier moment than one of them. It may have
-                come as far again since: then too, as what it has there now is not what was folded.
-                All views wait until that one is built again: they share what is followed.
-            StoreUnavailable: nobody says where the log ends.
+            NoSuchPosition: the log was restored to a moment before one of them. It may have grown
+                past it since: its events there are still not those that were folded. All views wait
+                until that one is rebuilt, as they share a subscription.
+            StoreUnavailable: the log's end is unknown.
         """
         self._lost = {
             view: at for view, at in self._lost.items() if checkpoints.get(view) == at
-        }  # another generation has another one
+        }  # another generation has its own
         first, last = min(checkpoints.values(), default=0), max(checkpoints.values(), default=0)
-        if last > first:  # the log would not be asked for it
+        if last > first:  # the log would not be read from there
             self._lost |= await folded.beyond_end(checkpoints)
         if self._lost:
-            self._renewed.set()  # as far as it can be
+            self._renewed.set()  # as far as it is possible
             raise NoSuchPosition
         subscription = folded.follow(first, **options)
         try:
@@ -189,17 +188,17 @@ class ProjectionRunner(Generic[Resource]):
                 async for batch in batches:
                     yield batch
         except NoSuchPosition:
-            with suppress(StoreUnavailable):  # it is asked again
+            with suppress(StoreUnavailable):  # it will be tried again
                 self._lost |= await folded.beyond_end(checkpoints, refused=first)
             raise
 
     async def batches(
         self, subscription: AsyncGenerator[Batch, None], most: int
     ) -> AsyncGenerator[Batch, None]:
-        """Yield what it delivers, in batches of at most `most` events; close it in the end.
+        """Yield the events of a subscription in batches of at most `most`; close it in the end.
 
-        Whoever asks for the next one is done with the one before. Until then what broke before is
-        told: the batch that could not be written is only delivered again.
+        Requesting the next batch means that the one before is done. Until then an earlier error
+        stays in the status: the batch that could not be written is only delivered again.
         """
         self._renewed.set()
         async with aclosing(subscription):
@@ -215,7 +214,7 @@ class ProjectionRunner(Generic[Resource]):
                     self.ready.set()
 
     def traced(self, views: Sequence[str], records: Sequence[RawRecord]) -> Span | None:
-        """Begin the span of a batch that is written; None where nothing in it is traced."""
+        """Start the span of a batch to be written; None if no event in it is traced."""
         if self._tracing is None:
             return None
         about = {"rayfold.views": list(views), "rayfold.events": len(records)}

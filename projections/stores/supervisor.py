@@ -1,4 +1,4 @@
-"""The projectors of a durable store: partitioned by view, and the generations of its rows."""
+"""The projectors of a durable store by view and partition, and the generations of its rows."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 
 CHANGED = "its definition has changed, or its rows are gone"
 RESTORED = "the log was restored to an earlier moment"
-"""Why the rows of a view are no use."""
+"""Why the rows of a view are unusable."""
 
 ASKED = 16
-"""Views of which a store is asked how far they are at a time: Postgres takes 100 connections."""
+"""Views whose positions are read from a store at a time: Postgres allows 100 connections."""
 
 RETRY = 1.0
-"""Seconds until a store that was away at the start is prepared again."""
+"""Seconds until another attempt to prepare a store that was away at the start."""
 
 
 class StoreSupervisor:
-    """Keeps the projectors that are wanted. Views with as many partitions share them."""
+    """Keeps the wanted projectors. Views with the same number of partitions share them."""
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class StoreSupervisor:
         self.undivided = {
             name for name, view in self._views.items() if view.on_poison is OnPoison.STOP
         }
-        """Views that stop as a whole: one projector folds all of their keys, so that it can."""
+        """Views that stop as a whole: a single projector folds all of their keys, so that it can do
+        so.
+        """
         self.wanted = {
             name: 1 if name in self.undivided else settings.number(store.name, name)
             for name in self._views
@@ -70,16 +72,16 @@ class StoreSupervisor:
         self._preparing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Prepare the store, and make projectors. Views of a changed definition are rebuilt.
+        """Prepare the store and start projectors. Views with a changed definition are rebuilt.
 
-        So are those that are further than the log, which was restored to an earlier moment.
-        That is done before projectors start, or later where the store is not required: a store
-        that is away, or views of the definition before, keep nobody else waiting.
+        So are views that are ahead of the log, which was restored to an earlier moment. That
+        happens before projectors start, or later if the store is not required: a store that is
+        away, or outdated views, must not delay others.
 
         Raises:
-            ReadStoreUnavailable: it does not answer, and is required.
+            ReadStoreUnavailable: the store does not answer, and is required.
             WouldPark: see `ReadSettings.accept_parked`.
-            ProjectionError: an actor does not come up.
+            ProjectionError: an actor does not start.
         """
         if self.store.required:
             for view, why in (await self._prepare()).items():
@@ -91,18 +93,18 @@ class StoreSupervisor:
         self._placements.keep(self.store.name, projectors)
 
     async def stop(self) -> None:
-        """Begin no more builds, and close connections."""
+        """Stop starting builds, and close connections."""
         await cancel(self._preparing)
         await self.store.close()
 
     async def _prepare(self) -> dict[str, str]:
-        """Prepare the store; return the views whose rows are no use, and why."""
+        """Prepare the store; return the views whose rows are unusable, and why."""
         generations, views = self.store.generations, list(self._views.values())
         changed = await generations.prepare(views, self.wanted)
         stale = dict.fromkeys((view.name for view in changed), CHANGED)
         others = [view for view in views if view.name not in stale]
         checkpoints: dict[str, int] = {}
-        for at in range(0, len(others), ASKED):  # each may have a connection of its own
+        for at in range(0, len(others), ASKED):  # each may use a connection of its own
             some = others[at : at + ASKED]
             positions = await asyncio.gather(*(generations.furthest(view) for view in some))
             checkpoints |= zip((view.name for view in some), positions, strict=True)
@@ -123,7 +125,7 @@ class StoreSupervisor:
                 log.exception("a store could not be prepared", extra={"store": self.store.name})
             await asyncio.sleep(RETRY)
         for view, why in stale.items():
-            # What goes wrong is told, and what serves goes on to serve.
+            # An error is reported, and the live generation goes on serving.
             try:
                 await self._rebuild_stale(view, why)
             except RayfoldError:
@@ -144,19 +146,19 @@ class StoreSupervisor:
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Set the number of partitions of these views.
 
-        New projectors wait in front of the fence while the old ones work; cutting the key
-        space again lets those in and these out.
+        New projectors are fenced while the old ones work; the new partitioning admits them and
+        fences the old ones.
 
         Raises:
-            ProjectionError: an actor does not come up; the old ones stay.
-            ReadStoreUnavailable: the store does not answer. What it has cut already waits until
-                this is asked for again.
+            ProjectionError: an actor does not start; the old ones stay.
+            ReadStoreUnavailable: the store does not answer. Views that were divided already wait
+                until this is called again.
         """
         placed, name = self._placements, self.store.name
         async with self._changing:
             before = self.wanted
             after = before | dict.fromkeys(views, number)
-            # A projector of some views ends when one of them leaves or joins its group.
+            # A projector ends when a view leaves or joins its group.
             groups = {n for view in self._views for n in (before[view], after[view])}
             moved = [n for n in groups if _group(before, n) != _group(after, n)]
             concerned = [view for view in self._views if after[view] in moved]
@@ -170,7 +172,7 @@ class StoreSupervisor:
             try:
                 new = await self._start_projectors(concerned)
                 await self.store.generations.partition([self._views[v] for v in views], number)
-            except BaseException:  # asked for again, all of it is done
+            except BaseException:  # called again, it does all of it
                 self.wanted = before
                 made = {each for handles in new.values() for each in handles}
                 await all_done(*(each.end() for each in made))
@@ -184,8 +186,8 @@ class StoreSupervisor:
         """Build a new generation of a view's rows beside the live one, then switch.
 
         Raises:
-            WouldPark: it serves less than the live one does, which is as it was.
-            ProjectionError: not done; the live one is as it was.
+            WouldPark: it serves less than the live one, which stays.
+            ProjectionError: the rebuild failed; the live one stays.
         """
         view = self._views[rebuild.view]
         generation = await self.store.generations.begin(view)
@@ -211,7 +213,8 @@ class StoreSupervisor:
             handles = [self._projector(group, at, number) for at in range(number)]
             projectors |= dict.fromkeys(group, handles)
             made += handles
-        await answering(made, adopted=adopted)  # all of them: else those that do were left behind
+        # Wait for all: otherwise those that answer would be left behind.
+        await answering(made, adopted=adopted)
         return projectors
 
     def _projector(self, views: list[str], partition: int, partitions: int) -> ActorHandle:
@@ -264,7 +267,7 @@ def _projector(
     views: Sequence[str],
     *where: Any,
 ) -> Projector:
-    """In the actor's process: classes do not travel, their names do."""
+    """Make a projector in the actor's process: classes cannot be sent, their names can."""
     made = known.make(name, registry, place)
     return Projector(registry, log, made, [registry.views[each] for each in views], *where)
 
