@@ -102,15 +102,6 @@ class ReadSide:
         side._begin()
         return side
 
-    @property
-    def on_change(self) -> Callable[[], Awaitable[None]] | None:
-        """Called when `routes` has changed, and before removed actors are ended."""
-        return self.placements.on_change
-
-    @on_change.setter
-    def on_change(self, tell: Callable[[], Awaitable[None]]) -> None:
-        self.placements.on_change = tell
-
     def routes(self) -> dict[str, Any]:
         """Return what a `ReadGateway` needs to reach the actors, as plain JSON."""
         return self.placements.routes()

@@ -1,9 +1,9 @@
-"""Sessions of the console: a browser sends a session in place of the operator's token.
+"""Sessions of the console: what a browser shows in place of the operator's token.
 
-A browser keeps a random text. By it, all gateways find the token, encrypted with a key derived from
-that text: neither what the browser keeps nor what the gateways keep is useful without the other.
-The token itself is checked in each request, as any other: a session is valid as long as its token
-is, and at most for `LASTS` seconds.
+A browser has a random text. What all gateways can find by it is the token, encrypted under a key
+made of that text: neither what a browser keeps nor what the gateways keep is of use without the
+other. The token itself is checked with each request, as any other: a session counts as long as
+its token does, and for `LASTS` at most.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ LASTS = 8 * 3600
 """Seconds after which an operator signs in again."""
 
 _NONCE = bytes(12)
-"""A constant is safe, because each key encrypts only one token."""
+"""A key encrypts one token, ever."""
 
 
 class SessionsLost(Exception):
-    """The store of sessions cannot be reached now."""
+    """Where sessions are kept cannot be asked now."""
 
 
 class KeptSessions(Protocol):
-    """The store of sessions, shared by all gateways; each method may raise `SessionsLost`."""
+    """Where sessions are kept for all gateways; each method may raise `SessionsLost`."""
 
     async def keep(self, name: bytes, sealed: bytes, seconds: float) -> None:
-        """Keep sealed data under a name for so many seconds."""
+        """Keep what is sealed under a name for so long."""
         ...
 
     async def find(self, name: bytes) -> bytes | None:
-        """Return the sealed data under a name; None if there is none or it has expired."""
+        """Return what is kept under a name, None if there is nothing or it is over."""
         ...
 
     async def drop(self, name: bytes) -> None:
-        """Delete the data under a name."""
+        """Keep it no more."""
         ...
 
 
@@ -56,10 +56,10 @@ class _Remembered(NamedTuple):
 
 
 class Sessions:
-    """Begins, finds and ends sessions.
+    """Begins, finds and ends them.
 
-    The console is needed most while something is down. So a gateway remembers the sessions that it
-    has seen, and uses these while it cannot reach the store.
+    The console is needed most while something is down. A gateway remembers the sessions that it
+    has met, and goes by that as long as it cannot ask where they are kept.
     """
 
     def __init__(self, kept: KeptSessions) -> None:
@@ -67,7 +67,7 @@ class Sessions:
         self._remembered: dict[bytes, _Remembered] = {}
 
     async def begin(self, token: bytes) -> bytes:
-        """Return the text of a new session for this token."""
+        """Return the text of a new session of whoever has shown this token."""
         text = secrets.token_urlsafe(32).encode()
         name, key = _derived(text)
         now = time.monotonic()
@@ -81,30 +81,28 @@ class Sessions:
         return text
 
     async def token(self, text: bytes) -> bytes | None:
-        """Return the token of a session; None if there is no such session or it has ended.
+        """Return the token of a session; None where there is no such session, or no more.
 
         Raises:
-            Problem: 503 if the session is unknown here and the store cannot be reached.
+            Problem: 503 if nobody can tell.
         """
         name, key = _derived(text)
         remembered = self._remembered.get(name)
         try:
             sealed = await self._kept.find(name)
         except SessionsLost as error:
-            if remembered is not None:
-                return remembered.token if remembered.ends > time.monotonic() else None
-            detail = f"who is signed in is not known now: {error}"
-            raise Problem(
-                503, "sessions-unavailable", detail, headers={"Retry-After": "1"}
-            ) from error
-        if sealed is None:
-            self._remembered.pop(name, None)
-            return None
-        if remembered is None:
-            # Another gateway began it. The store knows when it ends, and is asked while possible.
-            token = _cipher(key).decrypt(_NONCE, sealed, None)
-            remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
-        return remembered.token
+            if remembered is None:
+                raise _unavailable(error) from error
+        else:
+            if sealed is None:
+                if remembered is None or remembered.is_kept:
+                    self._remembered.pop(name, None)
+                    return None
+            elif remembered is None or not remembered.is_kept:
+                # Of another gateway, which knows when it ends: asked for as long as it can be.
+                token = _cipher(key).decrypt(_NONCE, sealed, None)
+                remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
+        return remembered.token if remembered.ends > time.monotonic() else None
 
     async def end(self, text: bytes) -> bool:
         """End a session; return whether it has ended at every gateway."""
@@ -126,7 +124,7 @@ def _unavailable(error: SessionsLost) -> Problem:
 
 
 def _derived(text: bytes) -> tuple[bytes, bytes]:
-    """Return the name and the key that are derived from a session's text."""
+    """Return the name and the key that are made of a session's text."""
     name = hashlib.blake2b(text, digest_size=32, person=b"session name").digest()
     key = hashlib.blake2b(text, digest_size=32, person=b"session key").digest()
     return name, key

@@ -289,8 +289,8 @@ class Government:
         self._is_whole = True
         published = partial(_published, publisher)
         await published()
-        self.writes.published = published
-        self.reads.on_change = published
+        self.writes.owner.published = published
+        self.reads.placements.on_change = published
         # Otherwise this has been going on since the hosts were there.
         if "read" not in self._owned.before:
             keep_going(publisher.run, "publishing the routing table", parts)
