@@ -51,15 +51,6 @@ class WriteSide:
         side.gateway.start()
         return side
 
-    @property
-    def published(self) -> Callable[[], Awaitable[None]] | None:
-        """Waits until gateways in other processes can have seen a change."""
-        return self.owner.published
-
-    @published.setter
-    def published(self, wait: Callable[[], Awaitable[None]]) -> None:
-        self.owner.published = wait
-
     def routes(self) -> dict[str, Any]:
         """See `WriteOwner.routes`."""
         return self.owner.routes()

@@ -41,7 +41,7 @@ class Observed(Protocol):
 
 
 def names_of(registry: Registry) -> dict[str, str]:
-    """Return the names that can be explained, each with the name to look at: a query by its view."""
+    """Return the names that can be explained, with the name to look up: for a query, its view."""
     known = {
         name: name
         for names in (
