@@ -333,11 +333,12 @@ class Event(Message):
 
     The name is the event type on the log. `version` is the version of the schema, written into
     each event's metadata; when you raise it, add an upcaster from the version before.
-    What is read from the log ignores unknown fields, so that an older reader can read what a newer
-    writer wrote. The constructor refuses them, since nobody would miss what it left out.
+    Events ignore unknown fields, so that an older reader can read what a newer writer wrote.
     `subject` is the field that names the subject of its personal data: see `Personal`. By
     default it is the id of the event's aggregate.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     __rayfold__: ClassVar[EventDefinition]
 
