@@ -122,6 +122,11 @@ def index_filter(index: str) -> EventFilter:
     return _Index(True, lambda stream: "-" not in wanted and stream.startswith(start), None)
 
 
+_WRITTEN = re.compile(r"\\.|\(\?<(?![=!])", re.DOTALL)
+_OF_NET = {"(?<": "(?P<", r"\z": r"\Z", r"\Z": r"(?=\n?\Z)"}
+"""What .NET writes otherwise than Python: named groups, and the end of the text."""
+
+
 def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
     if not regex:
         return lambda name: name.startswith(prefixes)
@@ -129,8 +134,7 @@ def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
         raise invalid_argument("The filter's regular expression is too long.")
     check_backtracking(regex)
     try:
-        # .NET writes named groups (?<n>…); Python writes (?P<n>…).
-        pattern = re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", regex))
+        pattern = re.compile(_WRITTEN.sub(lambda found: _OF_NET.get(found[0], found[0]), regex))
     except (re.error, OverflowError, RecursionError) as error:
         raise invalid_argument(shown(f"Invalid pattern '{regex[:200]}': {error}")) from error
     # Searched, not matched whole: "^a|b|c$" is anchored at its two ends only.

@@ -49,6 +49,22 @@ class Asked:
         self.filter.matches = counted  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize(
+    ("regex", "name", "matches"),
+    [
+        (r"^(?<kind>Order)Placed$", "OrderPlaced", True),
+        (r"Placed\z", "OrderPlaced", True),
+        (r"Placed\z", "OrderPlaced\n", False),
+        (r"Placed\Z", "OrderPlaced\n", True),
+        (r"Placed\Z", "OrderPlacedTwice", False),
+        (r"(?<=Order)Placed", "OrderPlaced", True),
+        (r"^\(?<Order>\\z$", r"(<Order>\z", True),
+    ],
+)
+def test_regular_expressions_are_those_of_net(regex: str, name: str, matches: bool) -> None:
+    assert make_filter(False, regex, ()).matches("order-1", name) is matches
+
+
 NAMED = st.text(st.sampled_from("a-'%_\0\x7f\u0080\ud7ff\ue000\U0010ffff"), max_size=4)
 
 
