@@ -18,10 +18,6 @@ class Flow(NamedTuple):
     """Writes a second, however many there are."""
     divided_by: str
 
-    def needed(self, rate: float) -> int | None:
-        """Return how many a rate needs, if shares were even; None if no number will do."""
-        return math.ceil(rate / self.one) if rate <= self.most else None
-
 
 def partitions_for(rate: float, measured: Measured, bounds: Bounds) -> int | None:
     """Return how many partitions of a view follow so many events a second; None if none do.
