@@ -394,10 +394,10 @@ class EventLog:
         return self._client
 
     async def _led(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
-        """Ask the leader; while a cluster has none, wait for the next.
+        """Call the leader; while a cluster has none, wait for the next one.
 
         Raises:
-            TimeoutError, KurrentDBClientError: no answer, or that one.
+            TimeoutError, KurrentDBClientError: no answer, or the server's error.
         """
         deadline = time.monotonic() + self._patience
         async with asyncio.timeout(LONGEST_WAIT):
@@ -428,10 +428,10 @@ class EventLog:
         except NotFoundError:
             return
         except StreamIsDeletedError:
-            raise  # the caller knows which
+            raise  # for the caller to handle
         except (KurrentDBClientError, grpc.RpcError, OSError, ValueError) as error:
             if is_passing(error):
-                # The client looks for the leader when it is asked, not while it reads.
+                # The client does not look for the leader by itself while it reads.
                 await _look_for_leader(client)
             raise refused(self._uri, error) from error
 
