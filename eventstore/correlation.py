@@ -1,7 +1,7 @@
-"""Records that belong together: what led to what, found by the ids that records carry.
+"""Finds records that belong together (causes and effects) by the ids in their metadata.
 
-No log has an index by these ids that is there on every server, so the log is read: from a place on,
-backwards for what came before and forwards for what came after, each no further than it may.
+Not every server has an index by these ids, so the log is read from one place: backwards for causes
+and forwards for effects, each within a limit.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from eventstore.records import RawRecord
 from rayfold.foreign_json import UNREADABLE
 
 SCAN = 50_000
-"""Records that are read in each direction, unless more is asked for."""
+"""The number of records to read in each direction, by default."""
 
 MOST = 500
-"""Records of one answer."""
+"""The most records in one answer."""
 
 _TOGETHER = 2_000
-"""Records after the first of all is found until the search ends: those of its append lie here."""
+"""Records that are still read after the first cause was found: others of its append are near."""
 
 
 class Origin(NamedTuple):
-    """What a record says of where it comes from; empty where it says nothing.
+    """What a record says of its origin; a field is empty if the record does not say.
 
-    `command_id` is the command that it came of, `caused_by` are the commands that led to that one,
-    `sends` those that it decides to send.
+    `command_id` is the command that led to the record, `caused_by` are the commands that led to
+    that command, `sends` are commands that the record decides to send.
     """
 
     correlation_id: str = ""
@@ -40,7 +40,7 @@ class Origin(NamedTuple):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """Every command that it names."""
+        """All commands that the record names."""
         named = (self.command_id, *self.caused_by, *self.sends)
         return tuple(each for each in named if each)
 
@@ -67,10 +67,10 @@ def origin_of_event(raw: RawRecord) -> Origin:
 
 
 class Correlated(NamedTuple):
-    """Records in the log's order, with what they say.
+    """Records in the log's order, with their origins.
 
-    `complete`: nothing that belongs to them was left unread. `read` counts what was looked at,
-    `left_out` what belongs to them beyond `MOST`.
+    `complete`: all related records were read. `read` counts the records that were read, `left_out`
+    the related ones beyond `MOST`.
     """
 
     correlation_id: str
@@ -88,9 +88,9 @@ async def correlated(
     origin_of: Callable[[RawRecord], Origin] = origin_of_event,
     scan: int = SCAN,
 ) -> Correlated | None:
-    """Return what belongs to a record, or to a command id or a correlation id; None: not found.
+    """Return the records related to a record, a command id or a correlation id; None: not found.
 
-    An id is looked for from the log's end backwards, as it is mostly asked for soon.
+    An id is sought backwards from the log's end, because most are asked for soon after.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -106,7 +106,7 @@ async def correlated(
     if not search.found:
         return None
     first = min(search.found)
-    # From the first of them on: what it names was not known yet where it was read backwards.
+    # Forwards from the first one: ids that it names were unknown while reading backwards.
     forth = await search.forwards(log.read_all(prefixes, after=first), scan)
     records = [search.found[position] for position in sorted(search.found)]
     whole = back and forth and not search.left_out
@@ -124,11 +124,11 @@ class _Search:
         self._has_root = False
 
     def begin(self, raw: RawRecord) -> None:
-        """Take what is asked for."""
+        """Begin with the given record."""
         self._take(raw, self._origin_of(raw))
 
     async def backwards(self, records: AsyncGenerator[RawRecord, None], scan: int) -> bool:
-        """Look for what came before; return whether the search may end here."""
+        """Look for earlier related records; return whether the first cause was found."""
         since_root, looked = 0, 0
         async with aclosing(records):
             async for raw in records:
@@ -142,7 +142,7 @@ class _Search:
         return True
 
     async def forwards(self, records: AsyncGenerator[RawRecord, None], scan: int) -> bool:
-        """Look for what came after; return whether the log's end was reached."""
+        """Look for later related records; return whether the log's end was reached."""
         looked = 0
         async with aclosing(records):
             async for raw in records:
@@ -157,7 +157,7 @@ class _Search:
         if raw.position in self.found:
             return True
         origin = self._origin_of(raw)
-        # Before anything is found, what is asked for may be a correlation id.
+        # Until a record is found, the id may also be a correlation id.
         wanted = {self.correlation_id} if self.correlation_id else self.wanted
         correlated = origin.correlation_id != "" and origin.correlation_id in wanted
         if not correlated and self.wanted.isdisjoint(origin.commands):
@@ -172,6 +172,6 @@ class _Search:
         self.found[raw.position] = raw, origin
         self.correlation_id = self.correlation_id or origin.correlation_id
         self.wanted.update(origin.commands)
-        # The first of all commands is its own correlation.
+        # The id of the first command is the correlation id.
         if origin.command_id and origin.command_id == self.correlation_id:
             self._has_root = True

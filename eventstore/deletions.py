@@ -14,10 +14,10 @@ from eventstore.records import RawRecord
 from rayfold.foreign_json import UNREADABLE
 
 DELETED = 2**63 - 1
-"""As the first revision that may be read: none that was written so far."""
+"""The `$tb` of a deleted stream: no event that was written so far may be read."""
 
 _METADATA = "$$"
-"""In front of a stream's name: the stream that has its settings."""
+"""The prefix of a stream's name that gives the stream with its settings."""
 
 
 class _Record(Protocol):
@@ -30,8 +30,8 @@ class _Record(Protocol):
 
 
 CUT = "rayfold-cut"
-"""The setting of a stream that a copy begins as its source was cut: its first revision. By `$tb`
-alone it would have been deleted, and begun again there; once it is, that is another one."""
+"""The setting by which a copied log says that the source stream was truncated: its first revision.
+With `$tb` alone it would look deleted and begun again; if that happens, this setting is gone."""
 
 
 class _Settings(msgspec.Struct):
@@ -43,18 +43,18 @@ _settings = msgspec.json.Decoder(_Settings)
 
 
 def with_deletions(prefixes: Iterable[str]) -> list[str]:
-    """Return what streams' names begin with for a reader who wants their deletions too."""
+    """Return the stream prefixes for a reader who wants the streams' deletions too."""
     prefixes = list(prefixes)
     return [*prefixes, *(f"{_METADATA}{prefix}" for prefix in prefixes)]
 
 
 def is_of_the_server(raw: RawRecord) -> bool:
-    """Whether the server wrote the event itself: it is none of the domain's."""
+    """Return whether the server wrote the event itself, so that it is not the domain's."""
     return raw.event_type.startswith("$")
 
 
 def deleted_stream(raw: _Record) -> str | None:
-    """Return the stream that the event deletes, for now or for good; None: it deletes none."""
+    """Return the stream that the event deletes or tombstones; None if it deletes none."""
     if raw.event_type == "$streamDeleted":
         return raw.stream
     if raw.event_type != "$metadata" or not raw.stream.startswith(_METADATA):
@@ -67,11 +67,11 @@ def deleted_stream(raw: _Record) -> str | None:
 
 
 async def is_cut(log: Log, stream: str, first: int) -> bool:
-    """Whether a stream of which `first` is the first revision that is left had others before it.
+    """Return whether a stream was truncated; `first` is the first revision that is left.
 
-    Then what is left folds to something else. One that was deleted, and has begun again, goes on
-    from the revision where it ended: before that nothing counts. Settings that an operator wrote
-    with just that `$tb` are the same to a reader.
+    What is left of a truncated stream folds to another state. In contrast, a stream that was
+    deleted and begun again continues after its last revision, and nothing before that counts. A
+    reader cannot tell it from one for which an operator has set just that `$tb`.
 
     Raises:
         StoreUnavailable: no answer.

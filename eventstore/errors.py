@@ -10,7 +10,7 @@ class StoreError(RayfoldError):
 
 
 class StreamTombstoned(StoreError):
-    """The stream was deleted for good: it has no events, and never will have any again."""
+    """The stream was deleted for good: it has no events and can never have any again."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -21,11 +21,11 @@ class StreamTombstoned(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer. What was asked may or may not have happened: fold again."""
+    """The store does not answer. What was asked may or may not have been done: fold again."""
 
 
 class NoSuchPosition(StoreUnavailable):
-    """The log does not have that position: it was restored to an earlier moment, or it lags."""
+    """The log does not have that position: it was restored to an earlier state, or it lags."""
 
     def __str__(self) -> str:
         return (
@@ -39,5 +39,5 @@ class StoreRefused(StoreUnavailable):
 
 
 def does_not(error: BaseException) -> str:
-    """Return what a server does of which this was raised, as words between its name and why."""
+    """Return the words between a server's name and the reason, for this kind of error."""
     return "cannot be used" if isinstance(error, StoreRefused) else "does not answer"

@@ -12,10 +12,10 @@ from eventstore.port import ANY, Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
 STREAM = "rayfold-store"
-"""Beside the domain's streams: none of its categories may be `rayfold`."""
+"""The stream with the log's id; no domain may use the category `rayfold`."""
 
 COPY = "rayfold-copy"
-"""Of a log that is a copy of another: whether all is there that the other had."""
+"""The stream in a log that is a copy; it says whether the copy is complete."""
 
 _TYPE = "StoreNamed"
 _BEGUN = "CopyBegun"
@@ -24,33 +24,33 @@ _decode = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class UnfinishedCopy(StoreError):
-    """The log is a copy that is not finished: what is done on it now could not be undone."""
+    """The log is an unfinished copy: appending to it now could not be undone."""
 
     def __init__(self) -> None:
         super().__init__("it is a copy that is not finished: go on with `rayfold copy`")
 
 
 async def begin_copy(log: Log) -> None:
-    """Note that the log is to be a copy: no stack is served from it before that is finished.
+    """Note in the log that a copy into it has begun: until it ends, no stack runs on the log.
 
     Raises:
-        StoreUnavailable: it may not be noted.
+        StoreUnavailable: the note may be missing.
     """
     if not await is_unfinished_copy(log):
         await _note(log, _BEGUN)
 
 
 async def end_copy(log: Log) -> None:
-    """Note that it is finished.
+    """Note in the log that the copy is complete.
 
     Raises:
-        StoreUnavailable: it may not be noted.
+        StoreUnavailable: the note may be missing.
     """
     await _note(log, _ENDED)
 
 
 async def is_unfinished_copy(log: Log) -> bool:
-    """Tell whether some of the other log may not be there yet.
+    """Return whether the log is a copy that may be incomplete.
 
     Raises:
         StoreUnavailable: no answer.
@@ -67,11 +67,11 @@ async def _note(log: Log, event_type: str) -> None:
 
 
 async def store_id(log: Log) -> str:
-    """Return the log's id; give it one if it has none yet.
+    """Return the log's id; write a new one if it has none yet.
 
     Raises:
-        StoreUnavailable: no answer; it may have got one.
-        UnfinishedCopy: it is to be a copy of another log, and has none yet.
+        StoreUnavailable: no answer; an id may have been written.
+        UnfinishedCopy: the log is an unfinished copy, and has no id yet.
     """
     while True:
         if (named := await first_record(log, STREAM)) is not None:
@@ -80,7 +80,7 @@ async def store_id(log: Log) -> str:
             raise UnfinishedCopy
         new = uuid4()
         record = NewRecord(_TYPE, msgspec.json.encode({"id": new.hex}), {}, str(new))
-        # Of several that name it at once, the first one's name counts.
+        # If several processes write an id at once, the first one counts.
         [result] = await log.append([StreamAppend(STREAM, None, [record])])
         if isinstance(result, Appended):
             return new.hex

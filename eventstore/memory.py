@@ -21,13 +21,13 @@ from eventstore.port import (
 from eventstore.records import Batch, NewRecord, RawRecord, ticks_of
 
 _DELETED = 2**63 - 1
-"""As a stream's `$tb`: deleted. As a revision: the tombstone's."""
+"""As a stream's `$tb`, it means deleted; as a revision, it is the tombstone's."""
 
 
 class MemoryLog:
     """See `eventstore.port.Log` for what each method promises.
 
-    `down = True` makes it answer like a store that is not there.
+    `down = True` makes it behave like a store that cannot be reached.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class MemoryLog:
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """See `Log.append`."""
         self._check()
-        await asyncio.sleep(0)  # as a real one, it lets others in between
+        await asyncio.sleep(0)  # like a real store, it lets other tasks run
         self._check()
         answers = [self._take(append) for append in appends]
         self._announce()

@@ -10,7 +10,7 @@ from eventstore.records import RawRecord
 
 
 async def first_record(log: Log, stream: str, since: int = 0) -> RawRecord | None:
-    """Return a stream's first record from revision `since` on; None if it has none there.
+    """Return a stream's first record from revision `since` on; None if there is none.
 
     Raises:
         StreamTombstoned: the stream was deleted for good.
@@ -33,13 +33,13 @@ async def last_record(log: Log, stream: str) -> RawRecord | None:
 
 
 async def record_at(log: Log, stream: str, revision: int) -> RawRecord | None:
-    """Return the record at a revision; None where there is none, or the stream was deleted.
+    """Return the record at a revision; None if there is none or the stream was deleted.
 
     Raises:
         StoreUnavailable: no answer.
     """
     with suppress(StreamTombstoned):
         found = await first_record(log, stream, revision)
-        if found is not None and found.revision == revision:  # later ones are left of a cut stream
+        if found is not None and found.revision == revision:  # a truncated stream may begin later
             return found
     return None

@@ -11,44 +11,44 @@ import msgspec
 from rayfold.foreign_json import UNREADABLE
 
 At = Callable[[int], int]
-"""What a position of the one log is in the other."""
+"""Maps a position of one log to that of the other."""
 
 Fields = dict[str, msgspec.Raw]
-"""An object of JSON, its values as they stand there: nothing else of it changes."""
+"""A JSON object whose values are kept as their original bytes, so that nothing else changes."""
 
 _decode = msgspec.json.Decoder(Fields).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class NotCopiedYet(Exception):
-    """The position is behind all that the copy is known to have."""
+    """The position is after all records that are known to be copied."""
 
 
 class Positions:
-    """Where records of one log stand in the other; 16 bytes for each, in the order of both."""
+    """The positions of records in both logs; 16 bytes for each record, in the order of both."""
 
     def __init__(self) -> None:
         self._old = array("q")
         self._new = array("q")
 
     def add(self, old: int, new: int) -> None:
-        """Note where the next record stands."""
+        """Add the positions of the next record."""
         self._old.append(old)
         self._new.append(new)
 
     def at(self, old: int) -> int:
-        """Return where the last record stands that is not behind this position; 0 without any.
+        """Return the new position of the last record at or before `old`; 0 if there is none.
 
-        So whoever had read up to `old` reads in the other log what they had not read, and no more.
+        So a reader that had read up to `old` continues in the other log with the first unread one.
         """
         place = bisect_right(self._old, old)
         return self._new[place - 1] if place else 0
 
     def at_known(self, old: int) -> int:
-        """Return the same.
+        """Return the same as `at`.
 
         Raises:
-            NotCopiedYet: a record that was not noted yet may be the one.
+            NotCopiedYet: the record may be one that was not added yet.
         """
         if not self._old or old > self._old[-1]:
             raise NotCopiedYet
@@ -56,7 +56,7 @@ class Positions:
 
 
 def moved(data: bytes, within: Callable[[Fields], None]) -> bytes:
-    """Return a record's data after `within` has changed its fields; what is no object stays.
+    """Return a record's data after `within` has changed its fields; unchanged if not an object.
 
     Raises:
         NotCopiedYet: see `Positions.at_known`.
@@ -64,26 +64,26 @@ def moved(data: bytes, within: Callable[[Fields], None]) -> bytes:
     try:
         fields = _decode(data)
         within(fields)
-    except UNREADABLE:  # somebody else's: whoever reads it sees no position in it either
+    except UNREADABLE:  # foreign data, in which readers see no position either
         return data
     return _encode(fields)
 
 
 def move(fields: Fields, at: At) -> None:
-    """Change the position that an object has, if it has one."""
+    """Map the position in an object, if it has one."""
     found = msgspec.json.decode(fields.get("position", b"null"))
     if isinstance(found, int):
         fields["position"] = msgspec.Raw(b"%d" % at(found))
 
 
 def move_within(fields: Fields, name: str, at: At) -> None:
-    """Change the position of an object that is a field's value."""
+    """Map the position in the object that is a field's value."""
     if name in fields:
         fields[name] = _moved_object(fields[name], at)
 
 
 def move_each(fields: Fields, name: str, at: At) -> None:
-    """Change the positions of the objects in a field's list."""
+    """Map the positions in the objects of a field's list."""
     if name in fields:
         found = msgspec.json.decode(fields[name], type=list[msgspec.Raw])
         fields[name] = msgspec.Raw(_encode([_moved_object(each, at) for each in found]))

@@ -1,4 +1,4 @@
-"""Events on their way to the log and from it, still as bytes."""
+"""Events as they are written to the log and read from it, as bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NewRecord(NamedTuple):
 class RawRecord(NamedTuple):
     """An event as the log holds it. `revision` is its place in `stream`, `position` in `$all`.
 
-    `created` is in ticks of 100 ns since the Unix epoch, by the server's clock; 0: not known.
+    `created` is in ticks of 100 ns since the Unix epoch, by the server's clock; 0: unknown.
     """
 
     event_type: str
@@ -42,7 +42,7 @@ class RawRecord(NamedTuple):
 
     @property
     def recorded_at(self) -> datetime | None:
-        """Return when it was written; None: not known."""
+        """Return when the record was written; None: unknown."""
         return _EPOCH + timedelta(microseconds=self.created // 10) if self.created else None
 
 
@@ -58,12 +58,12 @@ def as_written(raw: RawRecord) -> bytes:
 
 
 def ticks_of(moment: datetime) -> int:
-    """Return the moment as `RawRecord.created`."""
+    """Return a datetime in the unit of `RawRecord.created`."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 10
 
 
 class Batch(NamedTuple):
-    """What a subscription delivers together.
+    """Records that a subscription delivers together.
 
     Everything up to `position` has now been delivered; the server's checkpoints move it too,
     without records. `caught_up`: the server said that the subscription is live, and no more
@@ -133,13 +133,13 @@ def recorded(registry: Registry, raw: RawRecord) -> list[RecordedEvent]:
 
     Raises:
         UnknownEventType: the domain has no such type.
-        UnreadableEvent: its data does not fit.
+        UnreadableEvent: the record's data does not fit.
     """
     if raw.event_type.startswith("$"):
         return []
     try:
         version = int(_version(raw.metadata).schemaVersion)
-    except UNREADABLE:  # somebody else's metadata
+    except UNREADABLE:  # metadata of another system
         version = 1
     event_type, data, metadata, stream, revision, position, *_ = raw
     events = registry.decode(event_type, data, version, stream, revision)

@@ -1,7 +1,7 @@
 """Whether a log belongs to a stack with tenants: then each of its streams is one tenant's.
 
-A stream's name alone does not say it, since an id may look like anything. So the log is marked by
-the first stack that serves tenants from it, and for good: never does it hold both.
+A stream's name alone does not show that, since an id may be any text. So the first stack that
+serves tenants marks its log permanently, and no log ever holds both kinds.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
 STREAM = "rayfold-tenants"
-"""Beside the domain's streams: none of its categories may be `rayfold`."""
+"""The stream with the mark; no domain may use the category `rayfold`."""
 
 _TYPE = "TenantsServed"
 TYPES = (_TYPE,)
 
 
 class MixedTenancy(Exception):
-    """The log is not of the kind that a stack would write to; the message says what to do."""
+    """The log is of the other kind than the stack; the message says what to do."""
 
 
 async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> None:
-    """Check that a log is of tenants, or could become one; or that it is not.
+    """Check that a log fits a stack: with `tenants` it is marked or could be, without it is not.
 
-    `prefixes` are those of the streams that would be some tenant's.
+    `prefixes` are the prefixes of the streams that would belong to tenants.
 
     Raises:
-        MixedTenancy: it is of the other kind.
+        MixedTenancy: the log is of the other kind.
         StoreUnavailable: no answer.
     """
     if await is_of_tenants(log):
@@ -54,11 +54,11 @@ async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> 
 
 
 async def mark_as_tenants(log: Log) -> None:
-    """Mark a log that was found to be of tenants, or empty; once is enough.
+    """Mark a log as one of tenants, after `check_tenancy`; does nothing if it is marked already.
 
     Raises:
-        MixedTenancy: it does not take the mark.
-        StoreUnavailable: no answer; it may be marked.
+        MixedTenancy: the log does not accept the mark.
+        StoreUnavailable: no answer; the log may be marked.
     """
     if await is_of_tenants(log):
         return

@@ -2,14 +2,14 @@
 
 import os
 
-# gRPC's core writes a line to stderr for each handshake that fails, past every logger; what
-# failed is in the errors that it raises. It reads all of these with its first channel.
+# gRPC's core writes a line to stderr for each failed handshake, bypassing every logger, although
+# the errors that it raises say the same. It reads all of these variables with its first channel.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-# Whoever waits for an answer looks at the socket itself, as gRPC did until 2024. Its newer engine
-# has threads for that: three more are woken for each answer, an eighth of what a write alone costs.
+# The waiting thread polls the socket itself, as gRPC did until 2024. The newer engine uses threads
+# for that: it wakes three more for each answer, an eighth of the cost of a single write.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client")
 
-# Nothing of gRPC is to run in a child between its fork and its program: one child in twenty died of
-# it (SIGSEGV, SIGABRT) while calls were under way. Postgres, Ray and its actors are such children.
+# gRPC must not run in a child process between fork and exec: one child in twenty died of it
+# (SIGSEGV, SIGABRT) during pending calls. Postgres, Ray and its actors are such children.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

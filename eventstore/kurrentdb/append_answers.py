@@ -21,7 +21,7 @@ from eventstore.port import (
 
 
 def distinct(appends: Sequence[StreamAppend | JointAppend], indexes: list[int]) -> list[int]:
-    """Return those that may be in one call: the server tells names apart without their case."""
+    """Return those that may share a call: the server ignores the case of stream names."""
     taken: set[str] = set()
     found = []
     for index in indexes:
@@ -43,7 +43,7 @@ def distinct(appends: Sequence[StreamAppend | JointAppend], indexes: list[int]) 
 def in_order_of_checks(
     appends: Sequence[StreamAppend | JointAppend], indexes: list[int]
 ) -> list[tuple[int, str]]:
-    """Return indexes and streams as a server counts them: the checks, then those without one.
+    """Return indexes and streams in the server's order: first those with a check, then the others.
 
     The latter may be tombstoned.
     """
@@ -59,7 +59,7 @@ def in_order_of_checks(
 def appended(
     append: StreamAppend | JointAppend, position: int, last: dict[str, int]
 ) -> AppendResult:
-    """Return what became of one of those that were written; `last` has revisions by stream."""
+    """Return the result of an append that was written; `last` has revisions by stream."""
     if isinstance(append, StreamAppend):
         return Appended(position, last.get(append.stream))
     written = dict.fromkeys(stream for stream, _ in append.records)
@@ -67,12 +67,12 @@ def appended(
 
 
 def revisions_of(response: v2.AppendRecordsResponse) -> dict[str, int]:
-    """Return the last revision of every stream that was written."""
+    """Return the last revision of every written stream."""
     return {each.stream: each.revision for each in response.revisions}
 
 
 def never(append: StreamAppend | JointAppend, error: Exception) -> AppendResult:
-    """Return what became of one that the server would not take, alone."""
+    """Return the result of an append that the server refused when it was sent alone."""
     if isinstance(error, ValueError) and len(_streams(append)) > 1:
         # So many failed checks that the trailers cannot be parsed: any of them may be one.
         return Conflict(str(error))
@@ -80,7 +80,7 @@ def never(append: StreamAppend | JointAppend, error: Exception) -> AppendResult:
 
 
 def is_invalid(error: Exception) -> bool:
-    """Tell whether the server will never take what it was sent, or not all of it at once."""
+    """Return whether the server will never accept the request, or not all of it in one call."""
     if isinstance(error, ValueError | RecordMaxSizeExceededError | TransactionMaxSizeExceededError):
         # ValueError: so many failed checks that the trailers cannot be parsed; or no UTF-8.
         return True

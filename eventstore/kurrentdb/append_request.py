@@ -1,9 +1,9 @@
-"""`append_records` without the client's detour by way of its own records.
+"""`append_records` with directly built messages, bypassing the client's own records.
 
-The client makes each record a dataclass, its metadata JSON, then parses that and wraps
-every value: 36 µs an event, of which the message itself takes seven. So the message is
-made here, of the client's own protobuf types, and sent by the client's own stub, with
-its retries, its reconnects and its errors.
+The client makes a dataclass of each record and JSON of its metadata, then parses that and
+wraps every value: 36 µs for an event, of which the message itself takes seven. So the message
+is built here with the client's protobuf types, and sent by the client's stub, with its
+retries, reconnects and errors.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from eventstore.port import ANY, JointAppend, StreamAppend
 from eventstore.records import NewRecord
 
 _NO_STREAM = -1
-"""As an expected state on the wire."""
+"""The expected state for a nonexistent stream, in the protocol."""
 
 
 class AppendClient(RecordClient):
-    """The client, which also takes an append that is a message already."""
+    """The client, with a method that takes an append as a message."""
 
     @retrygrpc
     @autoreconnect
@@ -62,9 +62,9 @@ class AppendClient(RecordClient):
         events: Sequence[NewEvent],
         timeout: float,
     ) -> tuple[int, int]:
-        """Append to one stream of an older server; return its last revision, and the position.
+        """Append to one stream of an older server; return its last revision and the position.
 
-        As `append_to_stream`, which keeps the revision to itself. `timeout` is in seconds.
+        Like `append_to_stream`, which does not return the revision. `timeout` is in seconds.
 
         Raises:
             KurrentDBClientError: as `append_to_stream` does.
@@ -94,7 +94,7 @@ class AppendClient(RecordClient):
 
 
 def append_request(appends: Sequence[StreamAppend | JointAppend]) -> v2.AppendRecordsRequest:
-    """Return all records in order, and a check for each stream that expects something."""
+    """Return a request with all records in order, and a check for each expected revision."""
     request = v2.AppendRecordsRequest()
     add_check = request.checks.add
     for append in appends:

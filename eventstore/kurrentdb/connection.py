@@ -1,7 +1,7 @@
 """Connecting to a server, one node or a cluster, and the errors when it refuses.
 
-What the client's connection string leaves open is settled here for all of our clients: what
-asks the leader, and what any node; nodes that gossip calls dead; connections that went silent.
+It settles for all of our clients what the connection string leaves open: which calls go to the
+leader and which to any node, nodes that gossip calls dead, and silent connections.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from eventstore.errors import NoSuchPosition, StoreRefused, StoreUnavailable
 from eventstore.kurrentdb.loopback import is_loopback
 
 PING_AFTER, PONG_WITHIN = 5_000, 3_000
-"""Milliseconds. A call may be silent for hours: so a node that vanished is noticed all the same."""
+"""Milliseconds. A call may be silent for hours, so pings are needed to notice a vanished node."""
 
 _RECONNECT = (
-    # Else gRPC itself waits up to two minutes before it looks whether a node is back …
+    # Else gRPC waits up to two minutes before it tries again to reach a node …
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # … and 20 s for the answer of one that is not there.
+    # … and 20 s for the answer of a node that is away.
     ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 _DISCOVERY = (("GossipTimeout", 2), ("MaxDiscoverAttempts", 2))
-"""Seconds that a silent node costs, and rounds through all of them; ten of 5 s are the client's
-own, while whoever waits cannot be called back. We ask again as long as it is worth it."""
+"""Seconds to wait for a silent node, and rounds through all nodes. The client's defaults are ten
+rounds of 5 s, during which the caller cannot be cancelled. Our callers retry by themselves."""
 
 _DISCOVER = "+discover"
 _PREFERENCE = "nodepreference"
 
 _STAYS = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|Hostname Verification")
-"""What TLS says that it will say again."""
+"""TLS errors that will not pass by themselves."""
 
 _PREFERRED = ("leader", "follower", "random", "readonlyreplica")
 
@@ -65,7 +65,7 @@ C = TypeVar("C")
 
 
 class Reaching(BaseKurrentDBClient):
-    """What our clients have in common; stands behind the client's own class."""
+    """What our clients have in common; a base class after the client's own."""
 
     def __init__(self, uri: str | None = None, **certificates: Any) -> None:
         super().__init__(uri, **certificates)
@@ -73,7 +73,7 @@ class Reaching(BaseKurrentDBClient):
         self.grpc_options += _RECONNECT
         hosts = [each.rpartition(":")[0].strip("[]") for each in self.connection_spec.targets]
         if all(map(is_loopback, hosts)):
-            # Else gRPC goes by the environment's `http_proxy`: another machine has that name there.
+            # Else gRPC uses the environment's `http_proxy`, where the name may be another machine.
             self.grpc_options += (("grpc.enable_http_proxy", 0),)
         if options.keep_alive_interval is None:
             self.grpc_options += (("grpc.keepalive_time_ms", PING_AFTER),)
@@ -86,13 +86,13 @@ class Reaching(BaseKurrentDBClient):
     def construct_call_credentials(
         self, username: str | None, password: str | None
     ) -> grpc.CallCredentials | None:
-        """Return credentials; what a URI must escape (`p%40ss`), it is allowed to."""
+        """Return credentials; characters that are escaped in the URI (`p%40ss`) are decoded."""
         return super().construct_call_credentials(
             username and unquote(username), password and unquote(password)
         )
 
     def _select_preferred_member(self, cluster_members: Sequence[ClusterMember]) -> ClusterMember:
-        """Without a follower, the leader serves those who read: better than nobody."""
+        """Select a member; readers who prefer a follower get the leader if there is no follower."""
         try:
             return super()._select_preferred_member(cluster_members)
         except (FollowerNotFoundError, ReadOnlyReplicaNotFoundError):
@@ -103,9 +103,9 @@ class Reaching(BaseKurrentDBClient):
 
 
 def without_the_dead(connection: C) -> C:
-    """Have a connection's gossip leave out nodes that are not alive.
+    """Make a connection's gossip leave out nodes that are not alive.
 
-    The client ignores that field: a leader that died would be a second one beside the new.
+    The client ignores that field: it would see a dead leader beside the new one.
     """
     gossip: Any = connection.gossip  # type: ignore[attr-defined]
 
@@ -119,7 +119,7 @@ def without_the_dead(connection: C) -> C:
 
 
 class AsyncClient(AsyncKurrentDBClient, Reaching):
-    """The asynchronous client, on such connections."""
+    """The asynchronous client, on these connections."""
 
     def _construct_esdb_connection(
         self, grpc_target: str, grpc_options: Any = ()
@@ -129,17 +129,17 @@ class AsyncClient(AsyncKurrentDBClient, Reaching):
     async def reconnect(
         self, grpc_target: str | None = None, connection_id: UUID | None = None
     ) -> None:
-        """Connect anew after a failure, unless nobody waits for the call any more."""
+        """Connect again after a failure, unless the caller was cancelled."""
         if was_cancelled():
             raise asyncio.CancelledError
         await super().reconnect(grpc_target, connection_id)
 
 
 def was_cancelled() -> bool:
-    """Tell whether the task that asks is cancelled, after a call that failed.
+    """Return whether the present task was cancelled, after a call that failed.
 
-    `grpc.aio` tells of a call that had failed already when its task was cancelled by that failure
-    alone (`UnaryUnaryCall._invoke`): whoever tries again then would do so for ever.
+    If a call has already failed when its task is cancelled, `grpc.aio` raises only the failure
+    (`UnaryUnaryCall._invoke`): code that then retries would do so for ever.
     """
     try:
         task = asyncio.current_task()
@@ -149,22 +149,22 @@ def was_cancelled() -> bool:
 
 
 def is_cluster(uri: str) -> bool:
-    """Tell whether there may be another leader than the node that was asked."""
+    """Return whether another node than the one called may be the leader."""
     scheme, _, rest = uri.partition("://")
     return "," in rest.partition("?")[0] or scheme.endswith(_DISCOVER)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether another node, or this one in a moment, will answer: an election is on.
+    """Return whether another node, or this one soon, will answer, as during an election.
 
-    What was asked may have happened all the same.
+    What was asked may have been done nevertheless.
     """
     if isinstance(error, TransactionMaxSizeExceededError | SSLError) or _STAYS.search(str(error)):
         return False
     if isinstance(error, UnknownError):
         return "No leader info" in str(error)
     if isinstance(error, InternalError):
-        # gRPC's own word for a connection that ended while a message was sent.
+        # gRPC's message for a connection that ended while a message was sent.
         return "Internal error from Core" in str(error)
     return isinstance(
         error,
@@ -182,16 +182,16 @@ def for_leader(uri: str) -> str:
 
 
 def for_readers(uri: str) -> str:
-    """Return the connection string for subscriptions: of the node that the URI prefers."""
+    """Return the connection string for subscriptions, with the node preference of the URI."""
     return _rewritten(uri, leads=False)
 
 
 def _rewritten(uri: str, *, leads: bool) -> str:
-    """Of several targets all are asked, whatever the scheme: `+discover` takes one, by itself."""
+    """Return the URI rewritten so that all of several targets are asked: `+discover` takes one."""
     try:
         parts = urlsplit(uri)
     except ValueError:
-        return uri  # the client says what is wrong with it
+        return uri  # the client reports what is wrong with it
     scheme = parts.scheme.removesuffix(_DISCOVER) if "," in parts.netloc else parts.scheme
     query = parts.query
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -208,9 +208,9 @@ def _is_preference(name: str, value: str) -> bool:
 
 
 def without_password(uri: str) -> str:
-    """Return the connection string as it may be printed: without the password.
+    """Return the connection string without the password, so that it may be printed.
 
-    One with a slash in it that is not escaped ends no sooner than the last @.
+    A password with an unescaped slash extends to the last @.
     """
     return re.sub(r"(://[^:/?#@]*):([^/?#]*|.*)@", r"\1:…@", uri)
 
@@ -220,21 +220,23 @@ def _user(uri: str) -> str:
 
 
 _INVALID_POSITION = re.compile(r"\binvalid position\b|\bReadAllResult: InvalidPosition\b", re.I)
-"""What servers say of a position that their log does not have, in a subscription and in a read."""
+"""Servers' messages for a position that their log does not have, on subscribing and on reading."""
 
 
 def refused(uri: str, error: BaseException) -> StoreUnavailable:
-    """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so.
+    """Return an error with the reason in one line: `StoreRefused` if it will not pass by itself.
 
-    `NoSuchPosition` where the server says that its log does not have what was asked for.
+    It is `NoSuchPosition` if the server says that its log does not have the position.
 
     Raises:
-        CancelledError: the task that asked was cancelled; see `was_cancelled`.
+        CancelledError: the present task was cancelled; see `was_cancelled`.
     """
     if was_cancelled():
         raise asyncio.CancelledError from error
     name, said = type(error).__name__, f"{error}"
-    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):  # says all of it twice, on many lines
+    if isinstance(
+        error, grpc.Call | grpc.aio.AioRpcError
+    ):  # its text repeats itself, on many lines
         code = error.code()
         name, said = code.name if code is not None else name, error.details() or ""
     text = without_password(" ".join(said.split()))

@@ -10,13 +10,13 @@ from kurrentdbclient.connection_spec import ConnectionSpec
 from eventstore.errors import StoreRefused, StoreUnavailable
 
 TIMEOUT = 3.0
-"""Seconds for a node to shake hands, and to speak after that."""
+"""Seconds for a node to complete the handshake, and to send data after that."""
 
 
 def complaint(spec: ConnectionSpec) -> StoreUnavailable | None:
-    """Return what is wrong between us and the nodes; None: not TLS. Blocks.
+    """Return why TLS with the nodes fails; None if TLS is not the reason. Blocks.
 
-    `StoreRefused` is what a node will say again. What may pass is returned where no node says more.
+    `StoreRefused` is an error that stays. One that may pass is returned if no node has the former.
     """
     options = spec.options
     if not options.tls:
@@ -35,7 +35,7 @@ def complaint(spec: ConnectionSpec) -> StoreUnavailable | None:
         except ssl.SSLError as error:
             return StoreRefused(_refusal(target, error, options.tls_ca_file))
         except (OSError, ValueError):
-            continue  # not there: gRPC says it as well
+            continue  # the node is away, which gRPC reports too
         if not unwell:
             return None
         passing = passing or StoreUnavailable(f"{target} {unwell}")
@@ -43,11 +43,11 @@ def complaint(spec: ConnectionSpec) -> StoreUnavailable | None:
 
 
 def _unwell(target: str, context: ssl.SSLContext) -> str:
-    """Return what a node does that does not speak once hands are shaken; empty for one that does.
+    """Return how a node fails to speak after the handshake; empty if it does speak.
 
     Raises:
-        SSLError: it refuses to shake hands, or says then that it misses a certificate of ours.
-        OSError, ValueError: it is not there.
+        SSLError: it refuses the handshake, or then asks for a client certificate.
+        OSError, ValueError: it cannot be reached.
     """
     host, _, port = target.rpartition(":")
     host = host.strip("[]")

@@ -1,8 +1,8 @@
-"""How a call of the client ends, without a cancellation that is lost on the way.
+"""Ends a call of the client without losing a cancellation.
 
-The client waits for a task of its own as a call ends, and takes a cancellation of ours that comes
-just then for that task's (`AsyncReadResponse.stop`). Whoever asks again and again, as what looks
-whether the store is there, would never end.
+As a call ends, the client waits for a task of its own, and takes a cancellation of ours at that
+moment for that task's (`AsyncReadResponse.stop`). A loop of calls, such as the check whether the
+store is up, would then never end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kurrentdbclient.streams import AsyncReadResponse
 
 
 async def let_go(stopping: Awaitable[None]) -> None:
-    """Wait until the client has let go of a call; raise a cancellation that comes meanwhile."""
+    """Wait until the client has ended a call; raise a cancellation that comes meanwhile."""
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
     try:
@@ -28,7 +28,7 @@ async def let_go(stopping: Awaitable[None]) -> None:
 
 @asynccontextmanager
 async def let_go_of(records: AsyncReadResponse) -> AsyncIterator[Any]:
-    """Have what the client has begun to read until the block ends."""
+    """Yield the client's iterator, and end its read when the block ends."""
     await records.__aenter__()
     try:
         yield records

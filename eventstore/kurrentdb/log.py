@@ -71,26 +71,26 @@ from eventstore.records import Batch, RawRecord
 T = TypeVar("T")
 
 APPEND_TIMEOUT = 10.0
-"""Seconds. A longer silence is an outage, and the caller is told so."""
+"""Seconds. After a longer silence the append raises `StoreUnavailable`."""
 
 LONGEST_WAIT = 20.0
-"""Seconds for all attempts of one question, whatever the client makes of silence."""
+"""Seconds for all attempts of one request together."""
 
 ELECTION = 8.0
-"""Seconds in which a cluster finds another leader: so long appends and reads wait for one."""
+"""Seconds that appends and reads wait for a cluster to elect another leader."""
 
 END_TIMEOUT = 2.0
-"""Seconds to say where the log ends: what health is told by."""
+"""Seconds for the request of the log's end, by which health is reported."""
 
 
 class EventLog:
-    """See `eventstore.port.Log` for what each method promises.
+    """See `eventstore.port.Log` for the guarantees of each method.
 
-    Connects on first use, to the loop that runs then; reconnects by itself.
+    Connects on first use, in the loop that runs then; reconnects by itself.
     """
 
     def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
-        """`atomic=False` does without `append_records` also where the server has it."""
+        """`atomic=False` does not use `append_records`, even if the server has it."""
         self._uri = for_leader(uri)
         self._readers_uri = for_readers(uri)
         self._patience = ELECTION if is_cluster(uri) else 0.0
@@ -102,7 +102,7 @@ class EventLog:
         """Connect now.
 
         Raises:
-            StoreRefused: it never will: a password, a certificate, the connection string.
+            StoreRefused: it never will, because of a password, certificate or connection string.
             StoreUnavailable: the store does not answer.
         """
         try:
@@ -119,7 +119,7 @@ class EventLog:
         """See `Log.append`."""
         if await self.is_atomic():
             return await self._append_together(appends)
-        # Each stream's batch is on its way before the first is answered: pipelined.
+        # Pipelined: every stream's batch is sent before the first is answered.
         return list(await asyncio.gather(*(self._append_one(append) for append in appends)))
 
     async def is_atomic(self) -> bool:
@@ -129,10 +129,10 @@ class EventLog:
         return self._atomic
 
     async def _has_append_records(self) -> bool:
-        """Ask with a request that a server that knows the call finds invalid.
+        """Return whether the server has `append_records`, by a request that it must find invalid.
 
         Raises:
-            StoreUnavailable: no answer that says so or so.
+            StoreUnavailable: no conclusive answer.
         """
         nothing = v2.AppendRecordsRequest()
         try:
@@ -148,7 +148,7 @@ class EventLog:
     async def _append_together(
         self, appends: Sequence[StreamAppend | JointAppend]
     ) -> list[AppendResult]:
-        """Append all in one transaction of the server, without those whose check fails."""
+        """Append all in one transaction of the server, except those whose check fails."""
         answers: list[AppendResult | None] = [None] * len(appends)
         most = len(appends)
         while unanswered := [index for index, answer in enumerate(answers) if answer is None]:
@@ -160,7 +160,7 @@ class EventLog:
                 failed = {failure.check_index for failure in error.failures}
                 order = in_order_of_checks(appends, waiting)
                 named = [each for place, each in enumerate(order) if place in failed]
-                # A server that names none of them would keep us here: then all have conflicts.
+                # If the server names none of them, all are conflicts: else this would not end.
                 for index, stream in named or order:
                     before = answers[index]
                     streams = before.streams if isinstance(before, Conflict) else ()
@@ -168,9 +168,9 @@ class EventLog:
             except (KurrentDBClientError, OSError, ValueError) as error:
                 if not is_invalid(error):
                     if _code(error) is grpc.StatusCode.UNIMPLEMENTED:
-                        self._atomic = None  # the leader is an older node now: ask it again
+                        self._atomic = None  # the leader may be an older node now: ask it again
                     raise refused(self._uri, error) from error
-                # Which of them, the server doesn't say: try fewer at a time, down to one.
+                # The server does not say which of them: try fewer at a time, down to one.
                 if len(waiting) == 1:
                     answers[waiting[0]] = never(appends[waiting[0]], error)
                 most = max(len(waiting) // 2, 1)
@@ -182,7 +182,7 @@ class EventLog:
         return [answer for answer in answers if answer is not None]
 
     async def _append_request(self, request: v2.AppendRecordsRequest) -> v2.AppendRecordsResponse:
-        """Send it, to the next leader too: what is there already is answered as the first time."""
+        """Send the request, if needed to the next leader too: a repeated append is idempotent."""
         return await self._led(lambda client: client.append_request(request, APPEND_TIMEOUT))
 
     async def _append_one(self, append: StreamAppend | JointAppend) -> AppendResult:
@@ -202,7 +202,7 @@ class EventLog:
     async def _append_events(
         self, stream: str, expected: int | None, events: Sequence[NewEvent]
     ) -> AppendResult:
-        """Append to one stream by the call that every server has."""
+        """Append to one stream with the call that every server has."""
         try:
             last_revision, position = await self._led(
                 lambda client: client.append_batch(
@@ -221,7 +221,7 @@ class EventLog:
         """See `Log.delete_stream`."""
 
         if not tombstone and not await self._reads_as_there(stream):
-            return False  # a server deletes it once more, and says so
+            return False  # a server would delete it once more and report success
 
         async def delete(client: AppendClient) -> bool:
             ask = client.tombstone_stream if tombstone else client.delete_stream
@@ -348,7 +348,7 @@ class EventLog:
                 for item in batch:
                     position = max(position, item.position)
                     if isinstance(item, RawRecord):
-                        # The server filters by one thing, and by what a name begins with.
+                        # The server filters by only one criterion, and by prefix.
                         if not event_types or (
                             item.event_type in event_types and item.stream.startswith(streams)
                         ):
@@ -389,15 +389,15 @@ class EventLog:
         if self._client is None:
             try:
                 self._client = AppendClient(self._uri)
-            except (OSError, ValueError) as error:  # a file that is not there, a wrong parameter
+            except (OSError, ValueError) as error:  # a missing file, a wrong parameter
                 raise refused(self._uri, error) from error
         return self._client
 
     async def _led(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
-        """Ask the leader; while a cluster has none, wait for the next.
+        """Call the leader; while a cluster has none, wait for the next one.
 
         Raises:
-            TimeoutError, KurrentDBClientError: no answer, or that one.
+            TimeoutError, KurrentDBClientError: no answer, or the server's error.
         """
         deadline = time.monotonic() + self._patience
         async with asyncio.timeout(LONGEST_WAIT):
@@ -428,10 +428,10 @@ class EventLog:
         except NotFoundError:
             return
         except StreamIsDeletedError:
-            raise  # the caller knows which
+            raise  # for the caller to handle
         except (KurrentDBClientError, grpc.RpcError, OSError, ValueError) as error:
             if is_passing(error):
-                # The client looks for the leader when it is asked, not while it reads.
+                # The client does not look for the leader by itself while it reads.
                 await _look_for_leader(client)
             raise refused(self._uri, error) from error
 

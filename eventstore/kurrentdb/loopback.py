@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether it is this machine alone; a folder, of a socket, is."""
+    """Return whether the host is only this machine; the folder of a Unix socket counts too."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,8 +1,8 @@
 """Persistent subscriptions: events that consumers share, and acknowledge one by one.
 
-The server remembers what a group has acknowledged and gives the rest to whoever is there.
-It promises each event at least once, to one consumer at a time, and *no order*: what was
-sent back, or was with a consumer that died, comes after later events of its stream.
+The server remembers what a group has acknowledged, and gives the rest to its connected
+consumers. It guarantees each event at least once, to one consumer at a time, and *no order*: an
+event that was sent back, or whose consumer died, comes after later events of its stream.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.records import RawRecord
 
 Opener = Callable[[Sequence[RawRecord]], Awaitable[list[RawRecord]]]
-"""What records are read by that are encrypted in part: see `PersonalLog.opened`."""
+"""Decrypts records: see `PersonalLog.opened`."""
 
 MESSAGE_TIMEOUT = 30.0
 """Seconds that a consumer has for an event before another gets it."""
 
 MOST_RETRIES = 1000
-"""Deliveries of one event before the server parks it. We close gaps long before that."""
+"""Deliveries of one event before the server parks it. Gaps are closed here long before that."""
 
 IN_HAND = 200
-"""Events with one consumer at a time."""
+"""The most unacknowledged events of one consumer."""
 
 ACK_DELAY = 0.02
-"""Seconds in which acknowledgements are gathered."""
+"""Seconds during which acknowledgements are gathered."""
 
 _FAILURES = (KurrentDBClientError, grpc.RpcError, OSError)
 
 
 class Delivery(NamedTuple):
-    """An event in hand. `retries`: how often it was sent back, or timed out, before."""
+    """A delivered event. `retries`: how often it was sent back, or timed out, before."""
 
     raw: RawRecord
     retries: int
@@ -55,7 +55,7 @@ class Delivery(NamedTuple):
 
 
 class Deliveries:
-    """What one consumer of a group is given."""
+    """The events that one consumer of a group receives."""
 
     def __init__(self, subscription: Any, in_hand: int, opened: Opener | None = None) -> None:
         self._subscription = subscription
@@ -63,12 +63,12 @@ class Deliveries:
         self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(in_hand)
 
     async def pump(self) -> None:
-        """Take in what the server sends, until it ends."""
+        """Receive what the server sends, until the subscription ends."""
         end: BaseException | None = None
         try:
             async for event in self._subscription:
                 await self._arrived.put(Delivery(raw_of(event), event.retry_count or 0, event))
-        except Exception as error:  # whatever it was, who waits has to hear of it
+        except Exception as error:  # any error must reach the waiting consumer
             end = error
         await self._arrived.put(end)
 
@@ -76,7 +76,7 @@ class Deliveries:
         """Wait for deliveries; return all that have arrived, at least one.
 
         Raises:
-            StoreUnavailable: the subscription ended; what was in hand is given to others.
+            StoreUnavailable: the subscription ended; unacknowledged events go to other consumers.
         """
         taken: list[Delivery] = []
         while not taken or not self._arrived.empty():
@@ -102,7 +102,7 @@ class Deliveries:
             raise StoreUnavailable(f"the persistent subscription ended: {error}") from error
 
     async def retry(self, delivery: Delivery) -> None:
-        """Send a delivery back, to whoever gets it next.
+        """Send a delivery back to the server, which gives it to any consumer.
 
         Raises:
             StoreUnavailable: the subscription has ended; it will be delivered again.
@@ -117,16 +117,16 @@ class PersistentSubscriptions:
     """Persistent subscriptions to `$all`. Connects on first use."""
 
     def __init__(self, uri: str, opened: Opener | None = None) -> None:
-        """Let `opened` decrypt what is delivered; None: nothing has to be."""
+        """Use `opened` to decrypt what is delivered; None: nothing needs decryption."""
         self._opened = opened
         self._uri = for_leader(uri)
         self._client: AsyncClient | None = None
 
     async def create(self, group: str, prefixes: Sequence[str], after: int) -> None:
-        """Create a group that is given the events of these streams after position `after`.
+        """Create a group for the events of streams with these prefixes after position `after`.
 
-        Replace one of that name that is there: it may have been told, by a database
-        that is gone, that it is further. What is delivered again is a repeat.
+        An existing group of that name is replaced: its checkpoint may come from a database that
+        is gone. Events that are delivered again are recognised as repeats.
 
         Raises:
             StoreUnavailable: no answer.
@@ -140,11 +140,11 @@ class PersistentSubscriptions:
                 group,
                 filter_include=tuple(f"{re.escape(prefix)}.*" for prefix in prefixes),
                 filter_by_stream_name=True,
-                consumer_strategy="Pinned",  # a stream stays with a consumer, as far as it can
+                consumer_strategy="Pinned",  # a stream stays with one consumer if possible
                 message_timeout=MESSAGE_TIMEOUT,
                 max_retry_count=MOST_RETRIES,
                 min_checkpoint_count=1,
-                max_checkpoint_count=1,  # the checkpoint is what readers' tokens go by
+                max_checkpoint_count=1,  # readers' tokens are compared with the checkpoint
                 checkpoint_after=0.1,
                 max_subscriber_count=1000,
                 **start,  # type: ignore[call-overload]
@@ -155,9 +155,9 @@ class PersistentSubscriptions:
     async def create_by_types(
         self, group: str, event_types: Sequence[str], after: int, message_timeout: float
     ) -> None:
-        """Create a group that is given events of these types after position `after`; keep one.
+        """Create a group for events of these types after `after`, unless one exists already.
 
-        Each goes to any consumer, which has `message_timeout` seconds for it.
+        Each event goes to any consumer, which has `message_timeout` seconds for it.
 
         Raises:
             StoreUnavailable: no answer.
@@ -166,7 +166,7 @@ class PersistentSubscriptions:
         start: dict[str, int] = {"commit_position": after} if after else {}
         try:
             with suppress(AlreadyExistsError):
-                # The server takes the position as the first, and not as the last that is known.
+                # The server takes the position as that of the first event to deliver.
                 await client.create_subscription_to_all(
                     group,
                     filter_include=tuple(f"^{re.escape(each)}$" for each in event_types),
@@ -197,10 +197,10 @@ class PersistentSubscriptions:
         return True
 
     async def delete(self, group: str) -> None:
-        """Delete a group; none of that name is no mistake.
+        """Delete a group; a missing one is no error.
 
         Raises:
-            StoreUnavailable: no answer; it may have been deleted.
+            StoreUnavailable: no answer; the group may have been deleted.
         """
         try:
             with suppress(NotFoundError):
@@ -210,9 +210,9 @@ class PersistentSubscriptions:
 
     @asynccontextmanager
     async def join(self, group: str, in_hand: int = IN_HAND) -> AsyncIterator[Deliveries]:
-        """Consume with the others; on leaving, what is still in hand goes to them.
+        """Join the consumers of a group; on exit, unacknowledged events go to the others.
 
-        At most `in_hand` events are with this consumer at a time.
+        This consumer has at most `in_hand` unacknowledged events at a time.
 
         Raises:
             StoreUnavailable: no answer, or no such group.
@@ -240,7 +240,7 @@ class PersistentSubscriptions:
                 await asyncio.gather(pump, return_exceptions=True)
 
     async def position(self, group: str) -> int:
-        """Return the position up to which every event of the group is acknowledged; 0: not known.
+        """Return the position up to which every event of the group is acknowledged; 0: unknown.
 
         Raises:
             StoreUnavailable: no answer, or no such group.
@@ -255,7 +255,7 @@ class PersistentSubscriptions:
         """Leave all groups and close the connection."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(*_FAILURES, ProgrammingError):  # that: it never was connected
+            with suppress(*_FAILURES, ProgrammingError):  # ProgrammingError: it was never connected
                 await let_go(client.close())
 
     def _connected(self) -> AsyncClient:

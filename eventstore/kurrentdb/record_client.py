@@ -1,7 +1,7 @@
 """Reads by the asynchronous client that give records as the server sent them.
 
-The client makes an event's time of a float, which is off by a microsecond now and then: what one
-way of reading showed, another did not. It also makes a dataclass and a UUID of each.
+The client converts an event's time to a float, which is sometimes off by a microsecond, so that two
+ways of reading would differ. It also makes a dataclass and a UUID of each event.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _CUT = "the connection ended before all was read"
 
 
 class Records(AsyncReadResponse):
-    """The client's iterator, with its errors; of records.
+    """The client's iterator, with the client's errors, but of records.
 
-    Where another call has the client connect anew, that stops this one, which then ends without an
-    error, also where all has come that there is and some of it was not given yet.
+    When another call makes the client reconnect, that stops this iterator. The client's own would
+    then end without an error, even if some received records were not yielded yet.
     """
 
     _reader: asyncio.Task[Any] | None = None
-    """Who is given the next."""
+    """The task that waits for the next record."""
     _was_cut = False
 
     async def stop(self, **how: Any) -> None:
-        """Be stopped: by itself where it has ended, or has met an error; else by another."""
+        """Stop: called by the reading task at the end or on an error, else by another call."""
         self._was_cut = self._was_cut or asyncio.current_task() is not self._reader
         await super().stop(**how)
 
@@ -62,7 +62,7 @@ class Records(AsyncReadResponse):
 
 
 class RecordClient(AsyncClient):
-    """The client, which also reads records."""
+    """The client, with a method that reads records."""
 
     @retrygrpc
     @autoreconnect

@@ -32,35 +32,35 @@ class _Read(NamedTuple):
 
 
 _Answers: TypeAlias = deque[tuple[_Read, Found]]
-"""What a burst's thread has, for the loop to take."""
+"""The answers that a burst's thread passes to the event loop."""
 
 LONGEST = 256
-"""Events of a read that is short: it is held in memory whole."""
+"""The most events of a short read, which is held in memory as a whole."""
 
 BURST = 32
-"""Reads that one thread asks for together, before it takes the first answer. Most of what a read
-costs is switching to whoever waits for it and back: 32 of five events, one by one in 16 threads,
-took 690 µs of CPU each and the store 180; asked for together by one thread 130 and 68."""
+"""Reads that one thread starts together, before it takes the first answer. Most of the cost of a
+read is switching to the waiting thread and back: 32 reads of five events, one by one in 16 threads,
+took 690 µs of CPU each and 180 in the store; started together by one thread, 130 and 68."""
 
 LATE = 0.05
-"""Seconds after which the next burst does not wait for the one before any more, and what a burst
-has been answered does not wait for what it has not."""
+"""Seconds after which the next burst no longer waits for the one before, and the answers that a
+burst has are delivered without waiting for the others."""
 
 THREADS = 4
-"""Bursts at a time at most: each but the youngest is late."""
+"""The most bursts at a time: all but the youngest are late."""
 
 TIMEOUT = 10.0
 """Seconds for one read."""
 
 LOOK_AGAIN = 0.1
-"""Seconds before the cluster is asked once more who leads."""
+"""Seconds before the cluster is asked again for its leader."""
 
 
 class StreamReader:
-    """Reads that are asked for while others are on their way travel together, in one thread."""
+    """Groups the reads that are requested while others run, and does each group in one thread."""
 
     def __init__(self, uri: str, patience: float = 0.0) -> None:
-        """`patience` is in seconds: how long a cluster is asked again while none leads."""
+        """`patience`: for how many seconds a read is retried while a cluster has no leader."""
         self._uri = uri
         self._patience = patience
         self._client: SyncClient | None = None
@@ -84,7 +84,7 @@ class StreamReader:
         return records
 
     def close(self) -> None:
-        """Break off the reads that are on their way."""
+        """Cancel all running reads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         client, self._client = self._client, None
         if client is not None:
@@ -98,13 +98,13 @@ class StreamReader:
             burst.add_done_callback(self._next)
 
     def _next(self, burst: asyncio.Task[None] | None) -> None:
-        """Wait for that burst no more."""
+        """Stop waiting for a burst, and start the next."""
         if self._youngest is burst:
             self._youngest = None
         self._begin()
 
     async def _burst(self) -> None:
-        """Answer all that wait by now, `BURST` of them at most."""
+        """Answer the waiting reads, at most `BURST` of them."""
         count = min(len(self._waiting), BURST)
         reads = [self._waiting.popleft() for _ in range(count)]
         answers: _Answers = deque()
@@ -122,7 +122,7 @@ class StreamReader:
         _settle(answers)
 
     def _read(self, reads: Sequence[_Read], answers: _Answers) -> None:
-        """Ask for all of them; again, for a while, for those that another node may have."""
+        """Do all reads; for a while, retry those that another node may be able to answer."""
         give_up = time.monotonic() + self._patience
         while True:
             again: list[_Read] = []
@@ -131,13 +131,13 @@ class StreamReader:
                     again.append(read)
                 else:
                     answers.append((read, answer))
-            reads = [read for read in again if not read.found.done()]  # who asked may have gone
+            reads = [read for read in again if not read.found.done()]  # the caller may have gone
             if not reads:
                 return
             time.sleep(LOOK_AGAIN)
 
     def _once(self, reads: Sequence[_Read]) -> Iterator[tuple[_Read, Found]]:
-        """Ask for all of them, then take the answers: what was read, or the error."""
+        """Start all reads, then yield the answers: the records or the error."""
         calls: list[Responses] = []
         try:
             client = self._client
@@ -156,7 +156,7 @@ class StreamReader:
     def _taken(self, read: _Read, responses: Responses, client: SyncClient) -> Found:
         try:
             found = [decoded(response) for response in responses]
-        except Exception as error:  # of this read alone, whatever it is
+        except Exception as error:  # any error concerns this read only
             return self._failed(read, error, client)
         return [record for record in found if isinstance(record, RawRecord)]
 
@@ -164,7 +164,7 @@ class StreamReader:
         if _is_deleted(error):
             return StreamTombstoned(read.stream)
         if self._client is client:
-            self._client = None  # the next read asks again who leads
+            self._client = None  # the next read looks for the leader again
         failure = handle_rpc_error(error) if isinstance(error, grpc.RpcError) else error
         failed = refused(self._uri, failure)
         failed.__cause__ = failure
@@ -174,7 +174,7 @@ class StreamReader:
 def _settle(answers: _Answers) -> None:
     while answers:
         read, answer = answers.popleft()
-        if not read.found.done():  # who asked may have gone away
+        if not read.found.done():  # the caller may have gone away
             read.found.set_result(answer)
 
 

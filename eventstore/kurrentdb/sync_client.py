@@ -1,10 +1,9 @@
 """Streams of events by the synchronous client, for a thread: a third of the CPU.
 
-A message costs `grpc.aio` some 50 µs and the client's asynchronous iterator as much again.
-The synchronous client on a channel that does without gRPC's own thread
-(`SingleThreadedUnaryStream`), its messages taken as they come, needs some 30 in all; and every
-replica and every projector pays it for every event, a host for every aggregate that it
-loads. See `docs/adr/0008`.
+A message costs some 50 µs in `grpc.aio` and as much again in the client's asynchronous iterator.
+The synchronous client, on a channel without gRPC's own thread (`SingleThreadedUnaryStream`) and
+with its messages used as they are, needs some 30 in all. Every replica and every projector has
+that cost for every event, and a host for every aggregate that it loads. See `docs/adr/0008`.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from eventstore.records import RawRecord, ticks_of
 
 
 class Responses(Protocol):
-    """What the server sends, one after the other; `cancel`, by any thread, ends it."""
+    """An iterator of the server's responses; any thread may `cancel` it."""
 
     def __iter__(self) -> Iterator[streams_pb2.ReadResp]:
         """Iterate; raise `grpc.RpcError` when the call breaks off."""
         ...
 
     def cancel(self) -> Any:
-        """End the call: whoever iterates finds it broken off."""
+        """End the call: the iteration then raises."""
         ...
 
 
 class Progress(NamedTuple):
-    """What a subscription says between events: how far it has looked.
+    """What a subscription reports between events: the position that it has reached.
 
-    `live` says whether that is the log's end, where the server says so at all.
+    `live` says whether that is the log's end, if the server reports it.
     """
 
     position: int
@@ -96,7 +95,7 @@ def decoded(response: streams_pb2.ReadResp) -> RawRecord | Progress | None:
 
 
 def raw_of(event: RecordedEvent) -> RawRecord:
-    """Return the record in an event of the client's, which made its time of a float."""
+    """Return the record of a client's event, whose time the client has converted to a float."""
     return RawRecord(
         event.type,
         event.data,

@@ -14,19 +14,19 @@ from eventstore.kurrentdb.sync_client import Progress, SyncClient, decoded
 from eventstore.records import RawRecord
 
 MOST = 4_000
-"""Events that wait for their consumer; beyond that the thread waits, and by HTTP/2 the store."""
+"""The most events that wait for their consumer; then the thread waits, and by HTTP/2 the store."""
 
 LONGEST_PAUSE = 0.01
 PAUSE_PER_RATE = 5e-6
-"""Seconds between two batches at least, for each event a second, up to `LONGEST_PAUSE`.
+"""The least seconds between two batches, times the events per second, up to `LONGEST_PAUSE`.
 
-Handing a batch over costs two switches between threads. At 300 events a second that is a
-pause of 1.5 ms, which nobody waits for; at 2,000 batches have 20 events and are worth it.
+Passing a batch on costs two thread switches. At 300 events a second the pause is 1.5 ms, which
+does not matter; at 2,000, batches have 20 events, which is worth the pause.
 """
 
 WINDOW = 30
 INTERVAL = 5
-"""A filtered subscription says how far it has looked every `WINDOW * INTERVAL` records."""
+"""A filtered subscription reports its position every `WINDOW * INTERVAL` records."""
 
 Items = list[RawRecord | Progress]
 
@@ -40,14 +40,14 @@ async def read_batches(
     gather: float = 0.0,
     event_types: Sequence[str] = (),
 ) -> AsyncGenerator[Items, None]:
-    """Yield events of streams whose names begin so, after that position, in batches.
+    """Yield events after a position, of streams with these prefixes, in batches.
 
-    `live` goes on for ever, with signs in between. Without it the read ends at the log's
-    end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`. Where
-    `event_types` are given the events are those whose types begin so, whatever their streams.
+    If `live`, it never ends, and yields the server's progress too. Otherwise it ends at the
+    log's end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`. With
+    `event_types`, it yields events whose types have these prefixes, of all streams.
 
     Raises:
-        StoreUnavailable: no answer, or the read broke off.
+        StoreUnavailable: no answer, or the read was interrupted.
     """
     reading = _ReaderThread(uri, _request(prefixes, after, event_types, live=live), gather)
     try:
@@ -58,7 +58,7 @@ async def read_batches(
 
 
 class _ReaderThread:
-    """The thread, and the buffer between it and the loop."""
+    """The thread, and the buffer between it and the event loop."""
 
     def __init__(self, uri: str, request: streams_pb2.ReadReq, gather: float) -> None:
         self._uri = uri
@@ -70,7 +70,7 @@ class _ReaderThread:
         self._pause = 0.0
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        # Under the lock, from here on.
+        # The following attributes are used under the lock.
         self._items: Items = []
         self._notified = False
         self._ended = False
@@ -94,7 +94,7 @@ class _ReaderThread:
                 self._room.notify()
                 ended, error = self._ended, self._error
                 if ended and items:
-                    self._filled.set()  # the end is said after the last of them
+                    self._filled.set()  # the end is reported after the last of them
             if items:
                 self._set_pause(len(items))
                 return items
@@ -118,7 +118,7 @@ class _ReaderThread:
             with SyncClient(self._uri) as client:
                 self._pump(client)
         except Exception as failure:
-            # Whatever it was: who waits for this reader has to hear of it.
+            # Any error must reach the consumer that waits.
             error = failure
         with self._lock:
             self._ended, self._error = True, error

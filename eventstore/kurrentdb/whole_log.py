@@ -1,7 +1,7 @@
 """Reads a whole log to copy it: records with their ids, of all streams but the server's own.
 
-What the rest of Rayfold reads has no id, and what it writes is JSON with texts as metadata: so are
-its own records. Those of other clients may be anything, and are copied as they are.
+Rayfold otherwise reads records without ids, and writes only JSON, with texts as metadata. The
+records of other clients may have any content, and are copied unchanged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from eventstore.records import ADDED_BY_SERVERS, NewRecord
 from rayfold.foreign_json import UNREADABLE
 
 OF_USERS = "^[^$]"
-"""What names of streams begin with that are not the server's."""
+"""Matches the names of streams other than the server's."""
 
 WITH_SETTINGS = r"^(\$\$)?[^$]"
-"""The same, and the streams that have those streams' settings."""
+"""Matches these streams and those with their settings."""
 
 _METADATA = msgspec.json.Decoder(dict[str, Any])
 _TEXTS = msgspec.json.Decoder(dict[str, str])
@@ -37,7 +37,7 @@ _in_order = msgspec.json.Encoder(order="sorted").encode
 
 
 class WholeRecord(NamedTuple):
-    """A record, all of it that a client has a say in; and where it stands."""
+    """A record with everything that a client can set, and its place."""
 
     stream: str
     revision: int
@@ -50,7 +50,7 @@ class WholeRecord(NamedTuple):
 
     @property
     def content(self) -> bytes:
-        """All of it but its position, in one form, whichever server it is from."""
+        """All of the record except its position, in a form that is the same for every server."""
         try:
             found = _METADATA.decode(self.metadata) if self.metadata else {}
         except UNREADABLE:
@@ -63,11 +63,11 @@ class WholeRecord(NamedTuple):
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return len(self.data) + len(self.metadata) + len(self.stream)
 
     def as_new(self) -> NewRecord | None:
-        """Return it as `append_records` takes it; None where that would not be the same."""
+        """Return the record for `append_records`; None if that would change the record."""
         if not self.is_json:
             return None
         try:
@@ -92,10 +92,10 @@ class WholeLog(EventLog):
     ) -> AsyncGenerator[WholeRecord, None]:
         """Yield the records of `$all` after a position, of streams whose names match.
 
-        With `event_types` those whose types begin so instead, of whichever stream.
+        With `event_types`, instead those whose types have these prefixes, of all streams.
 
         Raises:
-            StoreUnavailable: no answer, or the read broke off.
+            StoreUnavailable: no answer, or the read was interrupted.
         """
         options = streams_pb2.ReadReq.Options()
         if after is not None:
@@ -135,7 +135,7 @@ class WholeLog(EventLog):
             raise refused(self._uri, error) from error
 
     async def last_position(self) -> int:
-        """Return the position of the last record of a user's stream, or of such one's settings.
+        """Return the position of the last record of a user's stream, or of its settings.
 
         Raises:
             StoreUnavailable: no answer.
@@ -148,11 +148,12 @@ class WholeLog(EventLog):
     async def append_whole(self, records: Sequence[WholeRecord]) -> Conflict | InvalidAppend | None:
         """Append records of any streams, in this order, each at its revision.
 
-        In one step where the server and the records allow it. What is there already, as it was
-        appended before without an answer, is no conflict; after one, some may be there.
+        They are appended atomically if the server and the records allow it. Records that an
+        earlier, unanswered call has appended are no conflict. After a conflict, some may be
+        appended.
 
         Raises:
-            StoreUnavailable: no answer; some may be there.
+            StoreUnavailable: no answer; some may be appended.
         """
         if await self.is_atomic():
             for alike, group in groupby(records, key=lambda each: each.as_new() is not None):
@@ -172,7 +173,7 @@ class WholeLog(EventLog):
                 new.append((each.stream, record))
         [answer] = await self.append([JointAppend(expected, new)])
         if isinstance(answer, InvalidAppend):
-            # A type that has another alphabet than `append_records`: older calls take it.
+            # A type has characters that `append_records` refuses, but older calls accept.
             return await self._one_by_one(records)
         return answer if isinstance(answer, Conflict) else None
 
@@ -200,12 +201,12 @@ class WholeLog(EventLog):
         return answer if isinstance(answer, InvalidAppend) else None
 
     async def truncate(self, stream: str, first: int, *, cut: bool = False) -> None:
-        """Let a stream begin with a revision: what is before it is not read any more.
+        """Truncate a stream before revision `first`: earlier events can no longer be read.
 
-        `cut`: `is_cut` is to say so; else it is as one that was deleted, and begins again.
+        With `cut`, `is_cut` returns True for it; else it is like a stream deleted and begun again.
 
         Raises:
-            StoreUnavailable: no answer; it may not know.
+            StoreUnavailable: no answer; the setting may not be stored.
         """
         await self._asked(
             lambda client: client.set_stream_metadata(
@@ -217,7 +218,7 @@ class WholeLog(EventLog):
 
 
 def _runs(records: Sequence[WholeRecord]) -> Iterator[list[WholeRecord]]:
-    """Yield what follows each other, and is of one stream, as one."""
+    """Yield each run of consecutive records of one stream."""
     for _, run in groupby(records, key=lambda each: each.stream):
         yield [*run]
 

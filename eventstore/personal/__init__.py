@@ -1,1 +1,1 @@
-"""Personal data on the log: values encrypted under a key of each subject, and the keys."""
+"""Personal data on the log: values encrypted with a key for each subject, and the keys."""

@@ -8,10 +8,10 @@ from eventstore.port import Log
 
 
 class Forgotten(NamedTuple):
-    """As of a moment. `mark` is another one after each forgetting.
+    """The forgotten subjects at one moment. `mark` changes with each forgetting.
 
-    `is_settled`: nothing is left of any of them that was decrypted. Until then rows that others
-    have may tell of somebody, and be taken over by nobody.
+    `is_settled`: no decrypted data of them is left. Until then, the rows of another replica may
+    still have such data, so they may not be copied.
     """
 
     mark: str
@@ -22,10 +22,10 @@ NOBODY = Forgotten("", True)
 
 
 async def forgotten_by_now(log: Log) -> Forgotten:
-    """Return who is; nobody where the domain has no personal data.
+    """Return the forgotten subjects; none if the domain has no personal data.
 
     Raises:
-        StoreUnavailable: it is not known.
+        StoreUnavailable: they cannot be read.
     """
     ask = getattr(log, "forgotten", None)
     found: Forgotten = NOBODY if ask is None else await ask()

@@ -1,4 +1,4 @@
-"""Keys of subjects: what personal data is encrypted under, and what forgetting destroys."""
+"""Keys of subjects: they encrypt personal data, and forgetting destroys them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY_BITS = 256
 
 
 class SubjectKey(NamedTuple):
-    """A key that is there. `subject` is whose it is, as text."""
+    """An existing key. `subject` is its subject, as text."""
 
     id: UUID
     subject: str
@@ -25,13 +25,13 @@ class SubjectKeys(Protocol):
     """The keys of a stack's subjects."""
 
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
-        """Return a key of each subject; one that has none, or was forgotten, gets a new one.
+        """Return a key of each subject; a subject without one, or forgotten before, gets a new key.
 
-        Subjects that are being forgotten at this moment are left out: what was decided for them may
-        rest on data from before.
+        Subjects that are being forgotten at this moment are left out: a decision for them may
+        depend on data that is being forgotten.
 
         Raises:
-            StoreUnavailable: the keys cannot be had.
+            StoreUnavailable: the keys cannot be read or written.
         """
         ...
 
@@ -39,23 +39,23 @@ class SubjectKeys(Protocol):
         """Return the keys with these ids: None for a destroyed one, no entry for an unknown id.
 
         Raises:
-            StoreUnavailable: the keys cannot be had.
+            StoreUnavailable: the keys cannot be read.
         """
         ...
 
     async def forgotten(self) -> Forgotten:
-        """Return who is forgotten by now.
+        """Return the forgotten subjects.
 
         Raises:
-            StoreUnavailable: it is not known.
+            StoreUnavailable: they cannot be read.
         """
         ...
 
     def close(self) -> None:
-        """End the connection, and know no key any more."""
+        """Close the connection and drop all keys from memory."""
         ...
 
 
 def new_key(subject: str) -> SubjectKey:
-    """Return a key that nobody has yet."""
+    """Return a new random key."""
     return SubjectKey(uuid4(), subject, AESGCM.generate_key(KEY_BITS))

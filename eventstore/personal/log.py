@@ -26,29 +26,29 @@ from rayfold.tenants import NoTenant, tenant_of_stream
 A = TypeVar("A", bound=StreamAppend | JointAppend)
 
 AT_ONCE = 512
-"""Records whose keys are asked for together, at most."""
+"""The most records whose keys are read together."""
 
 _ESCAPED = b'\\"$personal\\"'
-"""A mark in the JSON of a command, which is a text in the JSON of metadata."""
+"""A mark in a command's JSON, which is itself a text in the JSON of the metadata."""
 
 
 class PersonalLog:
-    """See `Log`: the same, over another one.
+    """A `Log` over another log.
 
-    What is marked in a record is encrypted on its way there, and decrypted and marked on its way
-    back; a value whose key is destroyed is its stand-in. Keys are asked for once for all records
-    of a call. Records without personal data cost a look for the mark.
+    Marked values of a record are encrypted on append, and decrypted and marked on reading; a value
+    whose key is destroyed is replaced by its stand-in. Keys are read once for all records of a
+    call. Records without personal data cost only a search for the mark.
     """
 
     def __init__(
         self, log: Log, keys: SubjectKeys, *, tenants: bool = False, to_compare: bool = False
     ) -> None:
-        """`tenants`: a subject is of the tenant of the stream that tells of it.
+        """`tenants`: a subject belongs to the tenant of the record's stream.
 
-        `to_compare`: values are plain then, not marked, those of kept commands too.
+        `to_compare`: values are read plain, not marked, including those of kept commands.
         """
         self.beneath = log
-        """The log as it is, for whoever compares or shows what stands there."""
+        """The log without decryption, to compare or show what is written there."""
         self._keys = keys
         self._tenant_of = _tenant_of if tenants else _no_tenant
         self._to_compare = to_compare
@@ -63,20 +63,20 @@ class PersonalLog:
         return self.beneath.receipts_share_position
 
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
-        """See `Log.append`; and `sealed` for what has a conflict."""
+        """See `Log.append`; see `sealed` for further conflicts."""
         ready = await self.sealed(appends)
         writing = [each for each in ready if not isinstance(each, Conflict)]
         answers = iter(await self.beneath.append(writing) if writing else ())
         return [each if isinstance(each, Conflict) else next(answers) for each in ready]
 
     async def sealed(self, appends: Sequence[A]) -> list[A | Conflict]:
-        """Return appends as they are written: here, or elsewhere before.
+        """Return appends with their personal data encrypted, to write them here or elsewhere.
 
-        What is of somebody who is being forgotten has a conflict: it may have been decided on
-        what is known of them. Whoever folds again knows no more.
+        Data of a subject who is being forgotten gives a conflict, because the decision may depend
+        on forgotten data. After folding again, it no longer does.
 
         Raises:
-            StoreUnavailable: the keys cannot be had.
+            StoreUnavailable: the keys cannot be read.
         """
         of = [self._subjects_of(each) for each in appends]
         found = set().union(*of)
@@ -89,18 +89,18 @@ class PersonalLog:
         ]
 
     async def forgotten(self) -> Forgotten:
-        """Return who is forgotten by now.
+        """Return the forgotten subjects.
 
         Raises:
-            StoreUnavailable: it is not known.
+            StoreUnavailable: they cannot be read.
         """
         return await self._keys.forgotten()
 
     async def opened(self, records: Sequence[RawRecord]) -> list[RawRecord]:
-        """Return records as they are read: those of somebody who has them from elsewhere.
+        """Return decrypted records, for a caller that has read them from elsewhere.
 
         Raises:
-            StoreUnavailable: the keys cannot be had.
+            StoreUnavailable: the keys cannot be read.
         """
         wanted = set()
         for raw in records:
@@ -211,9 +211,9 @@ class PersonalLog:
     async def _together(
         self, reading: AsyncGenerator[RawRecord, None], limit: int | None
     ) -> AsyncGenerator[RawRecord, None]:
-        """Yield what is read, with the keys of more and more at once.
+        """Yield decrypted records; keys are read for ever more records together.
 
-        Few at first: many a reader ends when it has found what it looks for.
+        It begins with few, because many readers stop once they have found what they look for.
         """
         size = min(limit or 1, AT_ONCE)
         held: list[RawRecord] = []
@@ -235,12 +235,12 @@ def _no_tenant(stream: str) -> str:
 def _tenant_of(stream: str) -> str:
     try:
         return tenant_of_stream(stream)
-    except NoTenant:  # that of a scheduled command, whose values say it themselves
+    except NoTenant:  # a scheduled command's stream, whose marked values name the tenant
         return ""
 
 
 def _plain_if(opened: bytes) -> bytes:
-    """Return it without marks; as it is, where something does not decrypt: that is told later."""
+    """Return it without marks; unchanged if a value was not decrypted, which is reported later."""
     try:
         return plain(opened)
     except ValueError:
@@ -251,7 +251,7 @@ def _command_of(raw: RawRecord) -> tuple[dict[str, Any], bytes] | None:
     try:
         found = json.loads(raw.metadata)
         return found, found[COMMAND].encode()
-    except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's
+    except (ValueError, KeyError, TypeError, AttributeError):  # data of another system
         return None
 
 

@@ -1,8 +1,8 @@
-"""Master keys: what keys of persons are wrapped with, so that a copy of their table opens nothing.
+"""Master keys, which wrap the keys of persons, so that a copy of their table decrypts nothing.
 
-They are in a file on each node, which the variable names: one a line, 32 bytes in base64. The
-first wraps, each unwraps, so that another one can take its place while a stack runs. It is a matter
-of the node: actors inherit the variable from whatever starts Ray there.
+They are in a file on each node, named by the variable: one key on each line, 32 bytes in base64.
+The first one wraps and all of them unwrap, so that a new one can replace it while a stack runs. The
+variable belongs to the node: actors inherit it from the process that starts Ray there.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from eventstore.personal.keys import KEY_BITS
 VARIABLE = "RAYFOLD_MASTER_KEYS"
 
 PLAIN = "plain"
-"""In place of a first key: what was wrapped is to be plain again."""
+"""In place of the first key, it says that keys are to be stored plain again."""
 
 _NONCE = 12
-"""Bytes: what NIST SP 800-38D recommends, at random."""
+"""Bytes of a random nonce, as recommended by NIST SP 800-38D."""
 _BYTES = KEY_BITS // 8
 _FORMAT = b"\x01"
 _NAME = 4
-"""Bytes of a master key's hash, by which what it wraps names it."""
+"""Bytes of a master key's hash, by which a wrapped key names it."""
 _BEGINNING = len(_FORMAT) + _NAME
 WRAPPED = _BEGINNING + _NONCE + _BYTES + 16
-"""Bytes of a key that is wrapped: nothing that is plain has as many."""
+"""Bytes of a wrapped key; a plain key has fewer."""
 
 
 class NoMasterKey(StoreUnavailable):
-    """The file of master keys does not say what is needed of it."""
+    """The file of master keys lacks the needed key or cannot be read."""
 
 
 class Damaged(Exception):
-    """A key is not what was wrapped, or was wrapped for another row."""
+    """A wrapped key was changed, or was wrapped for another row."""
 
 
 class _Loaded(NamedTuple):
     stamp: tuple[int, int, int]
     first: bytes
-    """What the keys that the first one wraps begin with; empty: it wraps none."""
+    """The prefix of keys wrapped with the first master key; empty: new keys are not wrapped."""
     by_beginning: Mapping[bytes, AESGCM]
 
 
 class MasterKeys:
-    """Those of this node. The file is read again whenever it is another one."""
+    """The master keys of this node. The file is read again whenever it changes."""
 
     def __init__(self, path: str | None = None) -> None:
-        """`path` is the file's; by the variable without one. An empty one: there are none."""
+        """`path` is the file, by default the variable's. If empty, there are no master keys."""
         self._path = os.environ.get(VARIABLE, "") if path is None else path
         self._loaded: _Loaded | None = None
 
     def wrapped(self, key: bytes, id: UUID, subject: str) -> bytes:
-        """Return the key of a person, which has this id, as it is to be kept.
+        """Return the key of a person, with this id, in the form in which to store it.
 
         Raises:
-            NoMasterKey: nobody knows with what to wrap it.
+            NoMasterKey: the master key to wrap it with is not known.
         """
         loaded = self._now()
         if loaded is None or not loaded.first:
@@ -78,8 +78,8 @@ class MasterKeys:
         """Return the key of a person.
 
         Raises:
-            NoMasterKey: that which it was wrapped with is not here.
-            Damaged: nothing here unwraps it.
+            NoMasterKey: this node does not have the master key that wrapped it.
+            Damaged: it cannot be unwrapped.
         """
         if len(kept) != WRAPPED:
             return kept
@@ -99,10 +99,10 @@ class MasterKeys:
 
     @property
     def beginning(self) -> bytes:
-        """What a key begins with that is kept as it would be now; empty: it is plain.
+        """The prefix of keys that are stored in the present form; empty: they are plain.
 
         Raises:
-            NoMasterKey: nobody knows.
+            NoMasterKey: the file cannot be read.
         """
         loaded = self._now()
         return loaded.first if loaded is not None else b""
@@ -124,7 +124,7 @@ class MasterKeys:
 
 
 def _loaded(stamp: tuple[int, int, int], text: bytes) -> _Loaded:
-    """Return what a file says; what does not fit is told by its line, without its text."""
+    """Return the content of a file; an error names the line, but not its text."""
     lines = [
         (number, line.strip())
         for number, line in enumerate(text.splitlines(), 1)
@@ -138,7 +138,7 @@ def _loaded(stamp: tuple[int, int, int], text: bytes) -> _Loaded:
 
 
 def _master(number: int, line: bytes) -> tuple[bytes, AESGCM]:
-    """Return a master key, by what begins what it wraps."""
+    """Return the prefix of the keys that a master key wraps, and the master key."""
     try:
         key = base64.b64decode(line, validate=True)
     except binascii.Error:
@@ -149,5 +149,5 @@ def _master(number: int, line: bytes) -> tuple[bytes, AESGCM]:
 
 
 def _whose(id: UUID, subject: str) -> bytes:
-    """Return what is authenticated with a key: moved to another row it does not unwrap."""
+    """Return the data authenticated with a key: it cannot be unwrapped in another row."""
     return id.bytes + subject.encode()

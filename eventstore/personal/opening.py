@@ -21,7 +21,7 @@ def open_log(
 ) -> Log:
     """Return a log whose personal data is decrypted with the keys in Postgres.
 
-    Where the domain has none, it is a log as any other: nothing of this costs it anything.
+    If the domain has no personal data, it is a plain log without additional cost.
     `to_compare`: see `PersonalLog`.
     """
     log = EventLog(uri)
@@ -37,16 +37,16 @@ def open_log(
 
 
 def opener_of(log: Log) -> Opener | None:
-    """Return what decrypts records that were not read by this log; None where nothing has to."""
+    """Return a function that decrypts records not read through this log; None if not needed."""
     return getattr(log, "opened", None)
 
 
 def sealer_of(log: Log) -> Sealer | None:
-    """Return what encrypts records that rest elsewhere before; None where nothing has to."""
+    """Return a function that encrypts records to be stored elsewhere first; None if not needed."""
     return getattr(log, "sealed", None)
 
 
 def beneath(log: Log) -> Log:
-    """Return the log as it is, for whoever compares or shows what stands there."""
+    """Return the log without decryption, to compare or show what is written there."""
     found: Log = getattr(log, "beneath", log)
     return found

@@ -1,8 +1,8 @@
-"""Keys of subjects in Postgres, and what a process knows of them.
+"""Keys of subjects in Postgres, and their cache in a process.
 
-A destroyed key leaves its row, without the key: who was forgotten, and when, is an operator's to
-prove. A mark that each forgetting replaces is read with each use: whoever has keys in memory learns
-in time that one of them is no more, without anybody telling the processes of a stack.
+The row of a destroyed key stays, without the key, so that an operator can prove who was forgotten
+and when. Each forgetting replaces a mark, which is read on every use of keys: so a process with
+cached keys learns in time that one was destroyed, without any notification.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TIMEOUT = 10.0
-"""Seconds for a connection, or a statement."""
+"""Seconds for a connection or a statement."""
 
 MOST = 100_000
-"""Keys in memory; some 30 MB."""
+"""The most keys in memory: some 30 MB."""
 
 KEPT = 60.0
-"""Seconds for which a process that uses no key has any, and a connection."""
+"""Seconds after the last use until a process drops its keys and its connection."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS rayfold_personal_key (
@@ -63,7 +63,8 @@ _DURABLY = (
     "SELECT count(set_config('synchronous_commit', 'on', true)) FROM (SELECT 1) one"
     " WHERE current_setting('synchronous_commit') = 'off'"
 )
-"""A role may have it off, for projections. But what a key has encrypted is on the log for good."""
+"""A role may have synchronous commits off, for projections. A key must not be lost: what it has
+encrypted is on the log permanently."""
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
@@ -72,7 +73,7 @@ _KNOWN = (
     "SELECT id, subject, key FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND (key IS NOT NULL OR key IS NULL AND cleared_at IS NULL)"
 )
-"""Without a key: they are being forgotten."""
+"""A subject without a key in the result is being forgotten."""
 _MAKE = (
     f"WITH durably AS MATERIALIZED ({_DURABLY})"
     " INSERT INTO rayfold_personal_key (id, subject, key) SELECT made.* FROM durably,"
@@ -108,7 +109,7 @@ class PostgresKeys:
         self._asking = asyncio.Lock()
         self._mark: UUID | None = None
         self._lost = False
-        """Whether an operator has said that what is missing is lost: it is as if forgotten."""
+        """Whether an operator has declared missing keys lost: they count as destroyed."""
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
         self._gone: set[UUID] = set()
         self._of: dict[str, SubjectKey] = {}
@@ -157,7 +158,7 @@ class PostgresKeys:
         return await self._ask(found)
 
     async def _learn(self, connection: Connection) -> UUID:
-        """Know no key any more if one was destroyed since the last time; return the mark."""
+        """Drop all cached keys if one was destroyed since the last use; return the mark."""
         _, self._lost, mark = await key_set(connection)
         if mark != self._mark:
             self._drop()
@@ -179,12 +180,12 @@ class PostgresKeys:
         return {each.subject: each for each in found}
 
     def _new(self, subject: str) -> SubjectKey:
-        """Return a new key, as it is kept."""
+        """Return a new key, in the form in which it is stored."""
         made = new_key(subject)
         return made._replace(key=self._masters.wrapped(made.key, made.id, subject))
 
     def _keys(self, rows: Iterable[Record]) -> list[SubjectKey]:
-        """Return the keys that are there; one that is damaged is as one that nobody knows."""
+        """Return the existing keys; a damaged one is treated as unknown."""
         found = []
         for row in rows:
             id, subject, kept = row["id"], row["subject"], row["key"]
@@ -218,11 +219,11 @@ class PostgresKeys:
             try:
                 return await ask(await self._connection.get())
             except (*FAILURES, ValueError) as error:
-                self._rest()  # who cannot ask may not know either
+                self._rest()  # a process that cannot check the mark must not use cached keys
                 raise StoreUnavailable(
                     f"the keys of personal data cannot be had from Postgres: {why(error)}"
                 ) from error
-            finally:  # also where whoever asks was cancelled: keys must not stay then
+            finally:  # also after a cancellation: keys must not stay in memory
                 if self._closed:  # meanwhile
                     self._rest()
                 else:
@@ -241,7 +242,7 @@ class PostgresKeys:
 
 
 class Destroyed(NamedTuple):
-    """A key that is no more. `settled_at`: when what had been decrypted with it was gone too."""
+    """A destroyed key. `settled_at`: when the data decrypted with it was removed too."""
 
     id: UUID
     subject: str
@@ -250,9 +251,9 @@ class Destroyed(NamedTuple):
 
 
 class KeySet(NamedTuple):
-    """Which set of keys a database has. `lost`: an operator has said that some are for good.
+    """The set of keys in a database. `lost`: an operator has declared some keys lost.
 
-    `mark` is another one after each forgetting, and wherever the database was restored.
+    `mark` changes with each forgetting, and when the database is restored.
     """
 
     id: UUID
@@ -261,15 +262,17 @@ class KeySet(NamedTuple):
 
 
 async def prepare_keys(connection: Connection) -> KeySet:
-    """Make the tables of keys where they are not there; return which set of keys it is."""
+    """Create the tables of keys if they do not exist; return the set of keys."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(7820171)"
+        )  # two processes may create it at once
         await connection.execute(TABLES)
         return await key_set(connection)
 
 
 async def key_set(connection: Connection) -> KeySet:
-    """Return which set of keys it is."""
+    """Return the set of keys."""
     row = await connection.fetchrow(_KEY_SET)
     if row is None:
         raise StoreUnavailable(_EMPTY)
@@ -277,13 +280,13 @@ async def key_set(connection: Connection) -> KeySet:
 
 
 async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
-    """Return the keys that subjects have."""
+    """Return the ids of the keys of these subjects."""
     rows = await connection.fetch(_OF, [storable(each) for each in subjects])
     return {row["id"] for row in rows}
 
 
 async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
-    """Destroy keys; return how many were there still."""
+    """Destroy keys; return how many of them still existed."""
     async with connection.transaction():
         await connection.execute(_DURABLY)
         done = await connection.execute(_DESTROY, [*ids])
@@ -294,22 +297,22 @@ async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
 
 
 async def destroyed_of(connection: Connection, subjects: Sequence[str]) -> list[Destroyed]:
-    """Return all keys that were ever destroyed of subjects."""
+    """Return all destroyed keys of these subjects."""
     return _destroyed(await connection.fetch(_WAS, [storable(each) for each in subjects]))
 
 
 async def unsettled(connection: Connection) -> list[Destroyed]:
-    """Return the keys of which decrypted values may be left."""
+    """Return the destroyed keys of which decrypted data may be left."""
     return _destroyed(await connection.fetch(_UNSETTLED))
 
 
 async def clear(connection: Connection, ids: Collection[UUID]) -> None:
-    """Note that nobody decides on what was decrypted with these keys: there may be new ones."""
+    """Note that decisions no longer use data decrypted with these keys: new keys may be made."""
     await connection.execute(_CLEAR, [*ids])
 
 
 async def settle(connection: Connection, ids: Collection[UUID]) -> None:
-    """Note that nothing that was decrypted with these keys is left."""
+    """Note that no data decrypted with these keys is left."""
     await connection.execute(_SETTLE, [*ids])
 
 

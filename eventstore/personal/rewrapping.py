@@ -1,4 +1,4 @@
-"""All keys of persons under the first master key: those that were plain, or under another one."""
+"""Wraps all keys of persons with the first master key, if plain or wrapped with another one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WRAP = (
     " FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS made (id, before, wrapped)"
     " WHERE known.id = made.id AND known.key = made.before"
 )
-"""One that was destroyed meanwhile stays so."""
+"""A key that was destroyed meanwhile stays destroyed."""
 
 
 async def wrap_again(connection: Connection, masters: MasterKeys) -> int:
-    """Have all keys kept as new ones are; return how many were not.
+    """Store all keys in the form of new keys; return how many had another form.
 
     Raises:
-        NoMasterKey: one was wrapped with what is not here, or nobody knows what is.
+        NoMasterKey: a master key is missing, or the file cannot be read.
     """
     beginning, number, last = masters.beginning, 0, UUID(int=0)
     while rows := await connection.fetch(_OTHERS, beginning, WRAPPED, last, AT_ONCE):

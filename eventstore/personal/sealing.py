@@ -1,8 +1,8 @@
 """Marked JSON to encrypted JSON and back: AES-256-GCM, a nonce for each value.
 
-What a value belongs to is authenticated with it: the stream, the record's type, and the place in
-its JSON. Moved anywhere else it does not decrypt. That is no forgetting, and is not taken for one:
-it would be so for good in whatever is folded.
+The place of a value is authenticated with it: the stream, the record's type, and the path in its
+JSON. A value that was moved elsewhere cannot be decrypted. It is not treated as forgotten, because
+all folded data would then keep that.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rayfold.personal import FORGOTTEN, MARK, replaced
 from rayfold.tenants import within
 
 _NONCE = 12
-"""Bytes: what NIST SP 800-38D recommends, at random."""
+"""Bytes of a random nonce, as recommended by NIST SP 800-38D."""
 
 COMMAND = "payload"
-"""The key in an event's metadata that has the command it came of, as JSON."""
+"""The key in an event's metadata for the command that led to it, as JSON."""
 
 
 def subjects_in(data: bytes, stream: str, tenant: str) -> set[str]:
-    """Return whose values are marked in the JSON of a tenant's record."""
+    """Return the subjects of the marked values in the JSON of a tenant's record."""
     subjects = set()
 
     def note(found: dict[str, Any], path: tuple[str, ...]) -> None:
@@ -49,7 +49,7 @@ def seal(
     keys: Mapping[str, SubjectKey],
     *inside: str,
 ) -> bytes:
-    """Return a record's JSON with what is marked encrypted; `inside` is where the JSON is."""
+    """Return a record's JSON with its marked values encrypted; `inside` is the path of the JSON."""
 
     def encrypt(found: dict[str, Any], path: tuple[str, ...]) -> Any:
         marked = found[MARK]
@@ -66,7 +66,7 @@ def seal(
 
 
 def keys_in(data: bytes) -> set[UUID]:
-    """Return the ids of the keys that values in a record's JSON are encrypted under."""
+    """Return the ids of the keys by which values in a record's JSON are encrypted."""
     try:
         return set(_keys_in(decode(data)))
     except UNREADABLE:
@@ -80,10 +80,10 @@ def unseal(
     keys: Mapping[UUID, SubjectKey | None],
     *inside: str,
 ) -> bytes:
-    """Return a record's JSON with what is encrypted decrypted, and marked as it was.
+    """Return a record's JSON with encrypted values decrypted and marked again.
 
-    A value whose key is destroyed is its stand-in, without a mark: it is nobody's any more. One
-    whose key nobody knows, or that does not decrypt, stays as it is, and nobody can read it.
+    A value whose key is destroyed becomes its stand-in, without a mark, since it is no longer
+    personal. A value whose key is unknown, or that cannot be decrypted, stays encrypted.
     """
 
     def decrypt(found: dict[str, Any], path: tuple[str, ...]) -> Any:
@@ -125,12 +125,12 @@ def _parts(sealed: Any) -> tuple[UUID, bytes] | None:
     key, _, value = sealed.partition(".")
     try:
         return UUID(hex=key), base64.b64decode(value)
-    except ValueError:  # somebody else's
+    except ValueError:  # data of another system
         return None
 
 
 def _subject(marked: Mapping[str, Any], stream: str, tenant: str) -> str:
-    """Return whose a marked value is: by default that of the aggregate whose stream it is."""
+    """Return the subject of a marked value; by default, the id of the stream's aggregate."""
     if isinstance(subject := marked.get("subject"), str):
         return subject
     of = marked.get("of")

@@ -1,7 +1,7 @@
 """What the log records about keys: which set of keys it needs, and which keys are destroyed.
 
-A database that was lost, or restored to an earlier moment, is found out by it: without the keys
-nothing could be read, and with those of before somebody would be remembered who was forgotten.
+By these notes a stack finds that the database of keys was lost or restored to an earlier state:
+without the keys nothing can be read, and older keys would decrypt data of forgotten subjects.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _destroyed = msgspec.json.Decoder(_Destroyed).decode
 
 
 class Witness(NamedTuple):
-    """Which keys the log needs, and those that were destroyed."""
+    """The set of keys that the log needs, and the destroyed keys."""
 
     keys: UUID
     destroyed: set[UUID]
 
 
 async def witness(log: Log, keys: UUID) -> Witness:
-    """Return what the log says; a log without personal data needs `keys` from now on.
+    """Return the log's notes; a log without a note is bound to the set `keys` from now on.
 
     Raises:
         StoreUnavailable: no answer.
@@ -62,16 +62,16 @@ async def witness(log: Log, keys: UUID) -> Witness:
             return Witness(found, destroyed)
         record = NewRecord(_NAMED, msgspec.json.encode(_Named(keys)), {}, str(uuid4()))
         [result] = await log.append([StreamAppend(STREAM, last, [record])])
-        if not isinstance(result, Conflict):  # then another one was first
+        if not isinstance(result, Conflict):  # on a conflict, another process was first
             _taken(result)
             return Witness(keys, destroyed)
 
 
 async def note_destroyed(log: Log, ids: Collection[UUID]) -> None:
-    """Note that keys are to be destroyed, before they are.
+    """Note on the log that keys will be destroyed, before that is done.
 
     Raises:
-        StoreUnavailable: it may not be noted.
+        StoreUnavailable: the note may be missing.
     """
     data = msgspec.json.encode(_Destroyed([*ids]))
     record = NewRecord(_DESTROYED, data, {}, str(uuid4()))

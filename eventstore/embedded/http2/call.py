@@ -28,7 +28,7 @@ _OK_BLOCK = hpack.encode([(b"grpc-status", b"0")])
 
 
 class Http2Call:
-    """What a handler gets; the connection feeds it."""
+    """The call that a handler gets; the connection passes it the caller's data."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Http2Call:
         self.half_closed = False
         self.closed = False
         self.send_window = 0
-        """Beside what the peer gives each of its calls to begin with, and may change for all."""
+        """In addition to the initial window of all calls, which the peer may change."""
         self.out = bytearray()
         self.drained: asyncio.Future[None] | None = None
         self._connection = connection
@@ -139,7 +139,7 @@ class Http2Call:
     # The connection's side
 
     def receive(self, data: bytes) -> None:
-        """Take DATA of the caller: queue complete messages, and give the window back."""
+        """Take DATA of the caller: queue complete messages, and restore the window."""
         partial = self._partial
         partial += data
         at = 0
@@ -189,7 +189,7 @@ class Http2Call:
         self._wake()
 
     def end(self) -> None:
-        """Note that the caller has sent its last."""
+        """Note that the caller has ended its side."""
         self.half_closed = True
         self._wake()
 

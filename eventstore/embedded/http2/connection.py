@@ -15,16 +15,16 @@ _MAX_FRAME = 1 << 20
 _MAX_BLOCK = 128 << 10
 _MAX_CALLS = 20_000
 _TURN = 1 << 20
-"""Bytes of responses for one turn of the loop, and what the socket's buffer holds."""
+"""Bytes of responses in one turn of the loop, and the limit of the socket's buffer."""
 _PREFACE_TIMEOUT = 5.0
-"""Seconds in which a peer says that it speaks HTTP/2; a port scanner never does."""
+"""Seconds within which a peer must send the HTTP/2 preface; a port scanner never does."""
 _KEEPALIVE = 10.0
-"""Seconds of silence after which the peer is asked for a sign of life, and given as much again."""
+"""Seconds of silence until the peer is sent a PING, and as many until it must have answered."""
 
 Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], None]
 
 Admits = Callable[[asyncio.Transport], bool]
-"""Tells whether whoever has connected is served at all."""
+"""Returns whether a new connection is served at all."""
 
 
 class Connection(asyncio.Protocol):
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._paused: asyncio.Future[None] | None = None
         self._heard = True
         self._unread = 0
-        """Bytes that the peer had left unread as the pause began, or when it was last looked at."""
+        """Bytes that the peer had left unread when the pause began, or at the last check."""
         self._keepalive: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._keepalive = self._loop.call_later(_PREFACE_TIMEOUT, self._check_preface)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what ran."""
+        """Cancel the running calls."""
         self._registry.discard(self)
         if self._keepalive is not None:
             self._keepalive.cancel()
@@ -95,9 +95,10 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Stop sending: the socket's buffer is full; and take nothing that would be answered.
+        """Stop sending, because the socket's buffer is full, and stop reading requests.
 
-        A peer that reads none of its answers, to PINGs or refused calls, would have them all kept.
+        Otherwise the answers for a peer that reads none of them, to PINGs or refused calls, would
+        all be kept in memory.
         """
         if self._paused is None:
             self._paused = self._loop.create_future()
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Send again, and take what is asked: the peer has read."""
+        """Resume sending and reading, because the peer has read."""
         paused, self._paused = self._paused, None
         if paused is not None and self._transport is not None and not self._transport.is_closing():
             self._heard = True
@@ -117,8 +118,8 @@ class Connection(asyncio.Protocol):
     async def writable(self) -> None:
         """Wait while the socket's buffer is full.
 
-        It is told of a turn's output at the turn's end only. To a peer whose windows never close,
-        a whole read would be queued in one turn: nobody else served, all of it in memory.
+        The buffer gets a turn's output only at the end of the turn. For a peer whose windows never
+        close, a whole read would be queued in memory in one turn, while no other call is served.
         """
         if self._pushed >= _TURN:
             self._flush()
@@ -156,7 +157,7 @@ class Connection(asyncio.Protocol):
             return
         unread, self._unread = self._unread, self._transport.get_write_buffer_size()
         if self._paused is not None and self._unread < unread:
-            self._heard = True  # it is not listened to meanwhile, but it reads
+            self._heard = True  # nothing is read from it meanwhile, but it has read
         if not self._heard:
             self._transport.abort()
             return
@@ -194,7 +195,7 @@ class Connection(asyncio.Protocol):
                 return
         if at:
             del buffer[:at]
-        if self._widened:  # once, however many said so: there may be thousands of calls
+        if self._widened:  # only once for all updates: there may be thousands of calls
             self._widened = False
             for call in list(self.calls.values()):
                 self.push(call)
@@ -276,7 +277,7 @@ class Connection(asyncio.Protocol):
             call.end()
             return
         if stream <= self._last_stream:
-            return  # of a call that is already over
+            return  # the call is already over
         self._last_stream = stream
         self._dispatch(self, stream, headers, self._block_ends)
 
@@ -322,7 +323,7 @@ class Connection(asyncio.Protocol):
     # Frames out
 
     def send(self, data: bytes) -> None:
-        """Queue bytes; all that one turn of the loop queues leaves in one write."""
+        """Queue bytes; all bytes queued in one turn of the loop are sent in one write."""
         self._out.append(data)
         if not self._flushing:
             self._flushing = True
@@ -342,13 +343,13 @@ class Connection(asyncio.Protocol):
             self.send(frames.frame(frames.HEADERS, flags, stream, block))
 
     def grant(self, stream: int, size: int) -> None:
-        """Let the caller send as much again."""
+        """Let the caller send that many bytes more."""
         call = self.calls.get(stream)
         if size and call is not None and not call.half_closed:
             self.send(frames.window_update(stream, size))
 
     def push(self, call: Http2Call) -> None:
-        """Send of a call's output what its window and the connection's allow."""
+        """Send as much of a call's output as its window and the connection's window allow."""
         out = call.out
         at = 0
         size = len(out)
@@ -386,8 +387,8 @@ class Connection(asyncio.Protocol):
             call.task.cancel()
 
     def say_goodbye(self) -> None:
-        """Take no new calls; the peer opens another connection elsewhere. No stream is too late:
-        a call that crosses this frame is refused with a status, which says more."""
+        """Accept no new calls, so that the peer opens another connection elsewhere. A call that
+        crosses this frame is refused with a status, which says more than the frame would."""
         self.send(frames.goaway(frames.MAX_WINDOW, frames.NO_ERROR))
 
     @property

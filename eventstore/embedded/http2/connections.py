@@ -14,7 +14,7 @@ RESERVED = 40
 
 
 class Closable(Protocol):
-    """What is asked of a connection."""
+    """What `Connections` needs of a connection."""
 
     @property
     def idle(self) -> bool:
@@ -31,7 +31,8 @@ class Closable(Protocol):
 
 
 class Connections:
-    """In order of arrival. When there are too many, the oldest idle one goes, or the newest."""
+    """Connections in order of arrival. If there are too many, the oldest idle one is closed; if
+    none is idle, the newest."""
 
     def __init__(self) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -43,7 +44,7 @@ class Connections:
         return iter(list(self._open))
 
     def add(self, connection: Closable) -> None:
-        """Take in a new one; another may be closed for it."""
+        """Add a new connection; another may be closed for it."""
         if len(self._open) >= self._most:
             leaving = next((each for each in self._open if each.idle), connection)
             if not self._said:
@@ -58,5 +59,5 @@ class Connections:
         self._open[connection] = None
 
     def discard(self, connection: Closable) -> None:
-        """Forget one that is closed."""
+        """Remove a closed connection."""
         self._open.pop(connection, None)

@@ -1,7 +1,6 @@
 """The Huffman code of HPACK (RFC 7541, appendix B), rebuilt from its code lengths.
 
-The code is canonical: within a length, codes ascend with the symbols. So lengths are all there is
-to know.
+The code is canonical: within a length, codes ascend with the symbols, so the lengths define it.
 """
 
 from typing import Final
@@ -45,7 +44,7 @@ _CODES = _codes()
 
 
 class HuffmanError(ValueError):
-    """The bits are no Huffman-coded text."""
+    """The bits are not a valid Huffman-coded text."""
 
 
 def decode(data: bytes) -> bytes:
@@ -65,7 +64,7 @@ def decode(data: bytes) -> bytes:
                 code = length = 0
         if length > 30:
             raise HuffmanError("no such code")
-    # What is left is padding: at most seven bits, all ones.
+    # The rest is padding: at most seven bits, all ones.
     if length > 7 or code != (1 << length) - 1:
         raise HuffmanError("bad padding")
     return bytes(out)

@@ -1,7 +1,7 @@
 """Which user of this machine is at the other end of a connection: the kernel knows.
 
-Whoever can open a port on loopback is on this machine; that may still be somebody else. Linux lists
-both ends of such a connection, each with the user whose socket it is (`/proc/net/tcp` in proc(5)).
+A client on loopback is on this machine, but may be another user. Linux lists both ends of such a
+connection, each with the user who owns the socket (`/proc/net/tcp` in proc(5)).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class End(NamedTuple):
 
 
 def is_known() -> bool:
-    """Return whether this system tells."""
+    """Return whether this system lists the users."""
     return _TABLES[0].exists()
 
 
 def is_ours(port: int, peer_port: int) -> bool:
     """Return whether the peer of a connection of this process is of our own user, or root.
 
-    `port` is that of our end. One whose other end has been closed already is nobody's: its line
-    names no user any more.
+    `port` is that of our end. If the other end has been closed already, the result is False: its
+    line no longer names a user.
     """
     ends = [each for each in _ends() if (each.port, each.peer_port) == (peer_port, port)]
     return bool(ends) and all(

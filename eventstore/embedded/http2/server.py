@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _HANDSHAKE_TIMEOUT = 5.0
-"""Seconds for a TLS handshake: until its end a connection is not counted."""
+"""Seconds for a TLS handshake; a connection is not counted before its end."""
 _GRACE = 1.0
-"""Seconds for running writes at a stop; a commit takes milliseconds."""
+"""Seconds for pending writes when the server stops; a commit takes milliseconds."""
 
 
 def _stopping() -> RpcError:
@@ -32,9 +32,9 @@ def _stopping() -> RpcError:
 
 
 class GrpcServer:
-    """Serves handlers by path; with ``tls`` over TLS, and to no caller with a wrong password.
+    """Serves handlers by path; with ``tls`` over TLS, where it refuses a wrong password.
 
-    With ``private`` to no other user of this machine but root.
+    With ``private``, other users of this machine except root are refused.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GrpcServer:
             ssl=self._tls,
             ssl_handshake_timeout=_HANDSHAKE_TIMEOUT if self._tls is not None else None,
         )
-        if not all(self._server.sockets):  # all that uvloop says of it
+        if not all(self._server.sockets):  # uvloop does not raise if the port is taken
             self._server.close()
             raise OSError(errno.EADDRINUSE, f"somebody else listens on port {port} by now")
         listening = self._server.sockets[0]
@@ -72,7 +72,7 @@ class GrpcServer:
         return bound
 
     async def stop(self) -> None:
-        """Take no more calls, let writes be answered, end the rest with UNAVAILABLE."""
+        """Accept no more calls, let pending writes finish, end other calls with UNAVAILABLE."""
         self._stopping = True
         if self._server is not None:
             self._server.close()
@@ -93,12 +93,12 @@ class GrpcServer:
         if not self._private:
             return True
         ends = [transport.get_extra_info(end) for end in ("sockname", "peername")]
-        if None in ends:  # it is gone already, whoever it was
+        if None in ends:  # the peer has gone already
             return False
         ports = [each[1] for each in ends]
         if peer_user.is_ours(*ports):
             return True
-        if not self._refused:  # else they could fill the disk
+        if not self._refused:  # only the first is logged: else the log could fill the disk
             self._refused = True
             log.warning("connections of another user of this machine are refused")
         return False
@@ -145,7 +145,7 @@ class GrpcServer:
             task.add_done_callback(self._endless.discard)
 
     def _finished(self, call: Http2Call, task: asyncio.Task[None]) -> None:
-        """End a call. One that failed as no handler foresaw fails alone."""
+        """End a call. An unexpected error ends only this call."""
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -166,7 +166,7 @@ class GrpcServer:
         await self._guard(handler, call)
 
     async def _guard(self, handler: Streaming, call: Http2Call) -> None:
-        """Turn every foreseen outcome of a handler into a status."""
+        """Turn every expected outcome of a handler into a status."""
         try:
             await handler(call)
         except RpcError as error:

@@ -11,19 +11,19 @@ from eventstore.embedded.protocol.errors import RpcError
 
 USER = "admin"
 PASSWORD = "changeit"
-"""The real server's account after an installation, which clients' documentation names."""
+"""The default password of the real server, which is in the clients' documentation."""
 
 
 class TlsError(Exception):
-    """The listener cannot speak TLS with what was given."""
+    """The given files cannot be used for TLS."""
 
 
 def tls_context(
     certificate: Path | None, private_key: Path | None, user_ca: Path | None = None
 ) -> ssl.SSLContext | None:
-    """Return what the listener needs; None if neither file is given.
+    """Return the listener's TLS context; None if neither file is given.
 
-    With `user_ca` it serves those alone who show a certificate that is signed by it.
+    With `user_ca` it serves only clients with a certificate signed by that CA.
     """
     if certificate is None and private_key is None:
         return None
@@ -31,7 +31,7 @@ def tls_context(
         raise TlsError("--tls-certificate and --tls-private-key go together")
     for file in (certificate, private_key):
         try:
-            file.read_bytes()  # OpenSSL would not say which of the two it cannot read
+            file.read_bytes()  # OpenSSL does not report which of the two it cannot read
         except OSError as error:
             raise TlsError(f"cannot read {file}: {error.strerror}") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -49,7 +49,7 @@ def tls_context(
 
 
 def check_credentials(authorization: bytes | None) -> None:
-    """Check credentials where some are sent; nobody has to, as there are no rights.
+    """Check credentials if any are sent; they are optional, as there are no access rights.
 
     Raises ``RpcError``, UNAUTHENTICATED.
     """

@@ -12,7 +12,7 @@ _MEASURED = 1_000
 
 
 class Consumer:
-    """Never holds more messages than the slots it asked for, so its outbox is bounded too."""
+    """A consumer. It never holds more messages than it has slots, so its outbox is bounded too."""
 
     def __init__(self, slots: int, structured: bool, peer: str, connection_name: str) -> None:
         self.slots = slots
@@ -29,11 +29,11 @@ class Consumer:
 
     @property
     def free(self) -> bool:
-        """Whether it can take one more."""
+        """Whether it can take another message."""
         return self.in_flight < self.slots
 
     def push(self, message: Message) -> None:
-        """Hand a message over."""
+        """Give a message to the consumer."""
         message.consumer = self
         message.pushed_at = time.monotonic()
         self.in_flight += 1
@@ -53,8 +53,8 @@ class Consumer:
         self._has_news.set()
 
     async def take(self) -> Iterator[bytes]:
-        """Yield responses to send, each made when it is asked for: a slow reader of large events
-        has them waiting on disk. Raises when the consumer is dropped."""
+        """Yield the responses to send. Each is made on demand, so that large events for a slow
+        reader stay on disk. Raises when the consumer is dropped."""
         await self._has_news.wait()
         self._has_news.clear()
         if self._dropped is not None:

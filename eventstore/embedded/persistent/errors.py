@@ -37,7 +37,7 @@ def group_missing(stream: str, group: str) -> RpcError:
 
 
 def group_exists(stream: str, group: str) -> RpcError:
-    """Create, but the group is there."""
+    """Create was refused, because the group exists."""
     text = f"{_named(stream, group)} exists."
     kind = "persistent-subscription-exists"
     return _error(StatusCode.ALREADY_EXISTS, text, kind, stream, group)

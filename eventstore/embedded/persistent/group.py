@@ -1,9 +1,9 @@
 """A consumer group: which message goes to whom, when it comes again, and how far all have got.
 
-A synchronous state machine. Every change (a consumer joins, acknowledges, leaves; events are
-committed; a second passes) ends in ``pump``, which pushes what can be pushed. The only waiting is
-for writes, in callbacks: a message that is to be parked stays outstanding, and the checkpoint
-behind it, until its entry is durable.
+A synchronous state machine. Every change (a consumer joins, acknowledges or leaves, events are
+committed, a second passes) ends in ``pump``, which pushes messages to all consumers with room. It
+waits only for writes, by callbacks: a message to be parked stays outstanding, and holds the
+checkpoint back, until its entry is durable.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Group:
         self.source = make_source(log, settings, start)
         self.buffer: deque[Message] = deque()
         self.retries: deque[Message] = deque()
-        """In order; behind them, as they came, those that are replayed."""
+        """Messages to deliver again, in order, followed by replayed ones in order of arrival."""
         self.outstanding: dict[bytes, list[Message]] = {}
         self.replay = Replay(log, submit, settings)
         self._strategy = STRATEGIES[settings.strategy]()
@@ -70,8 +70,8 @@ class Group:
         self.consumers.append(consumer)
         try:
             self.pump()
-        except BaseException:  # nobody serves it, so it is given nothing
-            with suppress(Exception):  # the same once more
+        except BaseException:  # the consumer is not served, so it must get no messages
+            with suppress(Exception):  # it may raise the same error again
                 self.leave(consumer)
             raise
 
@@ -118,7 +118,7 @@ class Group:
         self._update_progress()
 
     def nack_park(self, ids: list[bytes], reason: str) -> None:
-        """Put aside for an operator."""
+        """Park messages for an operator."""
         for event_id in ids:
             message = self._find(event_id)
             if message is not None:
@@ -177,7 +177,7 @@ class Group:
         message.parking = True
         original = message.original
         if original.type == "$>":
-            link = original.record().data  # of a link its own target is parked, replayed or not
+            link = original.record().data  # a link is parked as a link to its target
         else:
             link = f"{original.revision}@{original.stream}".encode()
 
@@ -221,7 +221,7 @@ class Group:
             self._handled += self.source.skipped
             self.source.skipped = 0
             if not messages:
-                # A filter that matches little: look further, but let the others run in between.
+                # The filter matches little: continue, but let other tasks run in between.
                 if not self.source.level and not self._again:
                     self._again = True
                     asyncio.get_running_loop().call_soon(self._pump_again)
@@ -232,7 +232,7 @@ class Group:
         self.pump()
 
     def _push_from(self, queue: deque[Message]) -> None:
-        """Push from the front, as far as there is room: what is behind that is not looked at."""
+        """Push from the front while there is room; later messages are not examined."""
         passed: list[Message] = []
         while queue and any(consumer.free for consumer in self.consumers):
             consumer = self._strategy.pick(self.consumers, queue[0])
@@ -251,7 +251,7 @@ class Group:
         consumer.push(message)
 
     def committed(self, events: list[Event]) -> None:
-        """Look at new events; cheap for a group that has no room or no consumer."""
+        """Handle new events; cheap for a group without room or without consumers."""
         if self.consumers:
             self.pump()
 
@@ -311,7 +311,7 @@ class Group:
             self._saving = False
             if not future.cancelled() and future.exception() is None:
                 self.checkpoint = value
-                # What was handled meanwhile may be as many again, and no other call may come.
+                # As many may have been handled meanwhile, and perhaps nothing else triggers a save.
                 if not self._closed and self._handled >= max(self.settings.max_checkpoint_count, 1):
                     self._save_checkpoint()
 

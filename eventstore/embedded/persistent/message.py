@@ -15,7 +15,7 @@ _LARGE = 64 * 1024
 
 
 class _OnDisk(Event):
-    """A large event whose bytes are read when they are asked for."""
+    """A large event whose bytes are read on demand."""
 
     __slots__ = ("_log",)
 
@@ -27,18 +27,18 @@ class _OnDisk(Event):
 
     @property
     def resp(self) -> bytes:  # type: ignore[override]
-        """As stored."""
+        """Return the stored response."""
         (event,) = self._log.events_at((self.position,))
         return event.resp
 
 
 def held(log: LogReader, event: Event) -> Event:
-    """Return an event as a group may keep it: hundreds are in flight, and each may have 16 MiB."""
+    """Return an event in a form to keep in memory: hundreds are in flight, each up to 16 MiB."""
     return _OnDisk(log, event) if len(event.resp) > _LARGE else event
 
 
 class Message:
-    """From the log until it is acknowledged, skipped or durably parked."""
+    """A message, from its read until it is acknowledged, skipped or durably parked."""
 
     __slots__ = (
         "bucket", "consumer", "dangling", "deadline", "order", "original", "parking", "pushed_at",
@@ -49,17 +49,17 @@ class Message:
         self, original: Event, target: Event | None, order: int, replayed: int | None = None
     ) -> None:
         self.original = original
-        """The record whose id is acknowledged: the link, where there is one."""
+        """The record whose id is acknowledged: the link, if there is one."""
         self.target = target
-        """What the link points at; None if the original is sent as it is."""
+        """The target of the link; None if the original is sent as it is."""
         self.order = order
         """Revision, or position in ``$all``: what checkpoints count."""
         self.replayed = replayed
-        """Revision in the parked stream, if it comes from there; such don't hold checkpoints."""
+        """Revision in the parked stream, if it comes from there: it then delays no checkpoint."""
         self.dangling = False
         """Whether the original is a link that was to be resolved, and its target is gone."""
         self.bucket: int | None = None
-        """Where a pinned group has put it: found once, since that may look into the event."""
+        """The bucket of a pinned group; computed once, since that may decode the event."""
         self.retries = 0
         self.consumer: Consumer | None = None
         self.deadline = 0.0

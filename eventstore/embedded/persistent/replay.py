@@ -1,8 +1,8 @@
 """Replaying parked messages, at least once.
 
-The real server truncates the parked stream as soon as it has read it, and loses what is in flight
-in a crash. Here ``$tb`` moves only over messages whose outcome (handled, or parked again) is on
-disk; a restart finds the others still parked.
+The real server truncates the parked stream as soon as it has read it, and loses the messages in
+flight in a crash. Here ``$tb`` moves only past messages whose outcome (handled, or parked again) is
+on disk; after a restart, the others are still parked.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ class Replay:
         self._settings = settings
         self._stream = settings.parked_stream
         self._pending: OrderedDict[int, None] = OrderedDict()
-        """The lowest first: that is asked for at each one that is finished."""
+        """Lowest revision first: the lowest is needed whenever one is finished."""
         self._until = 0
 
     def start(self, stop_at: int | None) -> list[Message]:
-        """Replay messages of the parked stream up to, excluding, a revision."""
+        """Return the messages of the parked stream before revision `stop_at`, and replay them."""
         if stop_at is not None and stop_at < 0:
             reason = "Cannot stop replaying parked message at a negative version."
             raise group_failed(self._settings.stream, self._settings.name, reason)

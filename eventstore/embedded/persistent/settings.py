@@ -19,14 +19,14 @@ _TICKS_PER_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """As created or updated; times in milliseconds."""
+    """A group's settings as created or updated; times in milliseconds."""
 
     stream: str
     name: str
     start: int
     """Where the client asked to start: -1 is the end."""
     origin: int
-    """First revision, or first position, that the group is given without a checkpoint."""
+    """First revision or position to deliver if there is no checkpoint."""
     resolve_links: bool
     strategy: str
     message_timeout: int
@@ -51,21 +51,21 @@ class GroupSettings:
 
     @property
     def key(self) -> str:
-        """The subscription id that consumers are told."""
+        """The subscription id that consumers receive."""
         return f"{self.stream}::{self.name}"
 
     @property
     def checkpoint_stream(self) -> str:
-        """Where the group's progress is kept."""
+        """The stream with the group's checkpoints."""
         return f"$persistentsubscription-{self.key}-checkpoint"
 
     @property
     def parked_stream(self) -> str:
-        """Where links to parked messages are kept."""
+        """The stream with the links to parked messages."""
         return f"$persistentsubscription-{self.key}-parked"
 
     def event_filter(self) -> EventFilter:
-        """Return what the group is shown of ``$all``."""
+        """Return the filter by which the group sees ``$all``."""
         if self.filter_on_stream is None:
             return EVERYTHING
         return make_filter(self.filter_on_stream, self.filter_regex, self.filter_prefixes)

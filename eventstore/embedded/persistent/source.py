@@ -12,19 +12,19 @@ from eventstore.embedded.storage.log_reader import LogReader
 
 
 class Source(Protocol):
-    """A cursor."""
+    """A cursor over events."""
 
     next: int
-    """First revision, or position, not yet looked at."""
+    """First revision or position that was not read yet."""
     skipped: int
-    """Events looked at that the group has no use for, and progress all the same."""
+    """Events that were read but not delivered to the group; they count as progress too."""
 
     def read(self, limit: int) -> list[Message]:
-        """Return the next messages; may be empty though there are more to look at."""
+        """Return the next messages; may be empty although there are more events to read."""
 
     @property
     def level(self) -> bool:
-        """Whether everything committed has been looked at."""
+        """Whether everything committed has been read."""
 
     @property
     def last_known(self) -> int:
@@ -63,7 +63,7 @@ class StreamSource:
         first, last = self._log.window(info)
         at = max(self.next, first)
         if at > last:
-            # Truncated or expired: looked at all the same, else the group would never be level.
+            # Truncated or expired events count as read, else the group would never be level.
             self.next = last + 1
             return []
         events = self._log.stream_events(info.sid, at, last, limit)
@@ -73,7 +73,7 @@ class StreamSource:
 
     @property
     def level(self) -> bool:
-        """Deleted streams have nothing left to look at."""
+        """Whether everything was read; also true of a deleted stream."""
         info = self._log.info(self._stream)
         return info.last == MAX or not info.exists or self.next > info.last
 
@@ -95,7 +95,7 @@ class AllSource:
         self.skipped = 0
 
     def read(self, limit: int) -> list[Message]:
-        """Read one bounded step; events that don't match move the cursor all the same."""
+        """Read one bounded step; events that do not match move the cursor too."""
         after = self.next - 1
         recent = self._log.recent
         if after >= recent.last_position:
@@ -104,7 +104,7 @@ class AllSource:
             looked_at = recent.after(after, limit)
             events = [event for event in looked_at if self._match.shows(event)]
             self.next = looked_at[-1].position + 1
-            # Not the hidden ones: a checkpoint is one, and would be the reason for the next.
+            # Hidden events do not count: a checkpoint is one, and would cause the next checkpoint.
             shown = sum(1 for event in looked_at if not event.flags & FLAG_HIDDEN)
             self.skipped += shown - len(events)
         else:

@@ -21,7 +21,7 @@ class Strategy(Protocol):
     """Whether a message that must wait lets later ones pass."""
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
-        """Choose a consumer; None: the message has to wait."""
+        """Choose a consumer; None: the message must wait."""
 
     def left(self, consumer: Consumer) -> None:
         """Note that a consumer is gone."""

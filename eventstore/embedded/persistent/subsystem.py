@@ -68,8 +68,8 @@ class Groups:
             self._each(lambda group: group.tick(time.monotonic()))
 
     def _each(self, look: Callable[[Group], None]) -> None:
-        """Let every group look. One that breaks, as the disk cannot be read say, looks again soon:
-        neither the others nor who has written, and waits for the answer, have to do with it."""
+        """Call `look` for every group. If it raises, because the disk cannot be read, say, it is
+        tried again soon. That affects neither other groups nor writers that wait for an answer."""
         for group in list(self._groups.values()):
             try:
                 look(group)
@@ -123,7 +123,7 @@ class Groups:
             try:
                 await self._store.write(RemoveGroup(group.settings), type(None))
             except BaseException:
-                # It may be on disk still, with its checkpoint: so it can be deleted again.
+                # It may still be on disk with its checkpoint, so it must be possible to retry.
                 self._open(group.settings)
                 raise
 
@@ -134,9 +134,9 @@ class Groups:
                 group.flush()
                 group.close()
             try:
-                # An empty write is answered after all that was queued: checkpoints are on disk.
+                # The barrier returns after all queued writes: then checkpoints are on disk.
                 await self._store.barrier()
-            finally:  # in any case: a group that is closed serves nobody
+            finally:  # in any case, because a closed group serves no consumers
                 self._groups.clear()
                 self._load()
 

@@ -21,8 +21,8 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class SaveGroup:
-    """Create or replace a group's settings. The table is the truth; the event moves positions
-    and lets operators see the change, as on a real node."""
+    """Create or replace a group's settings. The table is authoritative; the event moves positions
+    and shows operators the change, as on a real node."""
 
     settings: GroupSettings
 
@@ -83,7 +83,7 @@ def park(settings: GroupSettings, link: bytes, reason: str, order: int) -> Appen
 
 @dataclass(frozen=True, slots=True)
 class TruncateParked:
-    """Replayed messages below this revision have had their outcome."""
+    """Truncate the parked stream: replayed messages below this revision have an outcome."""
 
     stream: str
     revision: int

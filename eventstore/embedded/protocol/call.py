@@ -1,7 +1,7 @@
 """What a handler sees of a call: bytes in, bytes out, and who is calling.
 
-Handlers know nothing of the transport beneath. Every RPC is either unary (one request, one
-response) or a stream; gRPC's four kinds look alike on the wire.
+Handlers do not depend on the transport. Every RPC is either unary (one request, one response) or
+a stream; gRPC's four kinds look alike on the wire.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,7 +49,7 @@ M = TypeVar("M", bound=Message)
 
 
 def parse(kind: type[M], raw: bytes) -> M:
-    """Decode a request; garbage is the caller's fault, not an incident."""
+    """Decode a request; one that is malformed is the caller's error, and is not logged."""
     try:
         return kind.FromString(raw)
     except DecodeError as error:
@@ -59,8 +59,8 @@ def parse(kind: type[M], raw: bytes) -> M:
 async def only_request(call: Call) -> bytes:
     """Return the single request of a unary call, or of one that streams its answers.
 
-    Waits for the caller's end too, as the real server does: an answer that overtakes it would have
-    to reset the stream, and Rust's (so also Node's) client takes such a reset for a broken server.
+    It also waits until the caller has ended its side, as the real server does: an earlier answer
+    would have to reset the stream, which Rust's client (and so Node's) takes for a broken server.
     """
     raw = await call.read()
     if raw is None:

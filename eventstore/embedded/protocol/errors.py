@@ -13,7 +13,7 @@ from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_EVENT_SI
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 _TRAILER_LIMIT = 512
-"""A client refuses, at random from 8 KiB on, trailers that are large; names are cut well below."""
+"""Clients refuse large trailers, sometimes from 8 KiB on; names are cut well below that."""
 
 
 class RpcError(Exception):
@@ -130,7 +130,7 @@ def metadata_missing(key: str) -> RpcError:
 
 
 def handler_failed() -> RpcError:
-    """Return what the real server says of an exception that it did not foresee."""
+    """Return the real server's error for an unexpected exception."""
     return RpcError(StatusCode.UNKNOWN, "Exception was thrown by handler.")
 
 
@@ -145,7 +145,7 @@ def not_ready() -> RpcError:
 
 
 def not_leader(host: str, port: int) -> RpcError:
-    """Say that the call demands the leader, and where that is."""
+    """Say that the call requires the leader, and the leader's address."""
     return RpcError(
         StatusCode.NOT_FOUND,
         "Leader info available",

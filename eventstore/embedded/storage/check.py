@@ -42,7 +42,7 @@ def check(
     """Decide a write of events with these ids against everything written before it."""
     last = state.last
     if expected == last and last != MAX:
-        return Verdict(Decision.OK, last)  # the common case first; all its rules below agree
+        return Verdict(Decision.OK, last)  # the common case; the rules below would agree
     if last == MAX:
         allowed = not ids and expected in (ANY, NO_STREAM, MAX)
         return Verdict(Decision.OK if allowed else Decision.DELETED, last)

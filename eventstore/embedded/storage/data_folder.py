@@ -12,11 +12,11 @@ _DATABASE = "events.sqlite"
 
 
 class ForeignFolderError(Exception):
-    """The data folder has files of somebody else's. Give a folder of its own."""
+    """The data folder has foreign files. Give the server a folder of its own."""
 
 
 class FolderInUseError(Exception):
-    """Another server works on this data folder. Stop it, or give another folder."""
+    """Another server uses this data folder. Stop it, or give another folder."""
 
 
 class DataFolder:
@@ -34,7 +34,7 @@ class DataFolder:
         except OSError as error:
             os.close(self._fd)
             raise FolderInUseError(f"the data folder {path} is in use by another server") from error
-        # Before SQLite makes it: its WAL takes over the file's mode.
+        # Created before SQLite does it, because the WAL gets the file's mode.
         os.close(_private(self.database))
         for file in path.glob(f"{self.database.name}-*"):
             file.chmod(0o600)
@@ -45,12 +45,12 @@ class DataFolder:
         return self.path / _DATABASE
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._fd)
 
 
 def _private(file: Path) -> int:
-    """Open a file, made if need be, that nobody else may read."""
+    """Open a file, created if needed, that only its owner can read."""
     opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.fchmod(opened, 0o600)
     return opened

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _OF_A_DISK = "lost+found"
-"""What a new disk has; who mounts one means it to be ours."""
+"""The folder on a new file system, which is allowed: a mounted disk is meant for the server."""
 
 
 def foreign(folder: Path, ours: Iterable[str]) -> str | None:
-    """Return the name of a file of somebody's in a folder; None if we may take the folder.
+    """Return the name of a foreign file in a folder; None if the server may use the folder.
 
-    Only the working folder and those above it are asked about: whoever names another one means
-    that, whatever is in it, like the log of the command that is run. One that has any of `ours` is
-    ours. Hidden files do not count: those of a home, or of who keeps an empty folder in a
-    repository.
+    Only the working folder and its parents are checked: any other folder was named on purpose, and
+    may contain, for instance, the log of the command that runs. A folder with any of the files
+    `ours` is accepted. Hidden files do not count: a home folder has them, and so has an otherwise
+    empty folder that is kept in a repository.
     """
     here = Path.cwd()
     if folder.resolve() not in (here, *here.parents):

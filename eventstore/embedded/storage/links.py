@@ -21,12 +21,12 @@ def link_target(record: Record) -> tuple[int, str] | None:
 
 
 def is_link(resp: bytes) -> bool:
-    """Say no quickly for all that surely isn't a link."""
+    """Return quickly False for events that are certainly not links."""
     return _LINK_MARK in resp
 
 
 def target_of(log: LogReader, record: Record) -> tuple[bool, Event | None]:
-    """Tell whether a record is a link; return its target if that can still be read."""
+    """Return whether a record is a link, and its target if that can still be read."""
     target = link_target(record)
     if target is None:
         return False, None

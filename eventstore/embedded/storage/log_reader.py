@@ -1,8 +1,8 @@
 """Committed events as readers see them: streams with their readable windows, pages, filters.
 
-Runs on the event loop with a connection of its own. A page is a few dozen rows that are in the
-page cache, cheaper to read in place than to send to a thread; what may take long (a filtered scan)
-is cut into bounded steps between which the loop runs on.
+It runs on the event loop with a connection of its own. A page is a few dozen rows from the page
+cache, which is cheaper to read in place than in a thread. A read that may take long (a filtered
+scan) is split into bounded steps, between which the loop continues.
 """
 
 import sqlite3
@@ -32,7 +32,7 @@ _EVENT = (
 
 
 def _page(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, bytes]], bool]:
-    """Return rows up to a number of bytes, and whether that cut some off: events may be large."""
+    """Return rows up to a size limit, since events may be large, and whether some were left out."""
     rows: list[tuple[int, bytes]] = []
     size = 0
     for row in cursor:
@@ -85,7 +85,7 @@ class LogReader:
         self._db.close()
 
     def publish(self, events: list[Event]) -> None:
-        """Take over a committed group: caches first, then whoever waits."""
+        """Publish a committed group: update the caches, then wake subscribers."""
         streams = self._streams
         for event in events:
             info = streams.get(event.stream)
@@ -174,7 +174,7 @@ class LogReader:
     def _first_unexpired(self, sid: int, first: int, last: int, seconds: int) -> int:
         """Return the first revision that has not expired.
 
-        ``created`` decreases only where a clock was wrong: what follows may be there for longer.
+        ``created`` decreases only if a clock was wrong; then later events may be kept for longer.
         """
         oldest = time.time_ns() // 100 - seconds * 10_000_000
         low, high = first, last + 1
@@ -280,7 +280,7 @@ class LogReader:
             bounds,
         )
         hits: list[int] = []
-        look_at = limit  # who asks for the last event alone seldom needs more than one row
+        look_at = limit  # a read of the last event seldom needs more than one row
         while len(hits) < limit and (rows := slim.fetchmany(look_at)):
             hits += [
                 position

@@ -1,9 +1,9 @@
 """Room in the write-ahead log before it is needed: a sync of a file that grows waits for more.
 
-To sync what was written over costs the disk alone. Where the file has grown, its new length and
-blocks have to be on disk too, which takes twice as long, and waits for threads of the kernel that
-may find no core. SQLite lets a log of zeros be: it takes a header or a frame that does not add up
-for the log's end (https://www.sqlite.org/fileformat2.html#the_write_ahead_log).
+Syncing overwritten blocks costs only the disk's time. If the file has grown, its new length and
+blocks must be written too, which takes twice as long, and waits for kernel threads that may find no
+free core. SQLite tolerates trailing zeros: it takes a header or a frame with a wrong checksum for
+the log's end (https://www.sqlite.org/fileformat2.html#the_write_ahead_log).
 """
 
 import logging
@@ -16,10 +16,10 @@ _PIECE = bytes(1024 * 1024)
 
 
 def preallocate(wal: Path, size: int) -> None:
-    """Fill the file up with zeros to `size` bytes, on disk; what it holds already stays.
+    """Extend the file with zeros to `size` bytes, on disk; its present content stays.
 
-    Nobody may write to it meanwhile. A disk that has no room for it gets back what was taken.
-    Whatever fails is logged alone: commits go on as they would without.
+    Nothing may write to it meanwhile. If the disk has no room, the space is freed again. A failure
+    is only logged: commits then work as without preallocation.
     """
     try:
         descriptor = os.open(wal, os.O_WRONLY)

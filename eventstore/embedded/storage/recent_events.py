@@ -1,8 +1,8 @@
 """The newest events in memory, and a future that ends when there are more.
 
-Live subscribers read from here, so that an event committed once is neither read from disk nor
-encoded again for any of them. They are bounded in events and bytes; whoever falls behind
-reads from disk until level again, so no subscriber can make it grow.
+Live subscribers read from here, so that a committed event is neither read from disk nor encoded
+again for any of them. The number and size of the events is bounded; a subscriber that falls behind
+reads from disk until it has caught up, so no subscriber can make it grow.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class RecentEvents:
             published.set_result(None)
 
     def _shrink(self) -> None:
-        """Drop the oldest in one cut, so that the cost an event stays constant."""
+        """Drop the oldest events in one slice, so that the cost for each event stays constant."""
         drop = max(0, len(self._events) - _EVENTS)
         bytes_left = self._bytes - sum(len(event.resp) for event in self._events[:drop])
         while bytes_left > _BYTES and drop < len(self._events):
@@ -60,15 +60,15 @@ class RecentEvents:
         return position >= self._before
 
     def after(self, position: int, limit: int) -> Sequence[Event]:
-        """Return up to ``limit`` events behind a position that is covered."""
+        """Return up to ``limit`` events after a position that is covered."""
         if position >= self._last:
             return ()
         at = bisect_right(self._positions, position)
         return self._events[at : at + limit]
 
     async def wait(self) -> None:
-        """Return at the next publication. Check for news before waiting: nothing is remembered."""
+        """Return at the next publication. Check for events first: earlier ones do not count."""
         if self._next_publication is None:
             self._next_publication = asyncio.get_running_loop().create_future()
-        # One future for all; shielded, since one waiter's cancellation is not the others'.
+        # One future for all; shielded, so that cancelling one waiter does not cancel the others.
         await asyncio.shield(self._next_publication)

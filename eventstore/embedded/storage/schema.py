@@ -54,16 +54,16 @@ INSERT INTO meta VALUES ('names_merged', '0');
 
 
 class SchemaMismatchError(Exception):
-    """The file is of another schema. Start the release that wrote it, or another data folder."""
+    """The file has another schema. Use the release that wrote it, or another data folder."""
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
-    """Open in autocommit mode; transactions are begun and ended in so many words."""
+    """Open in autocommit mode; transactions are begun and ended explicitly."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=512
     )
     connection.execute("PRAGMA journal_mode=WAL")
-    # FULL: the WAL is synced at every commit. NORMAL would acknowledge what a power cut takes.
+    # FULL: the WAL is synced at every commit. With NORMAL, a power cut loses acknowledged data.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
@@ -72,9 +72,9 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     connection.execute(f"PRAGMA cache_size=-{16_384 if writer else 65_536}")
     connection.execute("PRAGMA mmap_size=1073741824")
     if writer:
-        # Checkpoints run in their own thread, not inside somebody's commit.
+        # Checkpoints run in their own thread, not within a commit.
         connection.execute("PRAGMA wal_autocheckpoint=0")
-        # While a backup reads, the WAL grows; its file is cut again when it starts over.
+        # While a backup reads, the WAL grows; its file is truncated when it starts over.
         connection.execute(f"PRAGMA journal_size_limit={_LONGEST_WAL}")
     else:
         connection.execute("PRAGMA query_only=ON")

@@ -20,7 +20,7 @@ from eventstore.embedded.storage.writer import Writer
 T = TypeVar("T")
 
 WRITE_TIMEOUT = 10.0
-"""Seconds. The real server gives up after 2, too soon on a laptop that is busy with the product."""
+"""Seconds. The real server gives up after 2, which is too soon on a busy laptop."""
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
         self._listeners: list[Callable[[list[Event]], None]] = []
         self._writer: Writer | None = None
         self.failure: asyncio.Future[str] | None = None
-        """Done, with the reason, when nothing can be written until the process starts again."""
+        """Done, with the reason, once nothing can be written until the process is restarted."""
 
     async def start(self) -> None:
         """Start writing. A new store gets one system event, as a real node has at first boot."""

@@ -1,11 +1,10 @@
 """Numbers of streams by name: the newest in memory, the rest in an index that takes them sorted.
 
-An index on names that are as good as random, kept up to date with every append, dirties a page of
-its own for each new stream: at a million streams that is most of what a commit writes. So names
-wait here first. When ``_RECENT_NAMES`` of them have gathered they are merged into the table
-``names``, in the table's own order and a few with each commit, so that many share a page and no
-commit is held up. Until then a restart finds them at the end of ``streams``: nothing is lost that
-was committed.
+Names are practically random, so an index that each append updates dirties another page for each new
+stream: at a million streams that is most of what a commit writes. So names are first kept here.
+When there are ``_RECENT_NAMES`` of them, they are merged into the table ``names``, in the table's
+order and a few with each commit, so that many share a page and no commit is delayed. Until then a
+restart finds them at the end of ``streams``: nothing that was committed is lost.
 
 ``names`` holds a hash and the stream's number; two names with one hash are told apart in
 ``streams``. Written by the writer thread, read by all: tables are swapped, never emptied, and a
