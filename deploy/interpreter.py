@@ -93,7 +93,7 @@ def least_seconds(interpreters: Iterable[str]) -> dict[str, float]:
 
 
 def fastest(seconds: dict[str, float], ours: str) -> str:
-    """Return the fastest; ours if it is about as fast, or fails as the installation will."""
+    """Return the fastest; ours if it is about as fast, or if it failed, as installing then will."""
     found = min(seconds, key=seconds.__getitem__, default=ours)
     return found if ours in seconds and seconds[found] * WORTH < seconds[ours] else ours
 

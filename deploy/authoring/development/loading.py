@@ -29,7 +29,7 @@ _INSTALLED = [
 
 
 def main(flags: dict[str, Any], noted: Path) -> int:
-    """Print errors, one per line; return 2 if there are any. `noted` gets the code's files as
+    """Print errors, a line each; return 2 if there are any. `noted` gets the code's files as
     JSON.
     """
     ran: set[Any] = set()
