@@ -1,4 +1,4 @@
-"""Errors that keep the stack from starting, each told in one line."""
+"""Errors that keep the stack from starting, each reported in one line."""
 
 from __future__ import annotations
 

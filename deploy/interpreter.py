@@ -1,8 +1,8 @@
 """The Python that `make install` uses: the fastest of its version on this machine.
 
-`python3 deploy/interpreter.py` prints its path. It has the standard library alone, as nothing is
+`python3 deploy/interpreter.py` prints its path. It only uses the standard library, as nothing is
 installed yet. Builds of one version differ: distributions compile theirs with profiles and
-link-time optimization, pyenv by default without, and then a stack takes a tenth more CPU.
+link-time optimization, pyenv by default does not, and then a stack takes a tenth more CPU time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 WORTH = 1.15
-"""How many times as fast as the one that was called another has to be, to be taken for it."""
+"""How many times faster than the current interpreter another one must be to be chosen."""
 
 ROUNDS = 5
 
 FOLDERS = ("/usr/local/bin", "/usr/bin")
-"""Looked into beside those of the PATH."""
+"""Folders that are searched in addition to PATH."""
 
 WORK = """
 import ensurepip, timeit, venv  # without these it makes no environment
@@ -43,13 +43,13 @@ def work():
 
 print(min(timeit.repeat(work, number=1, repeat=40)))
 """
-"""Small objects, calls, dictionaries: what our own code is."""
+"""The benchmark: small objects, calls and dictionaries, like our own code."""
 
 TIMEOUT = 30.0
 
 
 def main() -> None:
-    """Print the path of the one to use, and say why where it is not the one that was called."""
+    """Print the path of the interpreter to use, and why if it is not the current one."""
     ours = sys.executable
     seconds = least_seconds([ours, *others()])
     chosen = fastest(seconds, ours)
@@ -73,7 +73,7 @@ def others() -> list[str]:
 
 
 def least_seconds(interpreters: Iterable[str]) -> dict[str, float]:
-    """Return what the same work takes each of them at best, in turns; without those that fail."""
+    """Return each one's best time for the same work, in turns; without those that fail."""
     found: dict[str, float] = {}
     left = list(interpreters)
     for _ in range(ROUNDS):
@@ -93,7 +93,7 @@ def least_seconds(interpreters: Iterable[str]) -> dict[str, float]:
 
 
 def fastest(seconds: dict[str, float], ours: str) -> str:
-    """Return the fastest, or ours if it is about as fast, or fails as the installation will."""
+    """Return the fastest; ours if it is about as fast, or if it failed, as installing then will."""
     found = min(seconds, key=seconds.__getitem__, default=ours)
     return found if ours in seconds and seconds[found] * WORTH < seconds[ours] else ours
 

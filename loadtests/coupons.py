@@ -32,21 +32,21 @@ from uuid import uuid4
 import httpx
 
 START_TIMEOUT = 180.0
-"""Seconds for a whole stack to come up on a busy machine."""
+"""Seconds that a whole stack may take to start on a busy machine."""
 
 ANSWER_TIMEOUT = 120.0
-"""Seconds in which a redemption has an answer, whatever dies meanwhile."""
+"""Seconds within which a redemption must be answered, whatever dies meanwhile."""
 
 PAUSE = 0.05
-"""Seconds until a client sends again what had no answer."""
+"""Seconds until a client repeats a request without an answer."""
 
 EACH = 2
-"""As often may one customer redeem the coupon."""
+"""How often one customer may redeem the coupon."""
 
 
 @dataclass
 class Load:
-    """What is asked of a stack. `kills` is how many hosts are killed, `interval` seconds apart."""
+    """The load on a stack. `kills` is how many hosts are killed, `interval` seconds apart."""
 
     clients: int = 64
     customers: int = 600
@@ -56,13 +56,13 @@ class Load:
 
     @property
     def wanted(self) -> int:
-        """As many can be redeemed."""
+        """How many coupons can be redeemed."""
         return min(self.times, EACH * self.customers)
 
 
 @dataclass
 class Outcome:
-    """What came of it. Latencies are in seconds, from the first attempt to the answer."""
+    """The result. Latencies are in seconds, from the first attempt to the answer."""
 
     redeemed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -70,12 +70,12 @@ class Outcome:
     repeats: int = 0
     killed: int = 0
     conflicts: dict[str, int] = field(default_factory=dict)
-    """By the incarnation of the host that met them."""
+    """Conflicts by the incarnation of the host that met them."""
     seconds: float = 0.0
     differences: int = 0
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return what is to be told of it."""
+        """Return the lines of the report."""
         total = self.redeemed.total()
         quantiles = statistics.quantiles(self.latencies, n=100) if total > 1 else [0.0] * 99
         return [
@@ -94,7 +94,7 @@ class Outcome:
 
 
 async def run(url: str, load: Load, *, saga: bool = False) -> Outcome:
-    """Redeem a new coupon until it is used up, or everybody has; return what came of it."""
+    """Redeem a new coupon until it is used up, or all customers have; return the result."""
     outcome, coupon = Outcome(), f"c-{uuid4().hex[:12]}"
     limits = httpx.Limits(max_connections=load.clients + 2)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
@@ -120,7 +120,7 @@ async def run(url: str, load: Load, *, saga: bool = False) -> Outcome:
 
 
 class _Client:
-    """Many clients: they share what they know of customers who have redeemed enough."""
+    """Many clients, which share the knowledge of customers who have redeemed enough."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Client:
         self._over = False
 
     async def run(self) -> None:
-        """Redeem for anybody until there is nothing more to redeem."""
+        """Redeem for random customers until nothing is left to redeem."""
         while self._open and not self._over:
             customer = random.choice(tuple(self._open))
             began = time.monotonic()
@@ -155,7 +155,7 @@ class _Client:
                 self._over = True
 
     async def _by_decision(self, customer: str) -> str:
-        """Return the rule that said no; empty: it was redeemed."""
+        """Return the rule that refused it; "" if it was redeemed."""
         path, body = f"/coupons/{self._coupon}/redemptions", {"customer_id": customer}
         answer = await self._until_answered(path, body)
         return "" if answer.status_code == 202 else str(answer.json()["code"])
@@ -187,7 +187,7 @@ class _Client:
 
 
 async def _patiently(ask: Any, again: Any = lambda: None) -> httpx.Response:
-    """Ask again and again, until there is an answer that is none of a part that is down."""
+    """Repeat a request until there is an answer other than that a part is down."""
     until = time.monotonic() + ANSWER_TIMEOUT
     while True:
         with suppress(httpx.HTTPError):
@@ -201,7 +201,7 @@ async def _patiently(ask: Any, again: Any = lambda: None) -> httpx.Response:
 
 
 async def _see(http: httpx.AsyncClient, outcome: Outcome) -> list[int]:
-    """Note the conflicts of the hosts that answer; return their processes."""
+    """Record the conflicts of the hosts that answer; return their process ids."""
     parts = (await http.get("/operators/status")).json()["parts"]
     hosts = [part for part in parts if part["part"].startswith("write#") and part["ready"]]
     for host in hosts:
@@ -225,7 +225,7 @@ async def _kill(http: httpx.AsyncClient, load: Load, outcome: Outcome) -> None:
 
 
 async def _compare_with_the_log(http: httpx.AsyncClient, coupon: str, outcome: Outcome) -> None:
-    """Check that what clients were told is what the coupon's events say."""
+    """Check that the clients' answers agree with the coupon's events."""
     history = (await _patiently(lambda: http.get(f"/coupons/{coupon}/history"))).json()
     said = Counter(
         each["data"]["customer_id"] for each in history if each["type"] == "CouponRedeemed"
@@ -236,7 +236,7 @@ async def _compare_with_the_log(http: httpx.AsyncClient, coupon: str, outcome: O
 
 @contextmanager
 def serving(domain: str, hosts: int) -> Iterator[str]:
-    """Run a whole stack with that domain and so many write hosts; yield its URL."""
+    """Run a whole stack with that domain and number of write hosts; yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -274,7 +274,7 @@ def _serves(url: str) -> bool:
 
 
 def main() -> None:
-    """Run both and print a table."""
+    """Run both variants and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in vars(Load()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)

@@ -63,7 +63,7 @@ def target(uri: str) -> str:
 
 
 def request(count: int) -> bytes:
-    """Return an append of so many events, each to a stream of its own, with a check a stream."""
+    """Return an append of this number of events, each to its own stream with a revision check."""
     message = v2.AppendRecordsRequest()
     for _ in range(count):
         stream = f"order-{uuid.uuid4()}"
@@ -80,10 +80,10 @@ def request(count: int) -> bytes:
 def append_for(
     uri: str, size: int, seconds: float, results: "multiprocessing.Queue[float]"
 ) -> None:
-    """Append one after the other, as one caller; report events a second."""
+    """Append one after the other, as one caller; report events per second."""
     with grpc.insecure_channel(target(uri)) as channel:
         append = channel.unary_unary(APPEND_RECORDS, None, None)
-        # Made beforehand: the store is measured, not the making of requests.
+        # Created beforehand: the store is measured, not the creation of requests.
         requests = [request(size) for _ in range(int(seconds * max(60_000 // size // 10, 200)))]
         append(request(1))
         results.put(-1.0)
@@ -98,7 +98,7 @@ def append_for(
 
 
 def appending(uri: str, size: int, callers: int) -> float:
-    """Return events a second with so many callers in processes of their own."""
+    """Return events per second with this number of callers, each in its own process."""
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[float] = context.Queue()
     processes = [
@@ -131,8 +131,9 @@ CREATE INDEX by_id ON events (stream, id) WHERE revision >= 256;
 
 
 def sqlite_alone(folder: Path) -> float:
-    """Return events a second that SQLite commits: rows made beforehand, into tables where
-    every name and id that has to be found is in an index of its own at once."""
+    """Return the events per second that SQLite commits: rows are made beforehand; the tables index
+    every name and id that has to be found.
+    """
     db = connect(folder / "alone.sqlite", writer=True)
     db.executescript(_PLAIN_TABLES)
     db.execute("PRAGMA wal_autocheckpoint=1000")
@@ -153,7 +154,7 @@ def sqlite_alone(folder: Path) -> float:
 
 
 def read_all_raw(uri: str, limit: int) -> list[bytes]:
-    """Return responses of a ``$all`` read as they come over the wire."""
+    """Return the raw responses of a ``$all`` read."""
     options = streams_pb2.ReadReq.Options(count=limit, no_filter=shared_pb2.Empty())
     options.all.start.SetInParent()
     options.uuid_option.string.SetInParent()
@@ -163,7 +164,7 @@ def read_all_raw(uri: str, limit: int) -> list[bytes]:
 
 
 def read_through_client(uri: str, limit: int) -> float:
-    """Return events a second that the client reads of ``$all``."""
+    """Return the events per second that the client reads from ``$all``."""
     with KurrentDBClient(uri) as client:
         sum(1 for _ in client.read_all(filter_exclude=(), limit=1))
         started = time.perf_counter()
@@ -172,7 +173,7 @@ def read_through_client(uri: str, limit: int) -> float:
 
 
 def serve_from_memory(responses: list[bytes], ports: "multiprocessing.Queue[int]") -> None:
-    """Return a server that only sends these responses: all of a read's cost but the store's own."""
+    """Serve only these responses: the cost of a read without the store's own."""
 
     async def answer(call: Call) -> None:
         await call.read()
@@ -187,7 +188,7 @@ def serve_from_memory(responses: list[bytes], ports: "multiprocessing.Queue[int]
 
 
 def read_from_memory(uri: str, limit: int) -> float:
-    """Return events a second that the client reads when the server has the responses in memory."""
+    """Return the events per second that the client reads from a server with responses in memory."""
     context = multiprocessing.get_context("spawn")
     ports: multiprocessing.Queue[int] = context.Queue()
     responses = read_all_raw(uri, limit)
@@ -200,7 +201,7 @@ def read_from_memory(uri: str, limit: int) -> float:
 
 
 def decode_from_memory(uri: str, limit: int) -> float:
-    """Return events a second that the client decodes when the responses are there already."""
+    """Return the events per second that the client decodes from responses in memory."""
     raw = read_all_raw(uri, limit)
     started = time.perf_counter()
     for message in raw:
@@ -209,7 +210,7 @@ def decode_from_memory(uri: str, limit: int) -> float:
 
 
 def fill(uri: str, upto: int) -> None:
-    """Append until the log has so many events: streams of one event."""
+    """Append until the log has this many events, one per stream."""
     with KurrentDBClient(uri) as client:
         missing = upto - client.get_commit_position()
     with grpc.insecure_channel(target(uri)) as channel:
@@ -224,13 +225,13 @@ def fill(uri: str, upto: int) -> None:
 
 
 class Log:
-    """A log of some size, and what an event costs there."""
+    """A log of some size, and the cost per event there."""
 
     def __init__(self, uri: str, size: int) -> None:
         fill(uri, size)
         self.uri = uri
         self.costs: dict[str, list[float]] = {}
-        """Microseconds an event, of every call."""
+        """Microseconds per event of every call."""
         self._channel = grpc.insecure_channel(target(uri))
         self._client = KurrentDBClient(uri)
         self._append = self._channel.unary_unary(APPEND_RECORDS, None, None)
@@ -257,14 +258,15 @@ class Log:
             self.costs.setdefault(kind, []).append(cost)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._client.close()
         self._channel.close()
 
 
 def growth(folder: Path, large: int) -> None:
-    """Print what an event costs at 10,000 and at many: medians. Both logs are there at once and
-    take turns by the fraction of a second, so that whatever else the machine does meets both."""
+    """Print the median cost per event at 10,000 and at many events. Both logs exist at once and
+    take turns by fractions of a second, so that other load affects both.
+    """
     with server(folder / "small") as small_uri, server(folder / "large") as large_uri:
         small, grown = Log(small_uri, 10_000), Log(large_uri, large)
         for _ in range(ROUNDS):
@@ -281,7 +283,7 @@ def growth(folder: Path, large: int) -> None:
 
 
 def main() -> None:
-    """Run it all."""
+    """Run all measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

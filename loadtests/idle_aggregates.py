@@ -37,14 +37,14 @@ class Forgetful(MemoryLog):
 
 
 def resident() -> int:
-    """Return the bytes of this process, after the allocator gave back what it could."""
+    """Return the memory of this process in bytes, after the allocator has returned what it can."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return psutil.Process().memory_info().rss
 
 
 async def measure(aggregates: int) -> None:
-    """Print bytes for an aggregate."""
+    """Print the bytes per aggregate."""
     registry = Registry.load("domain")
     host = Host(
         registry,

@@ -34,11 +34,11 @@ SHELF = [f"shelf-{number}" for number in range(10)]
 FULFILMENT_TIMEOUT = 30.0
 
 LAG_EVERY = 50
-"""One in so many commands is followed until it is visible."""
+"""One in this many commands is polled until it is visible."""
 
 
 class Customer(FastHttpUser):
-    """Somebody with an order of their own, and the orders that they have seen."""
+    """A user with an order of their own, who also reads other orders."""
 
     abstract = True
     wait_time = constant(0)
@@ -57,7 +57,7 @@ class Customer(FastHttpUser):
         self.command("/orders", body, "POST /orders")
 
     def step(self) -> None:
-        """Send the next command of an order's life: create, three lines, place, and again."""
+        """Send the next command in an order's life: create, three lines, place, and again."""
         if self.added < 3:
             line = {
                 "sku": SKUS[self.added],
@@ -164,7 +164,7 @@ class Browser(Customer):
 
 
 class Buyer(Customer):
-    """Commands alone."""
+    """Only commands."""
 
     abstract = "Buyer" not in CHOSEN
 
@@ -175,7 +175,7 @@ class Buyer(Customer):
 
 
 class Reader(Customer):
-    """Queries alone."""
+    """Only queries."""
 
     abstract = "Reader" not in CHOSEN
 
@@ -186,12 +186,12 @@ class Reader(Customer):
 
 
 class HotOrder(Customer):
-    """Everybody adds lines to the same order."""
+    """All users add lines to the same order."""
 
     abstract = "HotOrder" not in CHOSEN
 
     def create(self) -> None:
-        """Begin the one order; whoever is not the first finds it there."""
+        """Begin the common order; all but the first find that it exists."""
         self.order, self.added = HOT, 0
         with self.client.post(
             "/orders",
@@ -210,14 +210,14 @@ class HotOrder(Customer):
 
 
 class FlashSale(FastHttpUser):
-    """Many buyers reserve one item of which there are few: the rest is told so."""
+    """Many buyers reserve one scarce item: the others get a refusal."""
 
     abstract = "FlashSale" not in CHOSEN
     wait_time = constant(0)
 
     @task
     def reserve(self) -> None:
-        """Reserve one piece, if there is one left."""
+        """Reserve one piece, if one is left."""
         with self.client.post(
             f"/stock/{FLASH}/reserve",
             json={"quantity": 1},
@@ -238,7 +238,7 @@ class Fulfilled(FastHttpUser):
 
     @task
     def order(self) -> None:
-        """See one order through, and report how long its fulfilment took."""
+        """Run one order to its end, and report how long its fulfilment took."""
         order, skus = str(uuid4()), random.sample(SHELF, 2)
         self._command("/orders", {"order_id": order, "customer_id": "ada"}, "POST /orders")
         for sku in skus:
@@ -279,7 +279,7 @@ class Fulfilled(FastHttpUser):
             path, json=body, headers=headers, name=name, catch_response=True
         ) as answer:
             if answer.status_code == 409:
-                answer.success()  # the process was faster
+                answer.success()  # the process has already shipped it
 
 
 SOLD: list[int] = []
@@ -287,7 +287,7 @@ SOLD: list[int] = []
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def stock_up(environment: Any, **_: Any) -> None:
-    """Put on the shelf what the users of this run want."""
+    """Stock the items that this run's users need."""
     import httpx
 
     wanted = {FLASH: FLASH_ITEMS} if "FlashSale" in CHOSEN else {}
@@ -311,4 +311,4 @@ if shape := os.environ.get("RAYFOLD_SHAPE"):
     from loadtests.shapes import SHAPES
 
     class Shape(SHAPES[shape]):  # type: ignore[misc,valid-type]
-        """The shape that was asked for; locust runs the one it finds here."""
+        """The selected shape, which locust finds here."""

@@ -1,4 +1,4 @@
-"""An order's stream as the write side would leave it, made without one: to fill a log quickly."""
+"""Creates an order's stream as the write side would, without one: to fill a log quickly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayfold import Event
 
 
 def order_stream(lines: int, *, placed: bool) -> tuple[str, StreamAppend]:
-    """Return an order's id and its events: created, so many lines, and placed if it is to be."""
+    """Return an order's id and its events: created, this many lines, and placed if requested."""
     order = uuid4()
     customer = f"c-{order.int % 1000}"
     commands: list[OrderCommand] = [

@@ -50,7 +50,7 @@ async def measure(uri: str, events: int, rest: float) -> None:
             .options(num_cpus=0, max_concurrency=100)
             .remote("measured", "domain", views, uri, None, Identity("", "", ""))
         )
-        await actor.status.remote()  # the process is up; what follows is the state
+        await actor.status.remote()  # the process has started; what follows is the state
         since = time.perf_counter()
         await actor.start.remote(peer)
         while await actor.reached.remote(end, 60) < end:

@@ -1,7 +1,8 @@
 """Finds process managers that never complete a process.
 
-Some are meant so. What a handler calls in its own package is followed; what it finds at run time,
-a function in a table say, or by an import of its own, is not: it is a warning, and no mistake.
+Some are meant to run forever. Calls of a handler within its own package are followed; functions
+that it finds at run time, in a table or by an import for example, are not: so this is a warning,
+not an error.
 """
 
 from __future__ import annotations

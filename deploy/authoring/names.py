@@ -1,4 +1,4 @@
-"""What a domain's package may be called."""
+"""Which names a domain's package may have."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _FORM = "a letter, then letters, digits and _, 40 at most"
 
 _OURS = ("rayfold", "tests")
-"""Ours, and the folder that the package's tests go to."""
+"""Our packages, and the folder of the package's tests."""
 
 
 def check(name: str) -> None:
-    """Refuse what Python could not import.
+    """Refuse a name that Python could not import.
 
     Raises:
-        StartError: it says why, and of a name that is nearly one, how to write it.
+        StartError: the message says why, and for an almost valid name how to write it.
     """
     if not _NAME.fullmatch(name):
         better = re.sub(r"[-. ]", "_", name)
@@ -31,10 +31,10 @@ def check(name: str) -> None:
 
 
 def check_free(name: str) -> None:
-    """Refuse what is the name of something else, which would not be found any more.
+    """Refuse the name of something that exists, which the package would hide.
 
     Raises:
-        StartError: it says of what.
+        StartError: the message says what it is.
     """
     if name in sys.stdlib_module_names:
         raise StartError(f"{name!r} is a module of Python's own: choose another name")

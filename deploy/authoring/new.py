@@ -15,16 +15,16 @@ SETTINGS = "rayfold.toml"
 _TEMPLATE = Path(__file__).parent / "template"
 
 _EXAMPLE = re.compile(r"\b(rayfold\.)?deploy\.authoring\.template\.example\b")
-"""What the template's package is called in itself: in a wheel all of `deploy` is in `rayfold`."""
+"""The name of the template's package: in a wheel, all of `deploy` is in `rayfold`."""
 
 
 def write(name: str, folder: Path) -> list[Path]:
-    """Write the package and what goes with it; return what is new, as paths in the folder.
+    """Write the package and its other files; return the new ones, as paths in the folder.
 
-    All of it is written beside its place and then moved there: what is there is whole.
+    Everything is written beside its place and then moved there, so that no file is incomplete.
 
     Raises:
-        StartError: the name is none, something is there already, or nothing can be written.
+        StartError: the name is invalid, a file exists already, or nothing can be written.
     """
     names.check(name)
     test = Path("tests", f"test_{name}.py")
@@ -48,7 +48,7 @@ def write(name: str, folder: Path) -> list[Path]:
 
 
 def _sources(template: str, name: str) -> dict[Path, str]:
-    """Return the files of a folder of the template, or one file of it, under the new name."""
+    """Return the files of a template folder, or one file of it, under the new name."""
     root = _TEMPLATE / template
     return {
         Path(str(file.relative_to(root)).replace("example", name)): _EXAMPLE.sub(
@@ -59,7 +59,7 @@ def _sources(template: str, name: str) -> dict[Path, str]:
 
 
 def _place(files: dict[Path, dict[Path, str]], beside: Path, folder: Path) -> None:
-    """Write all of them beside their places, then move them there; or none."""
+    """Write all files beside their places, then move them there; or write none."""
     for path, sources in files.items():
         for each, source in sources.items():
             file = beside / path / each

@@ -1,1 +1,1 @@
-"""Copying a log to another event store, whose positions Rayfold's own records then have."""
+"""Copying a log to another event store, with the positions in Rayfold's own records adapted."""

@@ -1,4 +1,4 @@
-"""From which revision on the streams of a log can be read: some were deleted, or cut."""
+"""The first readable revision of each stream of a log: some were deleted or truncated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record
 
 REMOVED = "$removed"
-"""The type of what stands in a copy for a record that cannot be read any more: what comes after it
-is to have the revision that receipts, processes and views know. As the server's own, it is no event
-to any reader; and as the stream is cut there, only readers of `$all` see it at all."""
+"""The type of placeholders in a copy for records that can no longer be read, so that later records
+keep the revisions that receipts, processes and views know. As a type of the server's own, it is no
+event to any reader; and as the stream is truncated there, only readers of `$all` see it.
+"""
 
 _SETTINGS = "$metadata"
 _TOMBSTONE = "$streamDeleted"
@@ -28,8 +29,10 @@ _AT_ONCE = 64
 
 @dataclass
 class Beginnings:
-    """`first` are first revisions that are not 0. What is `gone` has no record left, and counts on
-    where it ended; what is `tombstoned` never has one again. `deleted` was at least once."""
+    """`first` has first revisions other than 0. Streams that are `gone` have no records, but
+    continue their revisions; `tombstoned` ones never have records again; `deleted` ones were
+    deleted at least once.
+    """
 
     first: dict[str, int] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
@@ -37,19 +40,19 @@ class Beginnings:
     deleted: set[str] = field(default_factory=set)
 
     def has(self, record: WholeRecord) -> bool:
-        """Tell whether a record can still be read in its stream."""
+        """Return whether a record can still be read in its stream."""
         stream = record.stream
         if stream in self.gone or stream in self.tombstoned or record.event_type == REMOVED:
             return False
         return record.event_type != _TOMBSTONE and record.revision >= self.first.get(stream, 0)
 
     def is_cut(self, stream: str) -> bool:
-        """Tell whether the stream does not begin with revision 0, or not at all."""
+        """Return whether the stream does not begin with revision 0, or has no records."""
         return stream in self.first or stream in self.gone
 
 
 async def beginnings_of(log: WholeLog) -> Beginnings:
-    """Look at all streams that have settings, as those have that were deleted or cut.
+    """Read all streams with settings: streams that were deleted or truncated have them.
 
     Raises:
         StoreUnavailable: no answer.
@@ -85,7 +88,7 @@ async def _look(log: WholeLog, stream: str, found: Beginnings) -> None:
 
 
 def removed(stream: str, revisions: Iterable[int]) -> list[WholeRecord]:
-    """Return what stands for records that are not there: the same ones whenever it is asked for."""
+    """Return placeholders for missing records; always the same ones."""
     return [
         WholeRecord(
             stream, each, REMOVED, b"{}", b"", str(uuid5(_NAMESPACE, f"{each}@{stream}")), True, 0

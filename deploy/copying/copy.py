@@ -1,9 +1,9 @@
-"""A log copied to another event store: in its order, at its revisions, and compared as it goes.
+"""Copies a log to another event store: in its order, at its revisions, and verified meanwhile.
 
-What the target has already is compared with what the source begins with; then the source's records
-are appended, and read again from the target: where they stand there is known by that alone, and
-what was appended is what was to be. Memory holds 16 bytes for a record, the names of streams that
-were deleted or cut, and some megabytes of what was appended.
+Records that the target has already are compared with the source's first ones; then the source's
+records are appended, and read back from the target: only that gives their positions there, and
+verifies them. Memory holds 16 bytes per record, the names of streams that were deleted or
+truncated, and some megabytes of appended records.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from eventstore.records import NewRecord
 
 MOST_RECORDS = 500
 MOST_BYTES = 256_000
-"""Of one append: servers take a megabyte, if nobody has told them otherwise."""
+"""The most bytes of one append: servers accept a megabyte by default."""
 
 UNREAD = 4_000
 UNREAD_BYTES = 8_000_000
-"""What was appended and not read again, at most, but for one batch."""
+"""The most appended records that were not read back, not counting one batch."""
 
 SHOWS = 10.0
-"""Seconds in which what was appended is there to be read."""
+"""Seconds within which appended records must be readable."""
 
 TELL = 5.0
-"""Seconds between two words on how far it is."""
+"""Seconds between two progress reports."""
 
 
 class CopyRefused(Exception):
-    """It is not copied, or not further; the message says why and what to do."""
+    """The copy is refused, or cannot go on; the message says why and what to do."""
 
 
 @dataclass
 class Copied:
-    """What the target has of the source. `position` is the source's, up to which all is there.
+    """The result. Up to the source's `position`, everything is in the target.
 
-    `went_on`: the source was written to meanwhile, and no stack starts on the copy unless that was
-    to be `up_to_now`. `by_category` counts records, `digest` is over all of them, as both logs have
-    them.
+    `went_on`: the source was written to meanwhile, and no stack starts on the copy unless
+    `up_to_now` was set. `by_category` counts records; `digest` covers all of them as they are in
+    both logs.
     """
 
     records: int = 0
     found: int = 0
-    """Records that were there already."""
+    """The number of records that were there already."""
     streams: int = 0
     position: int = 0
     went_on: bool = False
@@ -72,7 +72,7 @@ class Copied:
 
 
 class Copy:
-    """Copies one log; once."""
+    """Copies one log, once."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Copy:
         *,
         up_to_now: bool = False,
     ) -> None:
-        """`tell` is told how far it is, from time to time.
+        """`tell` is called with the progress periodically.
 
-        `up_to_now`: the copy is finished also where the source was written to meanwhile.
+        `up_to_now`: the copy is finished even if the source was written to meanwhile.
         """
         self._source = source
         self._target = target
@@ -97,23 +97,23 @@ class Copy:
         self._positions = Positions()
         self._checkpoints: dict[str, WholeRecord] = {}
         self._ends: dict[str, int] = {}
-        """Last revisions of cut streams, in the source."""
+        """The last revisions of truncated streams in the source."""
         self._reached: dict[str, int] = {}
-        """The same in the target."""
+        """The same for the target."""
         self._older: set[str] = set()
-        """Streams of which the target's `$all` still shows what the source has removed."""
+        """Streams of which the target's `$all` still has records that the source has removed."""
         self._read_until: int | None = None
-        """In the target."""
+        """The position in the target up to which it was read."""
         self._batch: list[tuple[WholeRecord, WholeRecord]] = []
         self._bytes = 0
         self._unread: deque[tuple[WholeRecord, WholeRecord]] = deque()
         self._unread_bytes = 0
 
     async def run(self) -> Copied:
-        """Copy what there is; return what was.
+        """Copy the log; return the result.
 
         Raises:
-            CopyRefused: see there; what is copied by then is gone on with the next time.
+            CopyRefused: see there; the next run continues after what was copied.
             UnknownRecord: the source is of another Rayfold.
             StoreUnavailable: one of them does not answer.
         """
@@ -127,7 +127,7 @@ class Copy:
                 await self._compare(ours)
                 is_as_it_was = False
             finally:
-                if is_as_it_was:  # a copy of another source, say, or somebody has had enough
+                if is_as_it_was:  # for example a copy of another source, or it was interrupted
                     await end_copy(self._target)
             async for record in ours:
                 await self._take(record)
@@ -143,10 +143,10 @@ class Copy:
         return self._copied
 
     async def _was_finished(self) -> bool:
-        """Tell whether the target is a copy that was finished.
+        """Return whether the target is a copy that was finished.
 
         Raises:
-            CopyRefused: it is none to which something may be copied.
+            CopyRefused: nothing may be copied to it.
         """
         await self._check()
         last = await last_record(self._target, COPY)
@@ -157,10 +157,10 @@ class Copy:
         return last is not None and not await is_unfinished_copy(self._target)
 
     async def _claim(self) -> None:
-        """Keep stacks from the target, before all that takes long.
+        """Lock out stacks from the target, before anything that takes long.
 
         Raises:
-            CopyRefused: a stack has come first, and the log is its own.
+            CopyRefused: a stack was faster, and the log is its own.
         """
         await begin_copy(self._target)
         try:
@@ -181,7 +181,7 @@ class Copy:
     # What is read.
 
     async def _ours(self) -> AsyncGenerator[WholeRecord, None]:
-        """Yield what of the source is to be in the target, in order."""
+        """Yield the records of the source that belong in the target, in order."""
         async with aclosing(self._source.read_whole()) as records:
             async for record in records:
                 self._copied.position = record.position
@@ -194,7 +194,7 @@ class Copy:
                         yield record
 
     async def _theirs(self) -> AsyncGenerator[WholeRecord, None]:
-        """Yield what the target has of that, after what was read of it."""
+        """Yield those that the target has, after what was read of it."""
         reading = self._target.read_whole(WITH_SETTINGS, after=self._read_until)
         async with aclosing(reading) as records:
             async for record in records:
@@ -209,10 +209,10 @@ class Copy:
                     yield record
 
     def _note_cut(self, there: WholeRecord) -> None:
-        """Take note of a record of the target's, of a stream that is cut in the source.
+        """Record a record of the target in a stream that is truncated in the source.
 
         Raises:
-            CopyRefused: it follows what the source has deleted, and the target has not.
+            CopyRefused: it follows records that the source has deleted and the target has not.
         """
         stream = there.stream
         self._reached[stream] = there.revision
@@ -226,7 +226,7 @@ class Copy:
             )
 
     async def _compare(self, ours: AsyncGenerator[WholeRecord, None]) -> None:
-        """Go through what the target has, as long as it is what the source has."""
+        """Compare the target's records with the source's."""
         async with aclosing(self._theirs()) as theirs:
             async for there in theirs:
                 record = await anext(ours, None)
@@ -236,10 +236,10 @@ class Copy:
                 self._copied.found += 1
 
     def _note(self, record: WholeRecord, expected: WholeRecord, there: WholeRecord) -> None:
-        """Take note of a record that the target has.
+        """Record that the target has a record.
 
         Raises:
-            CopyRefused: it is another one.
+            CopyRefused: it is a different record.
         """
         content = there.content
         if content != expected.content:
@@ -265,12 +265,12 @@ class Copy:
     async def _take(self, record: WholeRecord) -> None:
         try:
             new = moved(record, self._positions.at_known)
-        except NotCopiedYet:  # most often what a process was told of a moment before
+        except NotCopiedYet:  # most often a message that a process handled a moment before
             await self._flush()
             await self._read_back()
             new = moved(record, self._positions.at)
         if record.revision == self._beginnings.first.get(record.stream):
-            if record.stream in self._older:  # else readers of `$all` would count it as well
+            if record.stream in self._older:  # otherwise readers of `$all` would count it as well
                 await self._target.delete_stream(record.stream)
             await self._fill(record.stream, self._reached.get(record.stream, -1), record.revision)
         self._batch.append((record, new))
@@ -300,9 +300,9 @@ class Copy:
         self._batch, self._bytes = [], 0
 
     async def _close_gaps(self, records: Sequence[WholeRecord], streams: Sequence[str]) -> bool:
-        """Fill what lacks before streams of which the server itself has removed the beginning.
+        """Fill the missing beginnings of streams that the server itself has truncated.
 
-        Return whether there was any.
+        Return whether there were any.
         """
         firsts: dict[str, int] = {}
         for each in records:
@@ -319,7 +319,7 @@ class Copy:
         return closed
 
     async def _fill(self, stream: str, reached: int, until: int) -> None:
-        """Have a stream, which ends with revision `reached`, go on with `until`."""
+        """Extend a stream from revision `reached`, such that it continues with `until`."""
         for start in range(reached + 1, until, MOST_RECORDS):
             some = removed(stream, range(start, min(start + MOST_RECORDS, until)))
             if (failed := await self._target.append_whole(some)) is not None:
@@ -329,10 +329,10 @@ class Copy:
             self._copied.removed += len(some)
 
     async def _read_back(self) -> None:
-        """Read what was appended.
+        """Read back what was appended.
 
         Raises:
-            StoreUnavailable: it does not show.
+            StoreUnavailable: it is not readable in time.
         """
         deadline = time.monotonic() + SHOWS
         while self._unread:
@@ -344,10 +344,10 @@ class Copy:
                         return
             if time.monotonic() > deadline:
                 raise StoreUnavailable(f"what was appended does not show within {SHOWS:.0f} s")
-            await asyncio.sleep(0.05)  # a node that follows
+            await asyncio.sleep(0.05)  # a follower node may lag
 
     async def _cut(self) -> None:
-        """Delete, and cut, what is deleted and cut in the source."""
+        """Delete and truncate what is deleted and truncated in the source."""
         for stream in self._beginnings.gone & self._ends.keys():
             await self._fill(stream, self._reached.get(stream, -1), self._ends[stream] + 1)
             await self._target.delete_stream(stream)
@@ -361,7 +361,7 @@ class Copy:
         self._copied.tombstoned = len(self._beginnings.tombstoned)
 
     async def _save_checkpoints(self) -> None:
-        """Write the last checkpoint of each: what is before it means nothing any more."""
+        """Write only the last checkpoint of each stream: earlier ones no longer matter."""
         for stream, record in self._checkpoints.items():
             new = moved(record, self._positions.at)
             last = await last_record(self._target, stream)

@@ -1,8 +1,8 @@
-"""Rayfold's own records in a copy of the log: which are copied, and how they say where they are.
+"""Rayfold's own records in a copy of the log: which are copied, and how positions change.
 
-A record of a process, a checkpoint, or what is parked names positions of the log that it is on.
-Copied as it stands, it would have a process told of events twice or never. So a record that is not
-known here is refused: a later Rayfold, or a new part of this one, may have put a position into it.
+Records of processes, checkpoints and parked entries have positions of their log. Copied unchanged,
+they would make a process handle events twice or never. So an unknown record is refused: a later
+Rayfold, or a new part of this one, may have put a position into it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ CHECKPOINTS = {
     checkpoints.CHECKPOINT: checkpoints.KEPT,
     publications.CHECKPOINT: publications.KEPT,
 }
-"""Records of which the last of a stream counts alone, and how many the store is asked to keep."""
+"""Streams of which only the last record matters, and how many records the store is asked to
+keep.
+"""
 
 NOT_COPIED = (identity.STREAM, identity.COPY)
-"""Streams that say which log it is: a copy is another."""
+"""Streams that identify the log: a copy is another log."""
 
 _Mover = Callable[[str, bytes, At], bytes]
 
@@ -57,7 +59,7 @@ _MOVERS: dict[str, tuple[_Mover, tuple[str, ...]]] = {
     tenancy.STREAM: (_as_it_is, tenancy.TYPES),
     append_watch.PROBE_STREAM: (_as_it_is, append_watch.TYPES),
 }
-"""By what names of streams begin with: how a record is changed, and the types that are known."""
+"""By stream prefix: how a record is changed, and the known types."""
 
 _OURS = tuple(f"{category}-" for category in OUR_CATEGORIES)
 
@@ -67,24 +69,24 @@ class UnknownRecord(Exception):
 
 
 def is_copied(stream: str) -> bool:
-    """Tell whether a copy has a stream: not the server's, a cache, or what says which log it is."""
+    """Return whether a stream is copied: not the server's, caches, and the log's identity."""
     of_others = bool(stream) and not stream.startswith(("$", snapshots.PREFIX))
     return of_others and stream not in NOT_COPIED
 
 
 def is_checkpoint(record: WholeRecord) -> bool:
-    """Tell whether of the record's stream the last one counts alone, whatever its revision."""
+    """Return whether only the last record of this stream matters, whatever its revision."""
     return record.event_type in CHECKPOINTS and record.stream.startswith(_OURS)
 
 
 def moved(record: WholeRecord, at: At) -> WholeRecord:
-    """Return a record as the copy has it.
+    """Return a record adapted for the copy.
 
     Raises:
-        NotCopiedYet: it names a position of which that is not known yet.
-        UnknownRecord: nobody knows whether it names any.
+        NotCopiedYet: it has a position that is not known in the copy yet.
+        UnknownRecord: it is unknown whether it has positions.
     """
-    if record.stream.startswith(schedules.PREFIX):  # an author's category may have that name
+    if record.stream.startswith(schedules.PREFIX):  # a domain's category may have that name
         return record._replace(data=schedules.moved_record(record.event_type, record.data, at))
     if not record.stream.startswith(_OURS):
         return record

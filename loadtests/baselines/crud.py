@@ -1,7 +1,8 @@
-"""Orders as plain CRUD on Postgres, as one who knows both would write it.
+"""Orders as plain CRUD on Postgres, in expert style.
 
-A pool, prepared statements (asyncpg keeps them), one transaction a write with the order's
-row locked, an index for the join, rows read in one statement. `DATABASE_URL` is its DSN.
+It uses a pool, prepared statements (asyncpg caches them), one transaction per write with the
+order's row locked, an index for the join, and reads rows in one statement. `DATABASE_URL` is its
+DSN.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ async def create(state: State, data: NewOrder) -> Response[None]:
 
 @post("/orders/{order_id:uuid}/lines", status_code=202)
 async def add_line(state: State, order_id: uuid.UUID, data: OrderLine) -> Response[None]:
-    """Lock the order, so that nobody places it meanwhile, and insert the line."""
+    """Lock the order, so that it is not placed meanwhile, and insert the line."""
     async with state.pool.acquire() as connection, connection.transaction():
         status = await connection.fetchval(
             "SELECT status FROM crud_order WHERE id = $1 FOR UPDATE", order_id
@@ -114,7 +115,7 @@ async def customer(state: State, customer_id: uuid.UUID) -> ShownCustomer:
 
 @post("/customers/{customer_id:uuid}/addresses", status_code=202)
 async def add_address(state: State, customer_id: uuid.UUID, data: Address) -> Response[None]:
-    """Lock the customer, whose addresses have a bound, and write the one of that label."""
+    """Lock the customer, whose addresses are limited in number, and write one by its label."""
     async with state.pool.acquire() as connection, connection.transaction():
         known = await connection.fetchval(
             "SELECT true FROM crud_customer WHERE id = $1 FOR UPDATE", customer_id

@@ -1,4 +1,4 @@
-"""The ceiling: the routes and the validation of orders, and nothing behind them."""
+"""The upper bound: the routes and validation of orders, without any work behind them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Cents = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class NewOrder(msgspec.Struct):
-    """As posted."""
+    """The posted body."""
 
     order_id: uuid.UUID
     customer_id: str
 
 
 class OrderLine(msgspec.Struct):
-    """As posted and as shown."""
+    """A line, as posted and as shown."""
 
     sku: str
     quantity: Count
@@ -28,7 +28,7 @@ class OrderLine(msgspec.Struct):
 
 
 class NewCustomer(msgspec.Struct):
-    """As posted."""
+    """The posted body."""
 
     customer_id: uuid.UUID
     name: str
@@ -36,7 +36,7 @@ class NewCustomer(msgspec.Struct):
 
 
 class Address(msgspec.Struct):
-    """As posted."""
+    """The posted body."""
 
     label: str
     street: str
@@ -46,7 +46,7 @@ class Address(msgspec.Struct):
 
 
 class ShownCustomer(msgspec.Struct):
-    """What a reader gets."""
+    """The response to a read."""
 
     customer_id: uuid.UUID
     name: str
@@ -55,7 +55,7 @@ class ShownCustomer(msgspec.Struct):
 
 
 class ShownOrder(msgspec.Struct):
-    """What a reader gets."""
+    """The response to a read."""
 
     order_id: uuid.UUID
     customer_id: str
@@ -69,37 +69,37 @@ _SOME = [OrderLine(f"sku-{number}", number + 1, 100) for number in range(3)]
 
 @post("/orders", status_code=202)
 async def create(data: NewOrder) -> Response[None]:
-    """Validate."""
+    """Validate the body only."""
     return Response(None, status_code=202)
 
 
 @post("/orders/{order_id:uuid}/lines", status_code=202)
 async def add_line(order_id: uuid.UUID, data: OrderLine) -> Response[None]:
-    """Validate."""
+    """Validate the body only."""
     return Response(None, status_code=202)
 
 
 @post("/customers", status_code=202)
 async def register(data: NewCustomer) -> Response[None]:
-    """Validate."""
+    """Validate the body only."""
     return Response(None, status_code=202)
 
 
 @post("/customers/{customer_id:uuid}/addresses", status_code=202)
 async def add_address(customer_id: uuid.UUID, data: Address) -> Response[None]:
-    """Validate."""
+    """Validate the body only."""
     return Response(None, status_code=202)
 
 
 @get("/customers/{customer_id:uuid}")
 async def customer(customer_id: uuid.UUID) -> ShownCustomer:
-    """Serialize."""
+    """Serialize a fixed response."""
     return ShownCustomer(customer_id, "Ada", "ada@example.org", [])
 
 
 @get("/orders/{order_id:uuid}")
 async def show(order_id: uuid.UUID) -> ShownOrder:
-    """Serialize."""
+    """Serialize a fixed response."""
     return ShownOrder(order_id, "somebody", "open", _SOME, 600)
 
 

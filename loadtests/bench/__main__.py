@@ -21,15 +21,17 @@ from loadtests.bench.usage import memory_bytes, processes
 
 LAG_SECONDS = 6.0
 SETTLE = 3.0
-"""Seconds until a server that was just started is at rest."""
+"""Seconds until a server that was just started is idle."""
 
 COLD_EVENTS = 50_000
-"""In the log: a fifth as many orders, of which few are in memory when one is written to."""
+"""Events in the log, of a fifth as many orders, few of which are in memory when they are written
+to.
+"""
 
 REBUILT = 200_000
 COPY = ("loadtests.replica_copy", r"ratio +([\d.,]+)")
 IDLE = ("loadtests.idle_aggregates", r"beside its state +([\d.,]+)")
-"""Programs, and where in their output the figure is."""
+"""Other load tests, with the pattern of the figure in their output."""
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
     lag: dict[str, Any] = {}
     rests: list[Rest] = []
     for number in range(options.rounds):
-        # Another one goes first each time: whatever the machine does by then, it does to all.
+        # A different contender goes first each time, as the machine's speed changes over a run.
         for name in NAMES[number % 3 :] + NAMES[: number % 3]:
             say(f"round {number + 1} of {options.rounds}: {name}")
             with serving(name) as server:
@@ -114,7 +116,7 @@ def compare(scenarios: list[str], rounds: int, seconds: float) -> None:
 
 
 def figure(module: str, pattern: str, *arguments: str) -> float | None:
-    """Return the figure that another load test prints; None if it fails, which it says."""
+    """Run another load test; return its figure, or None with a message if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, text=True
     )
@@ -126,7 +128,7 @@ def figure(module: str, pattern: str, *arguments: str) -> float | None:
 
 
 def say(line: str) -> None:
-    """Say it on standard error: the table alone goes to standard output."""
+    """Print to standard error: only the table goes to standard output."""
     sys.stderr.write(f"{line}\n")
 
 

@@ -1,4 +1,4 @@
-"""What a load client was answered: how often which status, and what the failures said."""
+"""The answers to a load client: the number of each status, and messages of failures."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 KINDS = 5
-"""Failures that are told apart: those that came first."""
+"""Different failures that are counted, those that came first."""
 
 LONGEST = 200
-"""Characters of a failure."""
+"""The most characters of a failure."""
 
 OTHERS = "others"
 
 
 class Answers:
-    """Counts statuses; keeps the words of the first failures, each with its count."""
+    """Counts statuses; keeps the messages of the first failures, each with its count."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
 
     def take(self, status: int, response: bytes, what: str = "") -> None:
-        """Count an answer, as one to `what`; `response` has its head still."""
+        """Count an answer to `what`; `response` includes its head."""
         self.statuses[f"{what}{status}"] += 1
         if not 200 <= status < 300:
             self._failed(f"{what}{status} {words_of(response)}".strip())
 
     def broke(self, error: BaseException) -> None:
-        """Count what ended without an answer."""
+        """Count a request that ended without an answer."""
         name = type(error).__name__
         self.statuses[name] += 1
         self._failed(f"{name} {error}".strip())
@@ -41,12 +41,12 @@ class Answers:
         self.failures[kind if is_told else OTHERS] += 1
 
     def told(self) -> dict[str, Any]:
-        """Return both, as JSON takes them."""
+        """Return both as plain data."""
         return {"statuses": dict(self.statuses), "failures": dict(self.failures)}
 
 
 def words_of(response: bytes) -> str:
-    """Return what a problem says of itself, or the beginning of any other body."""
+    """Return a problem's message, or the beginning of any other body."""
     body = response.partition(b"\r\n\r\n")[2]
     try:
         problem = json.loads(body)
@@ -57,7 +57,7 @@ def words_of(response: bytes) -> str:
 
 
 def added(each: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return failures of several runs as those of one."""
+    """Return the failures of several runs added up."""
     found: Counter[str] = Counter()
     for one in each:
         found.update(one)

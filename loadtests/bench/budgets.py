@@ -15,9 +15,9 @@ LEFT_OUT = "left out by --quick, or it failed"
 
 
 class Budget(NamedTuple):
-    """What a figure has to reach, `bound` first and `then` next, if there is a next.
+    """A required figure: first `bound`, then `then`, if there is a next.
 
-    `value` is None where it was not measured; the note says why.
+    `value` is None if it was not measured; the note says why.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Budget(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Return `pass` with what it reached, `short` or `not measured`."""
+        """Return `pass` with the bound that it reached, `short` or `not measured`."""
         if self.value is None:
             return "not measured"
         if not self._reaches(self.bound):
@@ -42,7 +42,7 @@ class Budget(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """What nobody asks anything of: seconds until it served, PSS of all processes in MB."""
+    """An idle server: seconds until it served, PSS of all processes in MB."""
 
     ready_s: float
     memory_mb: float
@@ -51,14 +51,14 @@ class Rest(NamedTuple):
 def at_least(
     name: str, value: float | None, bound: float, then: float | None = None, note: str = LEFT_OUT
 ) -> Budget:
-    """Return the budget of a figure that may not be smaller; the note is of one that is not."""
+    """Return the budget of a figure with a minimum; the note is for one that was not measured."""
     return Budget(name, value, bound, then, True, note if value is None else "")
 
 
 def at_most(
     name: str, value: float | None, bound: float, then: float | None = None, note: str = LEFT_OUT
 ) -> Budget:
-    """Return the budget of a figure that may not be larger; see `at_least`."""
+    """Return the budget of a figure with a maximum; see `at_least`."""
     return Budget(name, value, bound, then, False, note if value is None else "")
 
 
@@ -72,7 +72,7 @@ def budgets(
     idle: float | None,
     telemetry: Telemetry | None,
 ) -> list[Budget]:
-    """Return all of them, in the order of section 10."""
+    """Return all budgets, in the order of section 10."""
     ours, crud, noop = medians["rayfold"], medians["crud"], medians["noop"]
 
     def rate(scenario: str, other: Mapping[str, Mapping[str, Any]]) -> float:
@@ -134,7 +134,7 @@ def _lag(store: str, bound: float, at: Mapping[str, Any]) -> Budget:
 
 
 def telemetry_budgets(found: Telemetry | None) -> list[Budget]:
-    """Return what tracing at the default rate may add to a write's CPU, measured in three ways."""
+    """Return the budgets of tracing's extra CPU per write at the default rate, in three ways."""
     what = "CPU of a write traced at the default rate / without"
     if found is None:
         return [at_most(what, None, 1.05)]

@@ -1,9 +1,9 @@
-"""A cheap HTTP client in a process of its own: what it uses is not the server's to use.
+"""A cheap HTTP client in a process of its own, so that its CPU is not counted as the server's.
 
 python -m loadtests.bench.client '{"port": …, "work": …}' prints a JSON object.
 
-It knows as much HTTP as a benchmark needs: keep-alive, Content-Length, one request at a
-time on a connection. Every status is counted, and the first failures say what they said.
+It implements the HTTP that a benchmark needs: keep-alive, Content-Length, one request at a time on
+a connection. Every status is counted, and the first failures keep their messages.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import uvloop
 from loadtests.bench.answers import Answers
 
 SHELF = 8
-"""Items of stock of which orders are fulfilled: few, as each is an actor of its own."""
+"""Stock items from which orders are fulfilled: few, as each has a dedicated actor."""
 
 LATE = 10.0
-"""Seconds that a request may take beyond the end of the measurement."""
+"""Seconds that a request may last beyond the end of the measurement."""
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
             self._waiting.set_result((int(response[9:12]), response))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._transport.close()
 
 
@@ -88,12 +88,12 @@ async def connect(port: int) -> Connection:
 
 
 def line_of(number: int) -> bytes:
-    """Return the body of an added line; SKUs repeat, so that an order does not grow without end."""
+    """Return the body of an added line; SKUs repeat, to bound an order's size."""
     return b'{"sku":"sku-%d","quantity":1,"unit_price_cents":100}' % (number % 20)
 
 
 def address_of(number: int) -> bytes:
-    """Return the body of an address; labels repeat, so that a customer has no more than so many."""
+    """Return the body of an address; labels repeat, to bound a customer's addresses."""
     return (
         b'{"label":"home-%d","street":"%d Mill Lane","postal_code":"N1","city":"London",'
         b'"country":"GB"}' % (number % 20, number)
@@ -107,7 +107,7 @@ def header(response: bytes, name: bytes) -> str:
 
 
 async def seed(port: int, orders: int, lines: int) -> list[str]:
-    """Make orders with lines; return their ids."""
+    """Create orders with lines; return their ids."""
     ids = [str(uuid4()) for _ in range(orders)]
     waiting = list(ids)
 
@@ -129,7 +129,7 @@ async def seed(port: int, orders: int, lines: int) -> list[str]:
 
 
 async def seed_customers(port: int, customers: int) -> list[str]:
-    """Make customers; return their ids."""
+    """Create customers; return their ids."""
     ids = [str(uuid4()) for _ in range(customers)]
     connection = await connect(port)
     for customer in ids:
@@ -142,7 +142,7 @@ async def seed_customers(port: int, customers: int) -> list[str]:
 
 
 async def closed(port: int, clients: int, seconds: float, make: Callable[[], bytes]) -> Any:
-    """Run so many clients, each with one request at a time."""
+    """Run this number of clients, each with one request at a time."""
     latencies: list[float] = []
     answers = Answers()
     until = time.perf_counter() + seconds
@@ -169,7 +169,7 @@ async def closed(port: int, clients: int, seconds: float, make: Callable[[], byt
 
 
 async def stock_up(port: int) -> None:
-    """Have enough of all that `fulfil` orders."""
+    """Stock up on all items that `fulfil` orders."""
     connection = await connect(port)
     for number in range(SHELF):
         text = request("POST", f"/stock/shelf-{number}/receive", b'{"quantity":1000000}')
@@ -179,7 +179,7 @@ async def stock_up(port: int) -> None:
 
 
 async def fulfil(port: int, clients: int, seconds: float) -> Any:
-    """See orders through that a process fulfils: each client one at a time. See `stock_up`."""
+    """Run orders that a process fulfils, one at a time per client. See `stock_up`."""
     latencies: list[float] = []
     answers = Answers()
     until = time.perf_counter() + seconds
@@ -205,9 +205,9 @@ async def fulfil(port: int, clients: int, seconds: float) -> Any:
 
 
 async def lag(port: int, orders: list[str], rate: float, seconds: float, store: str) -> Any:
-    """Write at a steady rate; every tenth is followed until it is visible in the store.
+    """Write at a steady rate; poll every tenth write until it is visible in the store.
 
-    Visible: a query with the receipt's token answers. That query is part of the time.
+    Visible means that a query with the receipt's token answers. The query's time is included.
     """
     commands: list[float] = []
     lags: list[float] = []
@@ -252,7 +252,7 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
 
 
 def summary(seconds: list[float], answers: Answers) -> dict[str, Any]:
-    """Return percentiles in milliseconds, and what was answered."""
+    """Return percentiles in milliseconds, and the counts of answers."""
     ordered = sorted(seconds) or [0.0]
 
     def at(share: float) -> float:
@@ -267,7 +267,7 @@ def summary(seconds: list[float], answers: Answers) -> dict[str, Any]:
 
 
 async def run(task: dict[str, Any]) -> Any:
-    """Return what the command line asks for."""
+    """Run the task of the command line; return its result."""
     port, work = task["port"], task["work"]
     if work == "seed":
         return await seed(port, task["orders"], task["lines"])

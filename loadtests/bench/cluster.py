@@ -42,7 +42,7 @@ PARTS = ("gateway", "host", "replica", "projector", "store", "postgres", "contro
 
 
 class Shape(NamedTuple):
-    """How many of each there are."""
+    """The number of each kind of part."""
 
     gateways: int = 1
     hosts: int = 1
@@ -54,7 +54,7 @@ SHAPES = (Shape(), Shape(gateways=2), Shape(hosts=2), Shape(replicas=2))
 
 @contextmanager
 def started(folder: Path, name: str, command: list[str], said: str, **env: str) -> Iterator[str]:
-    """Start a program that ends with the block; wait for a line, and return it."""
+    """Start a program that ends with the block; wait for a line of its output, and return that."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **env}
@@ -78,7 +78,7 @@ def started(folder: Path, name: str, command: list[str], said: str, **env: str) 
 
 @contextmanager
 def cluster(folder: Path, shape: Shape) -> Iterator[list[int]]:
-    """Start all of it; return the ports of the gateways."""
+    """Start a cluster; yield the ports of the gateways."""
     python, ray = sys.executable, str(Path(sys.executable).with_name("ray"))
     gcs, store, *ports = _free_ports(2 + shape.gateways)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-benchmark-" + "0" * 32}
@@ -113,7 +113,7 @@ def cluster(folder: Path, shape: Shape) -> Iterator[list[int]]:
 
 
 def measured(ports: list[int], work: str, seconds: float, folder: Path) -> dict[str, Any]:
-    """Return the rate over all gateways, and CPU µs a request by part."""
+    """Return the rate over all gateways, and the CPU µs per request of each part."""
     orders = ask_client(port=ports[0], work="seed", orders=ORDERS, lines=LINES)
     with ThreadPoolExecutor() as clients:
 
@@ -127,7 +127,7 @@ def measured(ports: list[int], work: str, seconds: float, folder: Path) -> dict[
         load(WARM)
         before = cpu(folder)
         found = load(seconds)
-        time.sleep(0.5)  # what was written is still being projected: that counts too
+        time.sleep(0.5)  # the projection of the writes counts too
         after = cpu(folder)
     count = sum(each["count"] for each in found)
     statuses = {status for each in found for status in each["statuses"]}
@@ -139,7 +139,7 @@ def measured(ports: list[int], work: str, seconds: float, folder: Path) -> dict[
 
 
 def cpu(folder: Path) -> dict[str, float]:
-    """Return CPU seconds of each part; those of the load's clients are in none."""
+    """Return the CPU seconds of each part; load clients are not included."""
     used: dict[str, float] = defaultdict(float)
     for process in [
         psutil.Process(),
@@ -187,7 +187,7 @@ def _free_ports(number: int) -> list[int]:
 
 
 def table(work: str, found: list[dict[str, Any]]) -> str:
-    """Return the rates and the CPU of each shape."""
+    """Return a table of the rates and the CPU of each shape."""
     lines = [
         f"| {work}s | a second | of the first | " + " | ".join(PARTS) + " | sum |",
         "|---|--:|--:|" + "--:|" * (len(PARTS) + 1),
@@ -216,7 +216,7 @@ def table(work: str, found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure all shapes; write and print what was found."""
+    """Measure all shapes; write and print the results."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     found = []
     for shape in SHAPES:

@@ -25,7 +25,7 @@ NAMES = ["rayfold", "crud", "noop"]
 
 
 class Server(NamedTuple):
-    """A running one. `started` is the seconds until it served."""
+    """A running server. `started` is the seconds until it served."""
 
     name: str
     pid: int
@@ -36,10 +36,10 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving(name: str, data: Path | None = None) -> Iterator[Server]:
-    """Start it, and stop it after. `data` is Rayfold's folder, if it is not to be empty."""
+    """Run a server for the block. `data` is Rayfold's folder, if it must not be empty."""
     with tempfile.TemporaryDirectory(prefix="rf-bench-") as temporary:
         folder = Path(temporary)
-        folder.chmod(0o755)  # Postgres changes its user when it is started as root
+        folder.chmod(0o755)  # Postgres runs as another user when started as root
         port = _free_port()
         if name == "rayfold":
             command = "from deploy.cli import main; main()"

@@ -35,14 +35,14 @@ from loadtests.bench.growth_stack import (
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 CLIENTS = 32
 WARM = 100
-"""Orders that are written to beforehand; the others are cold: in the log alone."""
+"""Orders that are written to beforehand; the others are cold: only in the log."""
 MOST_ORDERS = 50_000
-"""Of the cold ones, drawn at random: more than are written or read meanwhile."""
+"""The number of cold ones drawn at random: more than are written or read meanwhile."""
 
 SCALED_EVENTS = 10_000
 SCALED_CLIENTS = 64
 SCALED_ORDERS = 300
-"""Few, so that those which moved to another host are folded there before it counts."""
+"""A small number, so that orders that moved to another host are folded there before measuring."""
 SCALED = {"write": "hosts", "memory": "memory replicas", "postgres": "Postgres partitions"}
 COUNTS = [1, 2, 3]
 
@@ -94,7 +94,7 @@ def _started(stack: Stack) -> dict[str, Any]:
 
 
 def measure_scale(seconds: float) -> list[dict[str, Any]]:
-    """Measure hosts, replicas, partitions: one of them more at a time, the others one."""
+    """Measure hosts, replicas and partitions: more of one of them, and one of the others."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rf-growth-") as temporary:
         Path(temporary).chmod(0o755)
@@ -114,7 +114,8 @@ def measure_scale(seconds: float) -> list[dict[str, Any]]:
                     row: dict[str, Any] = {"what": what, "count": count}
                     row["scaled_s"] = time.perf_counter() - began
                     caught_up(stack)
-                    loaded(stack, work="write", seconds=2.0, **common)  # moved ones fold again
+                    # Moved orders are folded again.
+                    loaded(stack, work="write", seconds=2.0, **common)
                     before = speed()
                     row["write"] = loaded(stack, work="write", seconds=seconds, **common)
                     row["read"] = loaded(stack, work="read", seconds=seconds, **common)
@@ -130,7 +131,7 @@ def measure_scale(seconds: float) -> list[dict[str, Any]]:
 
 
 def say(line: str) -> None:
-    """Say it on standard error: the tables alone go to standard output."""
+    """Print to standard error: only the tables go to standard output."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 

@@ -1,4 +1,4 @@
-"""Load on a stack with what each part spends on it, and how fast the machine is meanwhile."""
+"""Runs load on a stack; measures each part's CPU, and the machine's speed meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loadtests.bench.growth_stack import Stack, caught_up, cpu
 
 
 def load(**task: Any) -> Any:
-    """Run the load client in a process of its own; tasks go by pickle, as orders may be many."""
+    """Run the load client in a process of its own; tasks are pickled, as orders may be many."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_load, task).result()
@@ -26,7 +26,7 @@ def _load(task: dict[str, Any]) -> Any:
 
 
 def loaded(stack: Stack, **task: Any) -> dict[str, Any]:
-    """Return a measurement, with CPU ms a request by part, and the time to catch up after."""
+    """Return a measurement, with CPU ms per request by part, and the time to catch up after."""
     before = cpu(stack)
     found: dict[str, Any] = load(port=stack.port, **task)
     found["drained_s"] = caught_up(stack)
@@ -45,12 +45,12 @@ def _spin(_: int) -> float:
 
 
 def speed() -> float:
-    """Return the turns of a fixed loop in a microsecond, on two cores at once.
+    """Return the iterations of a fixed loop per microsecond, on two cores at once.
 
-    A virtual machine is not as fast all day: rows of different speed cannot be compared as
-    they are.
+    The speed of a virtual machine varies over the day: rows measured at different speeds cannot be
+    compared directly.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        list(pool.map(_spin, range(2)))  # both processes are there
+        list(pool.map(_spin, range(2)))  # both processes have started
         return 2.0 / fmean(pool.map(_spin, range(4)))

@@ -1,4 +1,4 @@
-"""What the growth runs found so far: JSON that each run adds to, tables, and curves."""
+"""The results of growth runs so far: JSON that each run extends, tables, and curves."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from loadtests.bench.report import RESULTS, circumstances
 FOUND = RESULTS / "growth.json"
 
 USUAL = 16.0
-"""Loops in a microsecond. Rates are also given as if the machine had gone so fast all the time."""
+"""Loops per microsecond. Rates are also given as if the machine had always had this speed."""
 
 
 def add_size(found: dict[str, Any]) -> None:
-    """Put one size's results in the place of older ones."""
+    """Replace one size's results."""
     known = _known()
     kept = [size for size in known["sizes"] if size["events"] != found["events"]]
     sizes = [*kept, found | {"circumstances": circumstances()}]
@@ -25,7 +25,7 @@ def add_size(found: dict[str, Any]) -> None:
 
 
 def add_scale(rows: list[dict[str, Any]]) -> None:
-    """Do the same for hosts, replicas and partitions."""
+    """Replace the results for hosts, replicas and partitions."""
     _keep(_known() | {"scale": {"rows": rows, "circumstances": circumstances()}})
 
 
@@ -42,7 +42,7 @@ def _keep(known: dict[str, Any]) -> None:
 
 
 def write() -> Path:
-    """Write tables and curves of all that is known; return the Markdown's path."""
+    """Write tables and curves of all results; return the Markdown's path."""
     known = _known()
     lines: list[str] = []
     if known["sizes"]:

@@ -1,4 +1,4 @@
-"""A filled log, and `rayfold up` on it: start-up, memory, CPU and disk, part by part."""
+"""Fills a log and runs `rayfold up` on it: start-up, memory, CPU and disk of each part."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PARTS = ("gateway", "host", "replica", "projector", "store", "postgres", "ray")
 
 
 class Stack(NamedTuple):
-    """A running one. `started` is seconds until it served; `views` those of catching up alone."""
+    """A running stack. `started` is seconds until it served; `views` those of catching up alone."""
 
     pid: int
     port: int
@@ -47,12 +47,12 @@ class Stack(NamedTuple):
 
 
 def open_order() -> tuple[str, StreamAppend]:
-    """Return the id and events of an order that still takes lines, as writes are measured."""
+    """Return the id and events of an order that still accepts lines, as in the measured writes."""
     return order_stream(LINES, placed=False)
 
 
 def fill(data: Path, events: int) -> tuple[list[str], float]:
-    """Fill an embedded store with so many events; return order ids, and the seconds it took."""
+    """Fill an embedded store with this many events; return order ids, and the seconds it took."""
     data.mkdir(parents=True)
     data.chmod(0o755)  # Postgres changes its user when it is started as root
     folder = str(data / "eventstore")
@@ -83,7 +83,7 @@ def fill(data: Path, events: int) -> tuple[list[str], float]:
 
 @contextmanager
 def running(data: Path) -> Iterator[Stack]:
-    """Run `rayfold up` until the end of the block. It serves when every view has caught up."""
+    """Run `rayfold up` for the block. It serves once every view has caught up."""
     port = _free_port()
     command = "from deploy.cli import main; main()"
     arguments = ["up", "--port", str(port), "--data", str(data)]
@@ -125,14 +125,14 @@ def _free_port() -> int:
 
 
 def ask(stack: Stack, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the gateway what the command line would: a POST where there is a body."""
+    """Send the gateway a request as the command line does: a POST if there is a body."""
     data = json.dumps(body).encode() if body else None
     with urllib.request.urlopen(f"http://127.0.0.1:{stack.port}{path}", data, 180) as answer:
         return json.load(answer)
 
 
 def caught_up(stack: Stack) -> float:
-    """Wait until no part is behind the log; return the seconds that it took."""
+    """Wait until no part is behind the log; return the seconds it took."""
     began = time.perf_counter()
     while True:
         parts = ask(stack, "/operators/status")["parts"]
@@ -142,7 +142,7 @@ def caught_up(stack: Stack) -> float:
 
 
 def of_part(stack: Stack) -> dict[str, list[psutil.Process]]:
-    """Return the stack's processes by what they are."""
+    """Return the stack's processes by part."""
     found: dict[str, list[psutil.Process]] = defaultdict(list)
     for process in processes(stack.pid, stack.data):
         try:
@@ -188,7 +188,9 @@ def disk_mb(folder: Path) -> float:
 
 
 def rested(stack: Stack, least: float = 13.0, most: float = 120.0) -> float:
-    """Wait until replicas made their cold rows to JSON, twice five seconds on; return seconds."""
+    """Wait until replicas have frozen cold rows, after two rounds of five seconds; return
+    seconds.
+    """
     began = time.perf_counter()
     while True:
         before = sum(cpu(stack).values())

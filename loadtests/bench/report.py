@@ -1,4 +1,4 @@
-"""What a run found: JSON, a Markdown table, and plots, with machine, versions and commit."""
+"""Writes a run's results: JSON, a Markdown table, and plots, with machine, versions and commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loadtests.bench.budgets import Budget, Medians
 RESULTS = Path(__file__).parent.parent / "results"
 
 Rounds = Mapping[str, Sequence[Mapping[str, Mapping[str, Any]]]]
-"""By contender, each round's scenarios."""
+"""By contender: the scenarios of each round."""
 
 
 def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
@@ -40,7 +40,7 @@ def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return where and on what this ran."""
+    """Return the machine, versions and commit of the run."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True)
     packages = ["ray", "litestar", "uvicorn", "kurrentdbclient", "grpcio", "asyncpg", "pydantic"]
@@ -57,7 +57,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any]) -> str:
-    """Return Markdown, for people."""
+    """Return the results as Markdown."""
     lines = [
         f"{where['cores']} cores, {where['memory_gb']} GB, Python {where['python']},"
         f" commit {where['commit'][:12]}, {where['at']}. Medians over the rounds.",
@@ -89,7 +89,7 @@ def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any])
 
 
 def failures_in(medians: Medians) -> list[str]:
-    """Return what every failure said, as lines of Markdown; none where nothing failed."""
+    """Return the messages of failures as lines of Markdown; none if nothing failed."""
     said = [
         f"- {scenario}, {name}: {count} × {text}"
         for name, found in medians.items()

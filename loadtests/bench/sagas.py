@@ -24,7 +24,7 @@ from loadtests.bench.usage import cpu_of, cpu_seconds, processes
 CLIENTS = 32
 ROUNDS = 3
 DRAIN = 120.0
-"""Seconds until processes have done what they were told."""
+"""Seconds until processes have completed their work."""
 
 ACTOR = "ray::ProcessActor"
 WITHOUT = "domain.orders"
@@ -85,7 +85,7 @@ def _fulfil(server: Server, seconds: float) -> tuple[float, float, float, int]:
 
 
 def _drained(server: Server) -> int:
-    """Return the steps so far, once no process is open any more."""
+    """Wait until no process is open; return the number of steps so far."""
     deadline = time.monotonic() + DRAIN
     while time.monotonic() < deadline:
         parts = [part for part in _status(server) if part["kind"] == "process"]

@@ -1,4 +1,4 @@
-"""What every contender is put through, and what is measured meanwhile."""
+"""The scenarios that every contender runs, and their measurement."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WARM = 1.0
 
 
 class Scenario(NamedTuple):
-    """`work` is what `client` knows; so many clients at once.
+    """`work` is a kind of work of `client`, with this number of clients at once.
 
-    "write" is to event-sourced orders, "stored" to state-stored customers. "read" is of orders in
-    memory, "redis" and "postgres" of customers in those stores.
+    "write" writes to event-sourced orders, "stored" to state-stored customers. "read" reads orders
+    in memory, "redis" and "postgres" customers in those stores.
     """
 
     name: str
@@ -45,7 +45,7 @@ SCENARIOS = [
 
 
 def ask_client(**task: Any) -> Any:
-    """Run the load client; its CPU is not the server's."""
+    """Run the load client, whose CPU is not counted as the server's."""
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.bench.client", json.dumps(task)],
         capture_output=True,
@@ -68,7 +68,7 @@ def run_all(server: Server, seconds: float, only: Sequence[str] = ()) -> dict[st
     for scenario in SCENARIOS:
         if only and scenario.name not in only:
             continue
-        # Reads are of orders of `LINES` lines with every contender, whatever was written before.
+        # With every contender, reads are of orders with `LINES` lines, whatever was written before.
         on = of_work.get(scenario.work, orders)
         task = {"port": server.port, "orders": on, **scenario._asdict()}
         ask_client(**task, seconds=WARM)
@@ -77,7 +77,7 @@ def run_all(server: Server, seconds: float, only: Sequence[str] = ()) -> dict[st
 
 
 def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Return one measurement, with CPU milliseconds for each request, and memory in bytes."""
+    """Return one measurement, with CPU milliseconds per request, and memory in bytes."""
     before = cpu_of(server.pid, server.folder)
     found: dict[str, Any] = ask_client(**task, seconds=seconds)
     time.sleep(0.5)  # what was written is still being projected: that counts too
@@ -91,7 +91,7 @@ def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, 
 
 
 def lags(server: Server, rate: float, seconds: float) -> dict[str, Any]:
-    """Measure from receipt to visible in each store, at a steady rate of writes."""
+    """Measure the time from receipt to visibility in each store, at a steady rate of writes."""
     orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     task = {"port": server.port, "orders": orders, "work": "lag", "rate": rate}
     return {

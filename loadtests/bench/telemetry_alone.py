@@ -18,7 +18,7 @@ CLIENTS = 32
 
 
 class Alone(NamedTuple):
-    """CPU in microseconds a write, without a collector and what tracing adds to it."""
+    """CPU microseconds per write without a collector, and what tracing adds to it."""
 
     off_us: float
     default_adds_us: float
@@ -34,7 +34,7 @@ class Alone(NamedTuple):
 
 
 def alone(ways: Mapping[str, Mapping[str, str]], rounds: int, writes: int) -> Alone:
-    """Measure each way, by its environment, in processes of its own that take turns."""
+    """Measure each way, by its environment, in separate processes that take turns."""
     found: dict[str, list[float]] = {way: [] for way in ways}
     for at in range(rounds):
         for way in [*ways][:: 1 if at % 2 else -1]:
@@ -43,13 +43,13 @@ def alone(ways: Mapping[str, Mapping[str, str]], rounds: int, writes: int) -> Al
                 command, env={**os.environ, **ways[way]}, stdout=subprocess.PIPE, check=True
             )
             found[way].append(float(done.stdout))
-    # What others do on the machine only ever adds to it.
+    # Other load on the machine only adds to it, so the minimum counts.
     off, default, every = (min(found[way]) for way in ("off", "default", "all"))
     return Alone(off, default - off, every - off)
 
 
 async def write_alone(writes: int) -> float:
-    """Return CPU in microseconds a write: from a request's sampling to a memory replica."""
+    """Return CPU microseconds per write: from a request's sampling to a memory replica."""
     from actors.envelope import enclose
     from actors.local import LocalRuntime
     from domain.inventory.stock import ReceiveStock
@@ -79,7 +79,7 @@ async def write_alone(writes: int) -> float:
             await send(f"sku-{number}")
 
     await asyncio.gather(*(send(f"sku-{number}") for number in range(CLIENTS)))
-    collect_rarely()  # as every part does
+    collect_rarely()  # as in every part
     before = time.process_time()
     await asyncio.gather(*(some(number) for number in range(CLIENTS)))
     if traced is not None:

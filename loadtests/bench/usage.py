@@ -33,20 +33,20 @@ def cpu_seconds(of: list[psutil.Process]) -> float:
 
 
 def cpu_of(pid: int, folder: Path) -> float:
-    """Return what a server has used so far, with what those of its processes used that have ended.
+    """Return the CPU seconds of a server so far, including those of its ended processes.
 
-    Postgres ends sessions and begins others: who counts those alone that were there at first loses
-    whatever came later.
+    Postgres ends sessions and begins others: counting only the processes that existed first would
+    lose the later ones.
     """
     total = 0.0
     for process in processes(pid, folder):
         with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # with the children that it has waited for
+            total += sum(process.cpu_times()[:4])  # including children that it has waited for
     return total
 
 
 def memory_bytes(of: list[psutil.Process]) -> int:
-    """Return the proportional set size: what is shared counts once."""
+    """Return the proportional set size: shared memory counts once."""
     total = 0
     for process in of:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,1 +1,1 @@
-"""Growth on paper and by simulation: what fills first, from what was measured on one machine."""
+"""Calculates and simulates growth: what fills up first, based on measurements of one machine."""

@@ -20,19 +20,19 @@ RATES = (100, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 SKEWS = (0.0, 0.8, 1.0)
 HOSTS = (4, 16, 48, 64)
 READS = 10
-"""To a write, as the load that `loadtests/locustfile.py` makes."""
+"""Reads per write, as in the load of `loadtests/locustfile.py`."""
 
 Known = TypeVar("Known", Measured, Bounds)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table of Markdown; all columns but the first and the last are numbers."""
+    """Return a Markdown table; all columns but the first and the last are numbers."""
     lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 2)}---|"]
     return "\n".join([*lines, *(f"| {' | '.join(str(each) for each in row)} |" for row in rows)])
 
 
 def told(value: float, unit: str) -> str:
-    """Return a quantity for people."""
+    """Return a quantity in readable form."""
     if unit == "s":
         for seconds, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
             if value >= 2 * seconds:
@@ -44,7 +44,7 @@ def told(value: float, unit: str) -> str:
 
 
 def stocks_table(scenario: Scenario, measured: Measured, bounds: Bounds) -> str:
-    """Return what is how full."""
+    """Return a table of how full everything is."""
     rows = [
         (
             *(each.name, told(each.needed, each.unit), told(each.bound, each.unit)),
@@ -56,7 +56,7 @@ def stocks_table(scenario: Scenario, measured: Measured, bounds: Bounds) -> str:
 
 
 def flows_table(measured: Measured, bounds: Bounds, balance: float, readers: int) -> str:
-    """Return what takes how many writes."""
+    """Return a table of how many writes each part handles."""
 
     def rate(value: float) -> str:
         return "no bound" if value == float("inf") else f"{value:,.0f}"
@@ -69,7 +69,7 @@ def flows_table(measured: Measured, bounds: Bounds, balance: float, readers: int
 
 
 def plans_table(scenario: Scenario, measured: Measured, bounds: Bounds, balance: float) -> str:
-    """Return what rates need."""
+    """Return a table of what different rates need."""
     rows = []
     for rate in RATES:
         found = plan(rate, READS * rate, scenario, measured, bounds, balance)
@@ -94,7 +94,7 @@ def plans_table(scenario: Scenario, measured: Measured, bounds: Bounds, balance:
 
 
 def spread_table(scenario: Scenario) -> str:
-    """Return how even hosts, and stores, are loaded."""
+    """Return a table of how evenly hosts and stores are loaded."""
     rows = []
     for skew in SKEWS:
         load = Load(scenario.aggregates, skew)
@@ -106,7 +106,7 @@ def spread_table(scenario: Scenario) -> str:
 
 
 def loss_table(scenario: Scenario, measured: Measured, hosts: Sequence[int] = (4, 16, 64)) -> str:
-    """Return what the loss of one of so many hosts costs."""
+    """Return a table of the cost of losing one host, for these numbers of hosts."""
     rows = []
     for count in hosts:
         for busy in (0.3, 0.6):
@@ -118,10 +118,10 @@ def loss_table(scenario: Scenario, measured: Measured, hosts: Sequence[int] = (4
 
 
 def changed(known: Known, changes: Iterable[str]) -> Known:
-    """Return the constants with those that were given.
+    """Return the constants with the given changes.
 
     Raises:
-        SystemExit: there is none of that name.
+        SystemExit: there is no constant of that name.
     """
     names = {field.name: field.type for field in fields(known)}
     values: dict[str, Any] = {}

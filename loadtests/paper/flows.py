@@ -1,4 +1,4 @@
-"""How many writes a second each part takes, and how many of each part are of use."""
+"""The writes per second of each part, and how many of each part are useful."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from loadtests.paper.measured import Bounds, Measured, Scenario
 
 
 class Flow(NamedTuple):
-    """A part on a write's way, by a core of its own."""
+    """A part that a write passes, with a core of its own."""
 
     name: str
     one: float
-    """Writes a second that one takes."""
+    """The writes per second of one."""
     most: float
-    """Writes a second, however many there are."""
+    """The limit of writes per second, however many there are."""
     divided_by: str
+
+    def needed(self, rate: float) -> int | None:
+        """Return how many a rate needs with even shares; None if no number is enough."""
+        return math.ceil(rate / self.one) if rate <= self.most else None
 
 
 def partitions_for(rate: float, measured: Measured, bounds: Bounds) -> int | None:
-    """Return how many partitions of a view follow so many events a second; None if none do.
+    """Return how many partitions of a view follow this many events per second; None if none do.
 
-    Each reads and decodes the whole log, so that only the rest of the work is divided.
+    Each partition reads and decodes the whole log, so only the rest of the work is divided.
     """
     reading = measured.projector_event * measured.projector_reading
     folding = measured.projector_event - reading
@@ -34,14 +38,14 @@ def partitions_for(rate: float, measured: Measured, bounds: Bounds) -> int | Non
 
 
 def store_rate(readers: int, measured: Measured) -> float:
-    """Return the writes a second that the embedded store takes while so many read `$all`."""
+    """Return the writes per second of the embedded store with this number of readers of `$all`."""
     return 1 / (measured.store_write + measured.store_reader * max(0, readers - 2))
 
 
 def flows(measured: Measured, bounds: Bounds, balance: float, readers: int) -> list[Flow]:
-    """Return the parts, that which fills first first.
+    """Return the parts, the first bottleneck first.
 
-    `balance` is the mean load of hosts by that of the busiest; see `simulation`.
+    `balance` is the mean load of hosts divided by that of the busiest; see `simulation`.
     """
     host = 1 / measured.host_write
     reading = measured.projector_event * measured.projector_reading
@@ -69,7 +73,7 @@ def flows(measured: Measured, bounds: Bounds, balance: float, readers: int) -> l
 
 
 class Plan(NamedTuple):
-    """What a rate of writes and reads needs."""
+    """The needs of a rate of writes and reads."""
 
     writes: float
     reads: float
@@ -79,7 +83,7 @@ class Plan(NamedTuple):
     partitions: int
     replicas: int
     cores: float
-    """In all: of all parts, stores and databases."""
+    """The total for all parts, stores and databases."""
     nodes: int
 
 
@@ -92,10 +96,10 @@ def plan(
     balance: float,
     busy: float = 0.6,
 ) -> Plan:
-    """Return the parts that a rate needs, when no core is to be busier than `busy`.
+    """Return the parts that a rate needs if no core is to be busier than `busy`.
 
-    A store, its database, hosts and views are a stack; where a stack is full there is another one.
-    Each has two replicas, so that one may be lost.
+    A store with its database, hosts and views is a stack; if one is full, there is another. Each
+    has two replicas, so that one may be lost.
     """
     stores = 0
     while True:
@@ -113,7 +117,7 @@ def plan(
     each = hosts + partitions + 2 + 1 + math.ceil(rate * measured.postgres_write)
     cores = stores * each + gateways
     replicas = 2 * stores
-    # Stores divide the rows between them; what other parts have in memory is small beside that.
+    # Stores divide the rows among them; the memory of other parts is small in comparison.
     memory = 2 * scenario.aggregates * measured.row_bytes
     nodes = max(math.ceil(cores / scenario.cores), math.ceil(memory / scenario.memory))
     return Plan(

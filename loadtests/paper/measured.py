@@ -19,20 +19,21 @@ class Measured:
     gateway_write: float = 213 * US
     """Profile of a write, 128 clients."""
     host_write: float = 120 * US
-    """The same."""
+    """Profile of a write, as above."""
     replica_event: float = 98 * US
-    """The same: reading, decoding and folding every event, in each replica."""
+    """Profile of a write: reading, decoding and folding every event, in each replica."""
     projector_event: float = 124 * US
-    """The same, for the only partition."""
+    """Profile of a write, for the only partition."""
     projector_reading: float = 0.4
-    """Of that, what each partition does for all events; the rest is divided. One, two and three
-    partitions had 0.29, 0.43 and 0.47 ms a write between them: 0.48 by two, 0.31 by three."""
+    """The share of that which each partition does for all events; the rest is divided. One, two and
+    three partitions took 0.29, 0.43 and 0.47 ms per write together: 0.48 by two, 0.31 by three.
+    """
     postgres_write: float = 43 * US
     """Postgres and Ray's own processes, beside the profile."""
     store_write: float = 95 * US
     """Profile of a write; the embedded store, with two readers of `$all`."""
     store_reader: float = 5 * US
-    """On N nodes: what each further reader costs the store for an event."""
+    """On N nodes: the cost per event of each further reader for the store."""
     gateway_read: float = 58 * US
     """What safety costs: CPU of all parts for a read, 128 clients."""
     cold_load: float = 700 * US
@@ -59,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the code and the files of `deploy/` bound."""
+    """The limits in the code and in the files of `deploy/`."""
 
     hosts: int = 64
     replicas: int = 64
@@ -67,22 +68,22 @@ class Bounds:
     host_aggregates: int = 200_000
     host_bytes: float = 2 * 1024**3
     gateway_connections: int = 8
-    """To Postgres, at most."""
+    """The most connections to Postgres."""
     postgres_connections: int = 200
     """`max_connections` of `deploy/compose.yaml`."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What has grown, and what it runs on."""
+    """The sizes after growth, and the machines."""
 
     events: float = 1e9
     aggregates: float = 1e7
     nodes: int = 100
     cores: int = 8
     memory: float = 32 * 1024**3
-    """Bytes of a node."""
+    """The memory of a node in bytes."""
     disk: float = 1e12
-    """Bytes of the store's node, and of Postgres'."""
+    """The disk of the store's node, and of Postgres', in bytes."""
     patience: float = 3_600.0
     """Seconds that a start, a rebuild or a verification may take."""

@@ -1,6 +1,6 @@
-"""What arithmetic cannot say: how evenly hashes divide uneven load, and what a lost host costs.
+"""Simulates how evenly hashes divide uneven load, and what losing a host costs.
 
-It runs the product's own functions: the table of shards, and the hash of a key.
+It uses the product's own functions: the shard table, and the hash of a key.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from projections.partitions import hash_of
 
 
 def rank(draw: float, aggregates: float, skew: float) -> int:
-    """Return which aggregate a draw from [0, 1) is for: 0 is the most popular.
+    """Return the aggregate of a draw from [0, 1): 0 is the most popular.
 
-    By Zipf's law, the nth is asked for n to the power of -`skew` as often as the first.
+    By Zipf's law, the nth is requested n to the power of -`skew` as often as the first.
     """
     if skew == 1:
         return int(aggregates**draw) - 1
@@ -32,7 +32,7 @@ def stream(number: int) -> str:
 
 
 def hosts_of_shards(table: ShardTable) -> list[int]:
-    """Return the host of each shard: asked with a stream that is in it."""
+    """Return the host of each shard, looked up by a stream in it."""
     streams = dict[int, str]()
     number = 0
     while len(streams) < SHARDS:
@@ -45,13 +45,13 @@ class Spread(NamedTuple):
     """How load is divided."""
 
     busiest: float
-    """Load of the busiest of them, by the mean."""
+    """The load of the busiest divided by the mean."""
     hottest: float
-    """Share of all load that one aggregate has."""
+    """The largest share of the total load that one aggregate has."""
 
     @property
     def balance(self) -> float:
-        """Return what is left of each one's rate when the busiest must not be overrun."""
+        """Return the usable share of each one's rate if the busiest must not be overloaded."""
         return 1 / self.busiest
 
 
@@ -66,12 +66,12 @@ class Load:
         self._total = writes
 
     def over_hosts(self, hosts: int) -> Spread:
-        """Return how hosts divide it, by the table of shards."""
+        """Return how hosts divide the load, by the shard table."""
         table = ShardTable(hosts)
         return self._spread({n: table.host_of(name) for n, name in self._names.items()}, hosts)
 
     def over_partitions(self, partitions: int) -> Spread:
-        """Return how partitions of a view, or stores, divide it by the hash of a key."""
+        """Return how partitions of a view, or stores, divide the load by the hash of a key."""
         places = {number: hash_of(name) % partitions for number, name in self._names.items()}
         return self._spread(places, partitions)
 
@@ -88,14 +88,14 @@ MOST = 60.0
 
 
 class Loss(NamedTuple):
-    """What the loss of a host costs the one that takes most of its shards."""
+    """The cost of losing a host, for the host that takes most of its shards."""
 
     inherited: int
-    """Shards that it takes."""
+    """The shards that it takes."""
     folded: int
-    """Aggregates of them that it folds before it is where it was."""
+    """Their aggregates that it folds until it has caught up."""
     seconds: float
-    """From the loss until nothing waits any more."""
+    """Seconds from the loss until nothing waits any more."""
 
 
 def lost_host(
@@ -106,11 +106,11 @@ def lost_host(
     measured: Measured,
     unnoticed: float = 3.0,
 ) -> Loss:
-    """Simulate the end of one of the hosts, each of which is `busy` for so much of its time.
+    """Simulate the end of one host, where each is `busy` for this share of its time.
 
-    For `unnoticed` seconds its commands wait: three heartbeats. Then they come to those that have
-    its shards now, all at once, and each aggregate is folded again on its first command. Told is
-    of the host that takes most; after `MOST` seconds the simulation ends.
+    For `unnoticed` seconds its commands wait: three heartbeats. Then they go to the hosts that have
+    its shards now, all at once, and each aggregate is folded again at its first command. The result
+    is for the host that takes most; after `MOST` seconds the simulation ends.
     """
     table = ShardTable(hosts)
     before = hosts_of_shards(table)

@@ -1,4 +1,4 @@
-"""What there is much of: bytes, seconds to go through all of it, connections."""
+"""The quantities that grow: bytes, seconds to process all of it, connections."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Stock(NamedTuple):
     unit: str
     grows_with: str
     then: str
-    """What divides it, or what to do without."""
+    """What divides it, or the alternative."""
 
     @property
     def filled(self) -> float:
-        """Return how full it is: 1 is full."""
+        """Return how full it is; 1 is full."""
         return self.needed / self.bound
 
 
 def stocks(scenario: Scenario, measured: Measured, bounds: Bounds) -> list[Stock]:
-    """Return all of them, the fullest first."""
+    """Return all quantities, the fullest first."""
     events, aggregates, patience = scenario.events, scenario.aggregates, scenario.patience
     hosts = min(scenario.nodes, bounds.hosts)
     connections = scenario.nodes * bounds.gateway_connections + bounds.partitions

@@ -18,13 +18,13 @@ from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
 
 MOST_EVENTS = 1_000
-"""In one transaction."""
+"""The most events in one transaction."""
 
 
 class Backfill:
-    """Follows the log by a catch-up subscription: many times as fast as event by event.
+    """Follows the log by a catch-up subscription, which is many times as fast as a consumer group.
 
-    It keeps the streams' revisions as consumers do, so that they go on where it ends.
+    It stores the streams' revisions as consumers do, so that they continue where it ends.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Backfill:
         self.progress = self.runner.progress
 
     async def run(self) -> None:
-        """Follow the log for ever; what breaks is tried again."""
+        """Follow the log forever; after an error, try again."""
         await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         table = self._deduplication.table
         await self._deduplication.load_discards()
-        # A place that is behind the rows is no harm: what is folded again is a repeat.
+        # A position before that of the rows does no harm: repeated events are skipped.
         after = await pool.fetchval(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
         )
@@ -62,7 +62,7 @@ class Backfill:
                 self.progress.advance(batch.position)
 
     async def replay(self, view: str, key: str) -> bool:
-        """Nobody mends what is not live yet.
+        """Refuse: a generation that is not live is not replayed.
 
         Raises:
             UnknownTarget: always.
@@ -70,10 +70,10 @@ class Backfill:
         raise UnknownTarget(f"nothing is parked under {key!r}: this generation is not live yet")
 
     async def replay_all(self, view: str, keys: Sequence[str]) -> None:
-        """Nor many."""
+        """Do nothing, for the same reason."""
 
     def parked(self) -> list[Parked]:
-        """Nor asks for it."""
+        """Return nothing: only the live generation reports parked rows."""
         return []
 
     def status(self) -> dict[str, Any]:

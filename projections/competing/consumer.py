@@ -1,9 +1,9 @@
 """A competing consumer of a view: takes from its group, folds, commits, acknowledges.
 
-What cannot be committed for now is not sent back but left: the subscription ends, and the
-server gives what was in hand to others, or to us when we are back. An event in front of
-which something is missing is sent back, a little later each time; when that does not help,
-the gap is closed from the log itself.
+If a commit is impossible for now, events are not sent back: the subscription ends, and the server
+gives unacknowledged events to other consumers, or to this one when it is back. An event before
+which one is missing is sent back, each time a little later; if that does not help, the gap is
+filled from the log itself.
 """
 
 from __future__ import annotations
@@ -36,27 +36,29 @@ from rayfold.runtime.together import cancel
 log = logging.getLogger(__name__)
 
 PAUSE = 0.02
-"""Seconds before an event is sent back for the first time; twice as much each time."""
+"""Seconds before an event is sent back for the first time; doubled each time."""
 
 RETRIES = 5
 """Times that an event is sent back before its gap is closed from the log."""
 
 ACK_SEEN = 0.02
-"""Seconds from an acknowledgement to the second look at whether the group counts it."""
+"""Seconds from an acknowledgement to the second check whether the group counts it."""
 
 LOOK = 0.25
-"""Seconds at most between two looks at how far the group is, while it is not there."""
+"""The most seconds between two checks of the group's position, while it lags."""
 
 MOMENT = 1.0
-"""Seconds that a status waits for Postgres at most: whoever asks takes silence for a process that
-hangs, and replaces it."""
+"""The most seconds that a status waits for Postgres: the caller takes silence for a process that
+hangs, and replaces it.
+"""
 
 COUNTING = 20
-"""Times as long as it takes to count what is parked, until it is counted again: there may be much,
-and a status is asked for twice a second."""
+"""Counting parked rows is repeated after this many times its duration: there may be many, and a
+status is read twice a second.
+"""
 
 COUNTED = 10.0
-"""Seconds at most for which that counts."""
+"""The most seconds for which a count is reused."""
 
 
 def group_of(view: ViewDefinition) -> str:
@@ -65,7 +67,7 @@ def group_of(view: ViewDefinition) -> str:
 
 
 class Consumer:
-    """One of those that share a view."""
+    """One of the consumers that share a view."""
 
     def __init__(
         self,
@@ -89,16 +91,16 @@ class Consumer:
         self._first_parked: list[Parked] = []
         self._count_again = 0.0
         self._looking: asyncio.Task[None] | None = None
-        # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
-        # projector, which finds rows and checkpoint lost together.
+        # An acknowledged event is never delivered again, so the commit must be on disk: unlike a
+        # projector, whose rows and checkpoint are lost together.
         settings = {"application_name": "rayfold", **BY_INDEX}
         self.runner = pooled(dsn, max_size=3, server_settings=settings)
         self.progress = self.runner.progress
-        """Every event up to there, whoever took it, is in the table."""
+        """All events up to this position, of any consumer, are in the table."""
         self.joined = self.runner.ready
 
     async def run(self) -> None:
-        """Consume for ever; what breaks is tried again."""
+        """Consume forever; after an error, try again."""
         try:
             await self.runner.run(self._join_and_consume)
         finally:
@@ -115,9 +117,9 @@ class Consumer:
             self._pool = None
 
     async def _stand_aside(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        """Only look how far the table is, as long as it is one that another release has built.
+        """Only watch the table's position, as long as another release's code has built the table.
 
-        Our code would make wrong rows of events that the group gives to others if we are away.
+        Our code would write wrong rows; without us, the group gives the events to others.
         """
         if not await self._deduplication.is_replaced(pool):
             return
@@ -166,7 +168,7 @@ class Consumer:
         self._sending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("an event could not be sent back", extra={"error": str(error)})
-            self._rejoin.set()  # whoever leaves gives everything back
+            self._rejoin.set()  # leaving returns all events
 
     async def _acknowledge(self, deliveries: Deliveries, done: Sequence[Delivery]) -> None:
         if not done:
@@ -197,7 +199,7 @@ class Consumer:
         await self._acknowledge(deliveries, [gap])
 
     async def _follow_group(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        """Keep the table's checkpoint at what the group has acknowledged, without gaps."""
+        """Keep the table's checkpoint at what the group has acknowledged without gaps."""
         while True:
             await self._moved.wait()
             self._moved.clear()
@@ -213,7 +215,7 @@ class Consumer:
     async def _confirm(self, pool: asyncpg.Pool[asyncpg.Record], position: int) -> None:
         if position <= self.progress.position:
             return
-        # Only ever upwards: others have looked too, perhaps later than we.
+        # It only increases: other consumers write it too, perhaps later than we.
         at = await pool.fetchval(
             "UPDATE rayfold_checkpoint SET position = greatest(position, $2)"
             ' WHERE "table" = $1 RETURNING position',
@@ -223,22 +225,22 @@ class Consumer:
         self.progress.advance(at or 0)
 
     async def look(self) -> int:
-        """Return how far the table is by now, whoever of the consumers brought it there.
+        """Return the table's position, whichever consumer has brought it there.
 
-        Less than before, where another has taken its place that was built from a restored log.
+        It may decrease if the table was replaced by one that was built from a restored log.
         """
         before = self.progress.position
         if self._pool is not None:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
                 at = await self._pool.fetchval(statement, self._deduplication.table) or 0
-                if self.progress.position == before:  # else what was read is of before
+                if self.progress.position == before:  # otherwise the result is outdated
                     self.progress.begin_at(at)
                 self.progress.advance(at)
         return self.progress.position
 
     def rejoin(self) -> None:
-        """Leave the group and come back, so that streams are shared out again."""
+        """Leave and rejoin the group, so that streams are distributed again."""
         self._rejoin.set()
 
     async def replay(self, key: str) -> bool:
@@ -246,10 +248,10 @@ class Consumer:
         try:
             return await self._deduplication.replay(self._connected(), key)
         finally:
-            self._count_again = 0.0  # whoever asked for it looks next how much is left
+            self._count_again = 0.0  # the caller will ask next how many are left
 
     async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
-        """See `parked_events.listed`: the rows of the view, whoever met the event."""
+        """See `parked_events.listed`: parked rows of the view, whichever consumer parked them."""
         return await self._deduplication.parked(self._connected(), asked)
 
     def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -258,7 +260,7 @@ class Consumer:
         return self._pool
 
     async def status(self) -> dict[str, Any]:
-        """Return counts, for operators, after a look at the table, if Postgres answers."""
+        """Return counts, for operators, with the table's current position if Postgres answers."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_and_count())
         await asyncio.wait([self._looking], timeout=MOMENT)

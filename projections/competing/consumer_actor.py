@@ -20,7 +20,7 @@ from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.part_process import begin_part
 
 LOOK = 0.05
-"""Seconds between two looks at the table while somebody waits for it."""
+"""Seconds between two checks of the table while a caller waits for it."""
 
 
 class ConsumerActor:
@@ -41,16 +41,16 @@ class ConsumerActor:
         self._work = ActorWork(membership, self._consumer.run, groups, log)
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Return where the table is, once it is at `position` or `timeout` seconds have passed."""
+        """Return the table's position once it is at `position`, or after `timeout` seconds."""
         consumer = self._running()
         until = time.monotonic() + timeout
-        # By its own acknowledgements it is told at once; of others' it has to look.
+        # It knows its own acknowledgements at once; those of others it has to poll.
         while await consumer.look() < position and time.monotonic() < until:
             await consumer.progress.reached(position, LOOK)
         return consumer.progress.position
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
-        """See `Asked.of`, of the table; as plain tuples."""
+        """See `Asked.of`, for the table; returns plain tuples."""
         page = Asked(*asked)
         return [tuple(parked) for parked in page.of(await self._running().parked(page))]
 
@@ -69,11 +69,11 @@ class ConsumerActor:
         self._running().rejoin()
 
     async def status(self) -> dict[str, Any]:
-        """Return what operators are told of it."""
+        """Return its status for operators."""
         return {**await self._work.process_status(), **await self._consumer.status()}
 
     async def stop(self) -> None:
-        """Leave the group; what is in hand goes to the others."""
+        """Leave the group; unacknowledged events go to the others."""
         await self._work.stop()
 
     def _running(self) -> Consumer:

@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class ConsumerHandle(ActorHandle):
-    """It can be told to join its group again."""
+    """The handle of a consumer, which can be told to rejoin its group."""
 
     async def rejoin(self) -> None:
-        """Let it leave its group and join again, so that streams are shared out again."""
+        """Make it leave and rejoin its group, so that streams are distributed again."""
         try:
             await self._call("rejoin")
         except ActorUnavailable as error:

@@ -1,9 +1,9 @@
 """Folds events that come in any order, with repeats: each once, in its stream's order.
 
-Next to the rows Postgres keeps, for each stream, the revision that was folded last. An
-event at or below it is a repeat; one that is not the next leaves a gap, and has to wait.
-Rows and revisions are written in one transaction, under locks on both, so that consumers
-that share a view, or fight over it, cannot fold an event twice or lose one another's.
+Beside the rows, Postgres stores each stream's last folded revision. An event at or below it is a
+repeat; one that is not the next leaves a gap, and must wait. Rows and revisions are written in one
+transaction, under locks on both, so that consumers that share a view cannot fold an event twice or
+lose each other's.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _Pool = asyncpg.Pool
 
 
 class _Step(NamedTuple):
-    """What one record means to the view: folds onto some rows, or none, or an error."""
+    """The effect of one record on the view: folds onto some rows, or none, or an error."""
 
     raw: RawRecord
     changes: list[RowChange]
     error: BaseException | None = None
     erased: str | None = None
-    """The stream that it deletes: then the rows go."""
+    """The stream that it deletes: then its rows are removed."""
 
 
 class Deduplication:
-    """One view in one table. All state is in Postgres: many consumers may work at once."""
+    """Folds events into one view's table. All state is in Postgres, for any number of consumers."""
 
     def __init__(
         self, registry: Registry, log: Log, view: ViewDefinition, table: str | None = None
@@ -66,13 +66,13 @@ class Deduplication:
         self.table = self._rows.table
 
     async def load_discards(self) -> None:
-        """Learn what operators have discarded. Events that were not parked are not among it."""
+        """Load what operators have discarded. This does not include events that were not parked."""
         self._discarded = await discards.load(self._log, [self._view.name])
 
     async def is_replaced(self, connection: Any) -> bool:
-        """Return whether code of another release has built the live table: it is not ours to fill.
+        """Return whether another release has built the live table, so that we must not fill it.
 
-        True while that is so; a generation that is not live yet is its builder's alone.
+        A generation that is not live yet is only filled by its builder.
         """
         if self._definition is None:
             return False
@@ -80,10 +80,10 @@ class Deduplication:
         return known not in (None, self._definition)
 
     async def _check_definition(self, connection: Any) -> None:
-        """See that the table is ours still, under the lock that a switch waits for.
+        """Check that the table still has our definition, under the lock for which a switch waits.
 
         Raises:
-            Fenced: it is another release's.
+            Fenced: another release has built it.
         """
         if await self.is_replaced(connection):
             raise Fenced(f"another release has built {self._view.name!r}")
@@ -91,10 +91,10 @@ class Deduplication:
     async def apply(
         self, pool: _Pool[asyncpg.Record], records: Sequence[RawRecord], *, whole: bool = False
     ) -> list[RawRecord]:
-        """Fold what can be folded; return those in front of which something is missing.
+        """Fold the records that can be folded; return those before which one is missing.
 
-        The others are done with, durably. `whole` says that nothing can be missing: these are
-        all that the log has of their streams behind what was folded.
+        The others are done, durably. `whole` says that nothing can be missing: these are all events
+        of their streams after those that were folded.
 
         Raises:
             Fenced: another release has built the table; nothing has changed.
@@ -113,8 +113,8 @@ class Deduplication:
                 if too_long:
                     raise
                 return await self._apply(pool, records, whole, row_by_row=True)
-        # Less at a time may take less long. Or Postgres does not take one of the rows: which one
-        # is found by folding one by one.
+        # A smaller batch may succeed in time. Or Postgres rejects one of the rows: that one is
+        # found by folding record by record.
         ordered = sorted(records, key=lambda raw: raw.position)
         most = (len(ordered) + 1) // 2 if too_long else 1
         missing = []
@@ -140,7 +140,7 @@ class Deduplication:
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, names)
             await self._check_definition(connection)
-            # Every statement from here on sees what others have written under these locks.
+            # All later statements see what other consumers have written under these locks.
             applied = await self._applied(connection, streams)
             erased = {step.erased for step in steps if step.erased is not None}
             parked = await self._parked(connection, keys, streams | erased)
@@ -220,7 +220,7 @@ class Deduplication:
         return _Step(raw, changes, erased=erased.stream)
 
     async def _applied(self, connection: Any, streams: set[str]) -> dict[str, int]:
-        # A release before this one kept long names as they are.
+        # An earlier release stored long names unchanged.
         stored = {text: each for each in streams for text in (indexable(each), storable(each))}
         records = await connection.fetch(
             'SELECT stream, revision FROM rayfold_applied WHERE "table" = $1 AND stream = ANY($2)',
@@ -250,7 +250,7 @@ class Deduplication:
         return await parking.among(connection, self.table, self._view.name, keys, streams)
 
     async def applied_of(self, pool: _Pool[asyncpg.Record], stream: str) -> int:
-        """Return the revision of the stream that was folded last; -1 before the first."""
+        """Return the last folded revision of a stream; -1 before the first."""
         async with pool.acquire() as connection:
             return (await self._applied(connection, {stream}))[stream]
 
@@ -259,18 +259,18 @@ class Deduplication:
         return await parking.listed(pool, self.table, self._view.name, asked)
 
     async def first_parked(self, pool: _Pool[asyncpg.Record]) -> tuple[int, list[Parked]]:
-        """Return how much is parked, and what of it comes first in the log."""
+        """Return the number of parked entries, and the first ones in the log's order."""
         return await parking.first(pool, self.table, self._view.name)
 
     async def replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
-        """Fold a row's parked event again, unless discarded, and what waits behind it.
+        """Fold a row's parked event, unless discarded, and those behind it again.
 
-        Gives False if it broke again.
+        Returns False if it failed again.
 
         Raises:
             UnknownTarget: the row is not parked.
             Fenced: another release has built the table; nothing has changed.
-            StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
+            StoreUnavailable, asyncpg.PostgresError: nothing has changed.
         """
         await self.load_discards()
         try:
@@ -278,7 +278,7 @@ class Deduplication:
         except Exception as error:
             if not is_refused(error):
                 raise
-            return False  # Postgres does not take it now either
+            return False  # Postgres still rejects it
 
     async def _replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
         async with pool.acquire() as connection, connection.transaction():
@@ -305,7 +305,7 @@ class Deduplication:
 
 
 class _Batch:
-    """What one transaction changes."""
+    """The changes of one transaction."""
 
     def __init__(
         self, view: ViewDefinition, applied: dict[str, int], parked: Sequence[Parked]
@@ -322,9 +322,9 @@ class _Batch:
         self.held: list[Held] = []
 
     def take(self, step: _Step, whole: bool) -> bool:
-        """Return whether the record is done with; if not, one of its stream is missing before."""
+        """Return whether the record is done; False if an earlier one of its stream is missing."""
         stream, revision = step.raw.stream, step.raw.revision
-        if is_of_the_server(step.raw):  # its revisions are no part of the stream's
+        if is_of_the_server(step.raw):  # its revisions are not those of the stream
             self._erase(step)
             return True
         if revision <= self._applied[stream]:
@@ -341,7 +341,7 @@ class _Batch:
         return True
 
     def _erase(self, step: _Step) -> None:
-        # Delivered again, it may come after the stream has begun anew.
+        # On a repeated delivery, the stream may have begun anew already.
         keys = {
             change.key
             for change in step.changes
@@ -361,7 +361,7 @@ class _Batch:
         self._streams_parked.discard(step.erased or "")
 
     def fold(self, step: _Step, change: RowChange) -> None:
-        """Fold onto the row, unless that is parked."""
+        """Fold onto the row, unless it is parked."""
         key, _, event, _ = change
         if key in self._rows_parked:
             self.held.append(
@@ -377,7 +377,7 @@ class _Batch:
             self.rows[key] = self.changed[key] = after
 
     def refuse(self, steps: Sequence[_Step], key: str, error: Exception) -> None:
-        """Park a row that Postgres does not take, or does not find."""
+        """Park a row that Postgres rejects or does not find."""
         self.changed.pop(key, None)
         step = next(each for each in steps if any(change.key == key for change in each.changes))
         self._park(step, key, error, by_store=True)
@@ -394,9 +394,9 @@ class _Batch:
 def fold_anywhere(
     view: ViewDefinition, entry: VersionedRow | None, change: RowChange
 ) -> VersionedRow | None:
-    """Fold an event that may stand before others that are folded in: streams interleave.
+    """Fold an event that may precede others already folded: streams interleave.
 
-    The row names the event that stands furthest in the log, as it does when folded in order.
+    The row records the furthest event in the log, as if they were folded in order.
     """
     before = entry if entry is None else entry._replace(position=-1)
     _, key, event, also = change

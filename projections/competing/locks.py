@@ -1,7 +1,7 @@
 """The locks in Postgres between consumers of one view.
 
-Locks are names, not rows: a row that is not there yet can be locked too. They are taken
-all at once and in one order, so that no two consumers wait for each other.
+Names are locked, not rows: a row that does not exist yet can be locked too. They are taken all at
+once and in one order, so that consumers cannot deadlock.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from hashlib import blake2b
 from typing import Any
 
 MOST = 1_000
-"""Names in one transaction: Postgres keeps the locks of all sessions in memory, some 10,000."""
+"""The most names in one transaction: Postgres holds the locks of all sessions in memory, some
+10,000.
+"""
 
 
 async def lock(connection: Any, table: str, names: Iterable[tuple[str, str]]) -> None:
-    """Until the transaction's end: nobody else folds these streams and rows of the table.
+    """Lock these streams and rows of the table until the transaction's end.
 
-    A name is of a kind, "stream" or "row". The table itself is locked too, against being
-    replaced by another generation; alone, where there are too many names.
+    Each name has a kind, "stream" or "row". The table itself is locked too, against being replaced
+    by another generation; if there are too many names, only the table is locked, exclusively.
     """
     numbers = sorted({_number(table, *name) for name in names})
     if len(numbers) > MOST:
@@ -32,7 +34,7 @@ async def lock(connection: Any, table: str, names: Iterable[tuple[str, str]]) ->
 
 
 async def lock_table(connection: Any, table: str) -> None:
-    """Until the transaction's end: no consumer is within a transaction."""
+    """Lock the table until the transaction's end: no consumer is within a transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _number(table))
 
 

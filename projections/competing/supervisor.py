@@ -1,4 +1,4 @@
-"""The competing consumers: a group for each view that is declared so, and its generations."""
+"""The competing consumers of each view that is declared so: their group, and generations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class CompetingSupervisor:
-    """Keeps the consumers that are wanted, as `StoreSupervisor` does with projectors."""
+    """Keeps the wanted consumers, as `StoreSupervisor` does with projectors."""
 
     def __init__(
         self, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
@@ -51,13 +51,13 @@ class CompetingSupervisor:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make tables, groups and consumers. What has a changed definition is rebuilt first.
+        """Create tables, groups and consumers. Views with a changed definition are rebuilt first.
 
-        So is what is further than the log, which was restored to an earlier moment.
+        So are views that are ahead of the log, which was restored to an earlier moment.
 
         Raises:
-            PostgresUnavailable, StoreUnavailable: it does not answer.
-            ProjectionError: an actor does not come up.
+            PostgresUnavailable, StoreUnavailable: a store does not answer.
+            ProjectionError: an actor does not start.
         """
         if not self._views:
             return
@@ -80,8 +80,8 @@ class CompetingSupervisor:
         for view in views:
             async with connected(self._settings.postgres) as connection:
                 position = await schema.position_of(connection, schema.table_of(view))
-            # The table says where its group begins, and not what the store remembers: the
-            # database may be another one by now, or an older backup.
+            # The table determines where its group begins, not the store's memory: the database may
+            # be another one by now, or an older backup.
             await self._groups.create(
                 group_of(view), with_deletions(self._registry.prefixes), position
             )
@@ -95,7 +95,7 @@ class CompetingSupervisor:
         """Set the number of consumers of these views.
 
         Raises:
-            ProjectionError: a new one does not come up; the old ones stay.
+            ProjectionError: a new one does not start; the old ones stay.
         """
         async with self._changing:
             for name in views:
@@ -106,17 +106,17 @@ class CompetingSupervisor:
                 self.wanted[name] = number
                 await self._placements.published()
                 await asyncio.gather(*(consumer.end() for consumer in present[number:]))
-                if new:  # a stream stays with its consumer until that one leaves
+                if new:  # a stream stays with its consumer until that leaves
                     await asyncio.gather(*(consumer.rejoin() for consumer in present))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Build a new generation of a view's table beside the live one, then switch.
 
-        Consumers need not know: what they are given is checked against the streams' revisions
-        of whichever table is live, under a lock that the switch holds alone.
+        Consumers need not be told: their events are checked against the streams' revisions of the
+        live table, under a lock that the switch takes exclusively.
 
         Raises:
-            ProjectionError, PostgresUnavailable: not done; the live table is as it was.
+            ProjectionError, PostgresUnavailable: the rebuild failed; the live table stays.
         """
         view = self._views[rebuild.view]
         async with connected(self._settings.postgres) as connection:
@@ -136,7 +136,7 @@ class CompetingSupervisor:
         )
 
     async def stop(self) -> None:
-        """Close the connection. The groups stay, and are made again by the next start."""
+        """Close the connection. The groups stay, and are created again by the next start."""
         await self._groups.close()
 
     def _consumer(self, view: str, number: int) -> ConsumerHandle:
@@ -154,5 +154,5 @@ class CompetingSupervisor:
 
 
 def _builder(registry: Registry, log: Log, dsn: str, view: str, table: str) -> Backfill:
-    """In the actor's process: classes do not travel, their names do."""
+    """Make a builder in the actor's process: classes cannot be sent, their names can."""
     return Backfill(registry, log, dsn, registry.views[view], table)

@@ -1,7 +1,7 @@
 """Generations in DynamoDB: a view's pointer is an item, and moves in one transaction.
 
-A checkpoint is an item: where its partition is, into how many the keys are cut, and a *mark* that
-is another one after each write. Whoever does not know the last mark is not the one who wrote it.
+A checkpoint is an item: the position of its partition, the number of partitions, and a *mark* that
+changes with each write. A writer that does not know the last mark did not write it.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from rayfold.runtime.together import cancel
 log = logging.getLogger(__name__)
 
 ANSWERED = 10.0
-"""Seconds for a question: as long as rows that were live are there for it, and no longer."""
+"""Seconds for a query: replaced generations are kept that long, and no longer."""
 
 GRACE = 3 * ANSWERED
-"""Seconds after which rows go that were live: a question that has begun has ended."""
+"""Seconds after which a replaced generation is removed: queries on it have ended."""
 
 ATTEMPTS = 20
-"""Of a step that a writer may be faster than."""
+"""Attempts at a step in which a writer may be faster."""
 
 Checkpoints = Mapping[int, Item]
-"""By partition."""
+"""Checkpoint items by partition."""
 
 _IS_NEW = Check("attribute_not_exists(pk)", {})
 
 _IS_SETTLED = Check("attribute_exists(#mark) AND attribute_not_exists(#journal)", {})
-"""Of a checkpoint: whatever its mark is, no write is half done."""
+"""A condition on a checkpoint: whatever its mark, no write is incomplete."""
 
 
 class DynamoGenerations(PointedGenerations[Checkpoints]):
-    """See `Generations`. Of writers that wait it is known which checkpoints they have left."""
+    """See `Generations`. Paused writers are known by the checkpoints that they have left."""
 
     store = "dynamodb"
 
@@ -77,11 +77,12 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         return {int(each["sk"]): each async for each in self._table.all(keys.checkpoints)}
 
     async def hold(self, keys: GenerationKeys) -> Checkpoints:
-        """Let writers wait, for a time that ends by itself; return the checkpoints as they stay."""
+        """Pause writers, for a limited time; return the checkpoints, which then do not change."""
         try:
             for _ in range(ATTEMPTS):
                 found = await self._settled(keys)
-                # A writer of ours takes it for a name; one of an older release for when it ends.
+                # Our writers take it as an identifier; those of an older release as the time when
+                # it ends.
                 until = {"hold": int(time.time() * 1000) + HELD}
                 try:
                     return {
@@ -91,16 +92,16 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
                         for at in found
                     }
                 except NotSo:
-                    continue  # a journal was begun, or the keys were cut
+                    continue  # a journal was begun, or the keys were divided anew
         except BaseException:
-            with suppress(ReadStoreUnavailable):  # then it ends by itself
+            with suppress(ReadStoreUnavailable):  # then the pause ends by itself
                 await self.release(keys)
             raise
         await self.release(keys)
         raise ReadStoreUnavailable("writers do not let anybody in between: try again")
 
     async def release(self, keys: GenerationKeys) -> None:
-        """Let writers go on."""
+        """End the pause of writers."""
         for at, each in (await self.checkpoints(keys)).items():
             with suppress(NotSo):
                 await self._table.update(
@@ -121,7 +122,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         await self._begun(view, generation)
 
     async def close(self) -> None:
-        """End what goes on by itself: the next owner removes what is left."""
+        """Stop background work: the next owner removes what is left."""
         await cancel(*self._leaving)
 
     async def _check(self) -> None:
@@ -141,7 +142,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         return name
 
     async def _begun(self, view: ViewDefinition, generation: str) -> None:
-        """Note that a generation is not in the making any more, nor one that was live."""
+        """Record that a generation is no longer being built, or waiting for removal."""
         await self._table.write([Delete(self._building_key(view, generation))])
 
     def _building_key(self, view: ViewDefinition, generation: str) -> Key:
@@ -161,7 +162,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         return True
 
     def _leaves(self, view: ViewDefinition, old: str) -> Put:
-        """Return what notes that a generation was live: whoever moves the pointer removes it.
+        """Return the item that records an old generation, which whoever moves the pointer removes.
 
         If that process ends before, the next owner finds it here.
         """
@@ -170,7 +171,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
     def _pointing(
         self, view: ViewDefinition, old: str, new: str, partitions: int, definition: str = ""
     ) -> Update:
-        """Return what makes a generation live in the place of another."""
+        """Return the actions that make a generation live in place of another."""
         check = Check("#live = :old", {":old": old}) if old else _IS_NEW
         changes = {
             "live": new,
@@ -199,12 +200,12 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         except NotSo as error:
             raise ReadStoreUnavailable(f"the keys of {view.name!r} were cut meanwhile") from error
         except BaseException:
-            with suppress(ReadStoreUnavailable):  # then it ends by itself
+            with suppress(ReadStoreUnavailable):  # then the pause ends by itself
                 await self.release(keys)
             raise
 
     async def _settled(self, keys: GenerationKeys) -> Checkpoints:
-        """Return the checkpoints, with no write half done."""
+        """Return the checkpoints once no write is incomplete."""
         while True:
             found = await self.checkpoints(keys)
             begun = [at for at, each in found.items() if "journal" in each]
@@ -253,7 +254,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         await self.release(self.keys_of(view, live))
 
     async def _retire(self, view: ViewDefinition, generation: str, old: str) -> None:
-        """Remove what was live later: whoever asks it now has its answer first."""
+        """Remove the old live generation later: current queries on it finish first."""
         await self._begun(view, generation)
         keys = self.keys_of(view, old)
 
@@ -276,14 +277,14 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
 
 
 def pointer_in(item: Item | None) -> Pointer:
-    """Return what an item of a pointer says."""
+    """Return the pointer in an item."""
     if item is None:
         return NONE
     return Pointer(item["live"], item["fingerprint"], item["partitions"])
 
 
 def beginning(partitions: int, position: int, *, filling: bool = False) -> dict[str, Any]:
-    """Return a new checkpoint, which nobody knows who has the one before."""
+    """Return a new checkpoint, whose mark no earlier writer knows."""
     item = {"of": partitions, "position": position, "mark": secrets.token_hex(8)}
     return {**item, "filling": True} if filling else item
 
@@ -293,5 +294,5 @@ def _still(item: Item) -> Check:
 
 
 def _fence(checkpoint: Key, item: Item) -> Update:
-    """Return what refuses whoever wrote a checkpoint last, if it is as it was."""
+    """Return the action that fences a checkpoint's last writer, if the checkpoint is unchanged."""
     return Update(checkpoint, {"mark": secrets.token_hex(8)}, _still(item))

@@ -1,9 +1,9 @@
 """Writes that exceed one transaction of DynamoDB: journaled first, then applied in several.
 
-A transaction has a hundred items. More of them, of one event that concerns many rows, are entries
-of a *journal*; with the name of the journal in the checkpoint they are decided, and whoever opens
-the partition next does what is left of them. Each of the steps sees that the journal still is the
-checkpoint's, so one that comes late does nothing.
+A transaction has at most a hundred items. Larger changes, of one event that concerns many rows, are
+entries of a *journal*. Writing the journal's name to the checkpoint commits them; whoever opens the
+partition next applies those that are left. Each step checks that the checkpoint still has the
+journal, so a late step does nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Change = Put | Delete
 
 
 def fits(changes: Sequence[Change]) -> bool:
-    """Tell whether they go into one transaction, with the checkpoint."""
+    """Return whether changes fit into one transaction, with the checkpoint."""
     return (
         len(changes) < TRANSACTION and sum(size_of(each) for each in changes) <= TRANSACTION_BYTES
     )
@@ -40,10 +40,10 @@ def fits(changes: Sequence[Change]) -> bool:
 async def write_journal(
     table: Table, keys: GenerationKeys, partition: int, changes: Sequence[Change]
 ) -> tuple[str, int]:
-    """Write changes down; return the journal's name, and how many entries it has.
+    """Record changes; return the journal's name and its number of entries.
 
     Raises:
-        ReadStoreUnavailable: not all of it may be there.
+        ReadStoreUnavailable: the journal may be incomplete.
     """
     name = secrets.token_hex(8)
     await table.write(
@@ -54,10 +54,10 @@ async def write_journal(
 
 
 async def finish_journal(table: Table, keys: GenerationKeys, partition: int) -> None:
-    """Do what the journal of a partition's checkpoint says; nothing where it has none.
+    """Apply the journal of a partition's checkpoint, if it has one.
 
     Raises:
-        ReadStoreUnavailable: some of it is left.
+        ReadStoreUnavailable: some entries are not applied yet.
     """
     at = keys.checkpoint(partition)
     [checkpoint] = await table.get([at])
@@ -69,14 +69,14 @@ async def finish_journal(table: Table, keys: GenerationKeys, partition: int) -> 
     if len(entries) != checkpoint["entries"]:
         raise ReadStoreUnavailable(f"entries of the journal {name} of {keys.generation} are lost")
     still = Check("#journal = :journal", {":journal": name})
-    # The mark stays: it is that of the transaction that decided the journal.
+    # The mark stays that of the transaction that committed the journal.
     done = {"position": checkpoint["next"], **dict.fromkeys(("journal", "entries", "next"))}
     try:
         for chunk in _chunks([_change(each) for each in entries]):
             await table.transact([Unchanged(at, still), *chunk])
         await table.update(Update(at, done, still))
     except NotSo:
-        return  # somebody else has done it
+        return  # another process has done it
     await table.write(Delete(Key(each["pk"], each["sk"])) for each in entries)
 
 

@@ -1,8 +1,9 @@
 """Keys of items in the table, and places in lists.
 
-An item is known by a partition key and a sort key. A list is the items of one partition key, in
-the order of the bytes of their sort keys, which is the order of pages. DynamoDB's own indexes are
-read with a delay, and could not honour a token, so lists are items of ours, written with the rows.
+An item is identified by a partition key and a sort key. A list is the items of one partition key,
+in the byte order of their sort keys, which is the order of pages. DynamoDB's own indexes are
+eventually consistent and could not satisfy a token, so lists are items of ours, written with the
+rows.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from projections.pages import Place
 from projections.partitions import hash_of
 
 LONGEST_VALUE = 240
-"""Bytes of a value that are written out in a list; of a longer one it is a digest."""
+"""The most bytes of a value in a list; a longer one is replaced by a digest."""
 
 LONGEST_KEY = 700
-"""Bytes of a row's key that are written out in a list: a sort key has 1,024."""
+"""The most bytes of a row's key in a list: a sort key has 1,024."""
 
 SHARDS = 16
-"""Partition keys that a generation's rows are spread over: each takes 1,000 writes a second."""
+"""Partition keys over which a generation's rows are spread: each allows 1,000 writes a second."""
 
 _END = "\x00"
 
@@ -49,7 +50,7 @@ class GenerationKeys:
 
     @property
     def partition_keys(self) -> list[str]:
-        """Under which all of the generation's items are, the checkpoints first."""
+        """Return the partition keys of all of the generation's items, checkpoints first."""
         rows = [self.rows(at) for at in range(SHARDS)]
         events = [self.parked_events, self.held_events, self.journals]
         return [self.checkpoints, self.all, *self.by, *rows, *events]
@@ -67,15 +68,15 @@ class GenerationKeys:
         return Key(self.checkpoints, f"{partition:05d}")
 
     def parked(self, key: str, stream: str) -> Key:
-        """Return the key of something parked."""
+        """Return the key of a parked entry."""
         return Key(self.parked_events, f"{_digest(key)}/{_digest(stream)}")
 
     def held(self, key: str, stream: str, position: int) -> Key:
-        """Return the key of an event that waits: those of a row sort by position."""
+        """Return the key of a waiting event: those of a row sort by position."""
         return Key(self.held_events, f"{_digest(key)}/{position:020d}/{_digest(stream)}")
 
     def held_of(self, key: str) -> str:
-        """Return what the sort keys of the events that wait for a row begin with."""
+        """Return the prefix of the sort keys of a row's waiting events."""
         return f"{_digest(key)}/"
 
     def journal(self, partition: int, name: str, number: int) -> Key:
@@ -83,33 +84,33 @@ class GenerationKeys:
         return Key(self.journals, f"{self.journal_of(partition, name)}{number:06d}")
 
     def journal_of(self, partition: int, name: str) -> str:
-        """Return what the sort keys of a journal's entries begin with."""
+        """Return the prefix of the sort keys of a journal's entries."""
         return f"{partition:05d}/{name}/"
 
 
 LIVE = "live"
-"""The sort key of a view's pointer; generations in the making are beside it."""
+"""The sort key of a view's pointer; those of generations being built are next to it."""
 
 BUILDING = "building/"
 
 
 def view_key(stack: str, view: str) -> str:
-    """Return the partition key of what is known of a view's generations."""
+    """Return the partition key of the records about a view's generations."""
     return f"{stack}/{view}"
 
 
 def place_of(started: int, key: str) -> str:
-    """Return a row's place in a list: places sort as rows are listed."""
+    """Return a row's place in a list; places sort in the order of rows."""
     return f"{started:020d} {_short(key)}"
 
 
 def after(place: Place) -> str:
-    """Return the first text that sorts behind a place."""
+    """Return the first text that sorts after a place."""
     return place_of(place.started, place.key) + _END
 
 
 def value_prefix(value: str) -> str:
-    """Return what the members of rows with that value begin with, and no others do."""
+    """Return the prefix of list members of rows with that value, and of no others."""
     if len(value.encode()) > LONGEST_VALUE:
         return f"#{_digest(value)}{_END}"
     # The value ends at the first NUL, so it must not have one of its own.
@@ -117,12 +118,12 @@ def value_prefix(value: str) -> str:
 
 
 def behind(prefix: str) -> str:
-    """Return the least text that sorts after all members that begin with a value's prefix."""
+    """Return the smallest text that sorts after all members with a value's prefix."""
     return prefix[:-1] + "\x01"
 
 
 def _short(key: str) -> str:
-    """Return a key, of one that is too long the beginning and a digest: that sorts as far."""
+    """Return a key, or if it is too long, its beginning and a digest: it sorts the same so far."""
     data = key.encode()
     if len(data) <= LONGEST_KEY:
         return key

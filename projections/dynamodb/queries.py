@@ -1,7 +1,7 @@
 """Queries to DynamoDB: checkpoints first, then rows, each read consistently.
 
-So rows may be further than the checkpoint that an answer is told with, and never behind it. Those
-of a generation that was replaced meanwhile stay for longer than a question takes.
+So rows may be further than the checkpoint in an answer, and never behind it. Rows of a generation
+that was replaced meanwhile are kept longer than a query takes.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from projections.stores.port import Found
 from rayfold import Registry, ViewDefinition
 
 ATTEMPTS = 10
-"""To see a view while nobody writes, before writers are asked to wait."""
+"""Attempts to read a view between writes, before writers are paused."""
 
 AT_A_TIME = 100
-"""Places of a list that are read together."""
+"""Places of a list that are read at a time."""
 
 
 class DynamoRows:
-    """Answers from live generations."""
+    """Answers queries from live generations."""
 
     def __init__(self, registry: Registry, table: Table, generations: DynamoGenerations) -> None:
         self._views = registry.views
         self._table = table
         self._generations = generations
         self._known: dict[str, Pointer] = {}
-        """What each view's pointer said when it was last read."""
+        """Each view's pointer when it was last read."""
 
     async def find(self, query: RowQuery) -> Found:
         """See `ReadStore.find`."""
@@ -63,17 +63,18 @@ class DynamoRows:
         if item is None:
             return Found(RowResult(None, None, position), position)
         row = stored_row(item)
-        # The row may be further than the checkpoint that was read before it, and is all of its key.
+        # The row may be further than the checkpoint read before it, and it is all there is of its
+        # key.
         at = max(position, row.position)
         return Found(RowResult(row.body, row.revision, at), at)
 
     async def _live(
         self, view: ViewDefinition, key: str | None
     ) -> tuple[GenerationKeys, list[Item]]:
-        """Return the live generation and its checkpoints, of a key's partition alone if given.
+        """Return the live generation and its checkpoints, or only that of a key's partition.
 
         Raises:
-            BeingBuilt: there is none, or not all of its rows yet.
+            BeingBuilt: there is none, or its rows are incomplete.
         """
         known = self._known.get(view.name)
         while True:
@@ -111,7 +112,7 @@ class DynamoRows:
         query: RowQuery,
         behind_place: Place | None,
     ) -> list[StoredRow]:
-        """Return the rows of a page, and one more where there is one."""
+        """Return the rows of a page, and one more if there is one."""
         sought = view.sought(query.filters)
         wanted = {view.lists.index(f): value_prefix(v) for f, v in sought.items()}
         pk, prefix, until = keys.all, "", ""
@@ -127,7 +128,7 @@ class DynamoRows:
             items = await self._table.get([keys.row(each["key"]) for each in members])
             for member, item in zip(members, items, strict=True):
                 if item is None:
-                    continue  # it went meanwhile
+                    continue  # it was removed meanwhile
                 row = stored_row(item)
                 is_there = member["sk"].removeprefix(prefix).startswith(f"{row.started:020d} ")
                 if is_there and all(row.values[at] == value for at, value in wanted.items()):
@@ -135,7 +136,7 @@ class DynamoRows:
         return found[: query.limit + 1]
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """See `ReadStore.snapshot`: seen while nobody writes, or while writers wait."""
+        """See `ReadStore.snapshot`: read between writes, or while writers are paused."""
         declared = self._views[view]
         for _ in range(ATTEMPTS):
             keys, before = await self._live(declared, None)

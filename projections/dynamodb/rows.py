@@ -1,7 +1,7 @@
 """A view's rows as items: the document as it is served, and the row's place in the log.
 
-What the document is made of comes back from it without loss: see `rayfold.field_types`. It is a
-text, not a map: DynamoDB's numbers have 38 digits, and a row is only ever read as a whole.
+The row can be restored from the document without loss: see `rayfold.field_types`. It is text, not a
+map: DynamoDB's numbers have 38 digits, and a row is always read as a whole.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from projections.stores.documents import RowTooLarge, read_document
 from rayfold import VersionedRow, ViewDefinition, document, key_text
 
 Item = Mapping[str, Any]
-"""An item's attributes beside its keys, as Python has them."""
+"""An item's attributes apart from its keys, as Python values."""
 
 MAX_ROW = 396 * 1024
-"""Bytes of a row with its key. An item has 400 KB; a journal keeps it with some words more."""
+"""The most bytes of a row with its key. An item has 400 KB; a journal entry needs slightly more."""
 
 LAYOUT = 1
-"""Of the way rows are kept; raising it builds every generation again."""
+"""The version of the storage format; raising it rebuilds every generation."""
 
 
 class StoredRow(NamedTuple):
-    """A row's item: its document, and where it stands in the log."""
+    """A row's item: its document and its place in the log."""
 
     key: str
     body: bytes
@@ -32,11 +32,11 @@ class StoredRow(NamedTuple):
     position: int
     started: int
     values: list[str]
-    """What `value_prefix` says of each index; an empty text where it has no value."""
+    """The `value_prefix` of each index; an empty text if there is no value."""
 
 
 class RowCodec:
-    """Rows to items and list members, and back."""
+    """Converts rows to items and list members, and back."""
 
     def __init__(self, view: ViewDefinition, keys: GenerationKeys) -> None:
         self.view = view
@@ -46,7 +46,7 @@ class RowCodec:
         """Return a row's attributes.
 
         Raises:
-            RowTooLarge: it is.
+            RowTooLarge: the row is too large.
         """
         body = document(row)
         size = len(body) + len(key.encode())
@@ -65,7 +65,7 @@ class RowCodec:
         """Return the row that an item holds.
 
         Raises:
-            ValueError: the view's model does not read it.
+            ValueError: it is not valid for the view's model.
         """
         stored = stored_row(item)
         return read_document(
@@ -89,7 +89,7 @@ class RowCodec:
 
 
 def stored_row(item: Item) -> StoredRow:
-    """Return what an item of a row says."""
+    """Return the content of a row's item."""
     return StoredRow(
         item["key"],
         item["doc"].encode(),

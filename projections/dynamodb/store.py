@@ -20,7 +20,7 @@ class DynamoStore(PlainStore):
 
     name = "dynamodb"
     most_events = 16
-    """So many of them change less than a hundred items, most often."""
+    """Usually these change fewer than a hundred items."""
 
     def __init__(self, registry: Registry, place: Place) -> None:
         self._place = place

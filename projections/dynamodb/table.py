@@ -1,7 +1,7 @@
-"""A connection to one table of DynamoDB, in Python's types; every read is a consistent one.
+"""A connection to one table of DynamoDB, with Python types; every read is consistent.
 
-`aiodynamo` signs requests, finds credentials and tries again what DynamoDB throttles. What is asked
-is written as the API has it, since no client's own words say all of it.
+`aiodynamo` signs requests, finds credentials and retries throttled requests. Requests are written
+in the form of the API, as no client's own interface covers all of it.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from projections.dynamodb.rows import Item
 from projections.errors import ReadStoreUnavailable
 
 TIMEOUT = 5.0
-"""Seconds for a connection, or an answer."""
+"""Seconds that connecting or a request may take."""
 
 MADE = 120.0
-"""Seconds for a table to be there."""
+"""Seconds for a new table to become available."""
 
 TRANSACTION = 100
-"""Items that DynamoDB takes in one transaction."""
+"""The most items in one transaction."""
 
 TRANSACTION_BYTES = 3_500_000
-"""Bytes of them: it takes 4 MB, with what JSON adds."""
+"""Their most bytes: DynamoDB allows 4 MB, including the JSON encoding."""
 
 _READ, _WRITTEN = 100, 25
-"""Items in one request."""
+"""The most items in one request."""
 
 _ATTEMPTS = 8
-"""Of what others at the same items, or a throttle, kept from being done."""
+"""Attempts at a request that was throttled, or conflicted with others on the same items."""
 
 _NAME = re.compile(r"#\w+")
 
@@ -66,7 +66,7 @@ class Check(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Write an item all over."""
+    """Replace an item."""
 
     key: Key
     item: Item
@@ -81,7 +81,7 @@ class Delete(NamedTuple):
 
 
 class Update(NamedTuple):
-    """Change some attributes; those that are None go."""
+    """Change some attributes; those that are None are removed."""
 
     key: Key
     changes: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Update(NamedTuple):
 
 
 class Unchanged(NamedTuple):
-    """Change nothing, but see that an item is as it must be."""
+    """Only check that an item fulfils a condition."""
 
     key: Key
     check: Check
@@ -99,14 +99,14 @@ Action = Put | Delete | Update | Unchanged
 
 
 class NotSo(Exception):
-    """An item is not as it must be, so nothing was written."""
+    """An item does not fulfil a condition, so nothing was written."""
 
 
 class Table:
-    """Connects when it is first asked; the table is made by `ensure`."""
+    """Connects with the first request; the table is created by `ensure`."""
 
     def __init__(self, url: str) -> None:
-        """`url`: `dynamodb://REGION/TABLE`, with `?endpoint=http://…` where it is not AWS'."""
+        """`url`: `dynamodb://REGION/TABLE`, with `?endpoint=http://…` if it is not AWS's own."""
         parts = urlsplit(url)
         self.name = parts.path.strip("/")
         self._region = parts.netloc
@@ -137,10 +137,10 @@ class Table:
             await http.aclose()
 
     async def ensure(self) -> None:
-        """Make the table if it is not there; it is paid by request then.
+        """Create the table if it is missing, with on-demand billing.
 
         Raises:
-            ReadStoreUnavailable: it does not answer, or it may not be made.
+            ReadStoreUnavailable: DynamoDB does not answer, or we may not create it.
         """
         named = {"TableName": self.name}
         keys = {"pk": "HASH", "sk": "RANGE"}
@@ -162,11 +162,11 @@ class Table:
                     except TableNotFound:
                         try:
                             await self._ask("CreateTable", making)
-                        except (ResourceInUse, TableInUse):  # somebody else makes it
+                        except (ResourceInUse, TableInUse):  # another process is creating it
                             await asyncio.sleep(0.5)
 
     async def get(self, keys: Sequence[Key]) -> list[Item | None]:
-        """Return the items of these keys, None for those that are not there.
+        """Return the items of these keys, None for missing ones.
 
         Raises:
             ReadStoreUnavailable: no answer.
@@ -195,9 +195,9 @@ class Table:
     async def page(
         self, pk: str, limit: int, *, since: str = "", until: str = ""
     ) -> tuple[list[Item], str | None]:
-        """Return at most so many items of a partition key, by sort key, and where they go on.
+        """Return at most this many items of a partition key, by sort key, and where to continue.
 
-        Their sort keys are from `since` on, and `until` at most, which needs a `since`.
+        Their sort keys begin at `since` and end at `until`, which requires a `since`.
 
         Raises:
             ReadStoreUnavailable: no answer.
@@ -217,12 +217,12 @@ class Table:
         return items, None if last is None else last["sk"]["S"] + "\x00"
 
     async def all(self, pk: str, begins: str = "") -> AsyncIterator[Item]:
-        """Yield all items of a partition key whose sort keys begin so, by sort key.
+        """Yield all items of a partition key whose sort keys have this prefix, by sort key.
 
         Raises:
             ReadStoreUnavailable: no answer.
         """
-        # A page goes on from a text, so a beginning is a range.
+        # A page continues from a text, so a prefix is a range.
         until = f"{begins}\U0010ffff" if begins else ""
         since: str | None = begins
         while since is not None:
@@ -231,11 +231,11 @@ class Table:
                 yield each
 
     async def transact(self, actions: Sequence[Action]) -> None:
-        """Do all of them, or nothing.
+        """Execute all actions atomically.
 
         Raises:
             NotSo: a condition does not hold.
-            ReadStoreUnavailable: not done, or nobody knows.
+            ReadStoreUnavailable: nothing was done, or the outcome is unknown.
         """
         told = [self._told(each) for each in actions]
         pause = _pauses()
@@ -243,7 +243,7 @@ class Table:
             for attempt in range(_ATTEMPTS):
                 if attempt:
                     await asyncio.sleep(next(pause))
-                # The same again, where there was no answer, is done once by its token.
+                # With this token, a request that is repeated for lack of an answer is done once.
                 asked = {"TransactItems": told, "ClientRequestToken": secrets.token_hex(16)}
                 try:
                     await self._ask("TransactWriteItems", asked)
@@ -256,11 +256,11 @@ class Table:
                         raise
 
     async def update(self, update: Update) -> Item:
-        """Change an item; return it as it is then.
+        """Change an item; return its new content.
 
         Raises:
             NotSo: the condition does not hold.
-            ReadStoreUnavailable: not done, or nobody knows.
+            ReadStoreUnavailable: nothing was done, or the outcome is unknown.
         """
         with answering():
             asked = self._told(update)["Update"] | {"ReturnValues": "ALL_NEW"}
@@ -271,7 +271,7 @@ class Table:
         return _plain(answer["Attributes"])
 
     async def write(self, actions: Iterable[Put | Delete]) -> None:
-        """Do all of them in any order, not as one: until it returns, any of them may be done.
+        """Execute all actions in any order, not atomically.
 
         Raises:
             ReadStoreUnavailable: some may not be done.
@@ -337,7 +337,7 @@ def _batched(action: Put | Delete) -> dict[str, Any]:
 
 
 def size_of(action: Action) -> int:
-    """Return about how many bytes an action takes on its way."""
+    """Return the approximate size of an action in a request, in bytes."""
     if isinstance(action, Put):
         texts = (each for each in action.item.values() if isinstance(each, str))
         return sum(len(each.encode()) for each in texts) + 2_000
@@ -370,7 +370,7 @@ def _python(value: Mapping[str, Any]) -> Any:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield seconds to wait, longer and longer."""
+    """Yield increasing pauses in seconds."""
     most = 0.02
     while True:
         yield random.uniform(most / 2, most)
@@ -379,10 +379,10 @@ def _pauses() -> Iterator[float]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Tell of what keeps DynamoDB from answering.
+    """Convert errors that keep DynamoDB from answering.
 
     Raises:
-        ReadStoreUnavailable: something did.
+        ReadStoreUnavailable: one occurred.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""A projector's hold on one partition of some views in DynamoDB, and its transactions.
+"""Writing one partition of some views in DynamoDB, with fenced transactions.
 
-What a transaction changes is gathered here, and goes to DynamoDB as one for each view, with the
-view's checkpoint. Where one view was written and another not, their checkpoints say so, and the
+A transaction's changes are collected here, and sent to DynamoDB as one transaction per view, with
+the view's checkpoint. If one view was written and another not, their checkpoints show it, and the
 log is read from the earlier one.
 """
 
@@ -26,14 +26,14 @@ from projections.stores.pointed_writer import PointedWriter
 from rayfold import VersionedRow, ViewDefinition
 
 WAIT = 0.05
-"""Seconds between two attempts while a switch lets writers wait."""
+"""Seconds between two attempts while a switch pauses writers."""
 
 LOOK = 5.0
-"""Seconds between two looks whether everything is still there, while nothing is written."""
+"""Seconds between checks that everything still exists, while nothing is written."""
 
 
 class TooMuch(ProjectionError):
-    """More items than one transaction has: fewer events at a time may help."""
+    """More items than fit into one transaction: fewer events at a time may help."""
 
 
 class _Kept:
@@ -45,23 +45,23 @@ class _Kept:
         self.codec = RowCodec(view, keys)
         self.mark = mark
         self.coming = mark
-        """What it may be by now: a transaction is on its way."""
+        """The mark that it may have by now: a transaction is in progress."""
         self.hold: int | None = None
-        """What lets it wait: a switch, by the name that the checkpoint has of it."""
+        """The switch for which it waits, as the checkpoint identifies it."""
         self.since = 0.0
-        """When that was seen first, by our own time: hosts' clocks differ."""
+        """When that was first seen, by our own clock: hosts' clocks differ."""
 
     def waits_for(self, hold: int | None) -> None:
-        """Note what the checkpoint says, also while nothing is written.
+        """Record the pause in the checkpoint, also while nothing is written.
 
-        Else the next event, a day later, would wait for a switch that died.
+        Otherwise the next event, a day later, would wait for a switch that has died.
         """
         if hold != self.hold:
             self.hold, self.since = hold, time.monotonic()
 
 
 class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
-    """See `Writer`; `building` names generations in the making, by view."""
+    """See `Writer`; `building` has generations being built, by view."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         while True:
             free = Check("attribute_not_exists(#hold)", {})
             if kept.hold is not None and time.monotonic() - kept.since > HELD / 1000:
-                # Nobody has finished that switch.
+                # That switch was not finished.
                 free = Check("#hold = :hold", {":hold": kept.hold})
                 moved["hold"] = None
             check = Check(
@@ -153,7 +153,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         return True
 
     async def lost(self) -> None:
-        """See `Writer.lost`: a table may be emptied, or restored, while nobody writes."""
+        """See `Writer.lost`: a table may be emptied or restored while nothing is written."""
         while True:
             await asyncio.sleep(LOOK)
             kept = list(self.kept.values())
@@ -169,14 +169,14 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
                 if view not in self._building and pointer_in(pointer).live != each.keys.generation:
                     raise Fenced(f"another generation of {view!r} is live, or none")
                 if (each.mark, each.coming) != known:
-                    continue  # it has written meanwhile, which was not refused
+                    continue  # it has written meanwhile, and was not refused
                 if item["mark"] not in known:
                     raise Fenced(f"the checkpoint of {view!r} is not what it was")
                 each.waits_for(item.get("hold"))
 
 
 class DynamoTransaction:
-    """See `Transaction`; `to` gives checkpoints by view."""
+    """See `Transaction`; `to` has checkpoints by view."""
 
     def __init__(self, writer: DynamoWriter, to: Mapping[str, int]) -> None:
         self._writer = writer
@@ -191,7 +191,7 @@ class DynamoTransaction:
         return self.changes.setdefault(view, {})
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
-        """See `Transaction.load`. What is read before the fence is refused behind it."""
+        """See `Transaction.load`. If rows are read without fencing, the write is refused."""
         kept = self._writer.kept[view]
         asked = list(keys)
         found = await self._writer.table.get([kept.keys.row(key) for key in asked])
@@ -289,5 +289,5 @@ def _told(each: Parked | Held) -> dict[str, Any]:
 
 
 def _events(changes: Sequence[Change]) -> int:
-    """Return how many events have last changed the rows."""
+    """Return the number of events that have last changed the rows."""
     return len({c.item["position"] for c in changes if isinstance(c, Put) and "doc" in c.item})

@@ -1,7 +1,7 @@
 """Whether each view in each store has applied an event: looked up, not recorded.
 
-That a store is past an event's position means that it has applied it, or that it is parked there.
-When, is known only where this process watched the store go past: then as a bound.
+A store that is past an event's position has applied it, or it is parked there. The time is only
+known if this process saw the store pass the position: then as an upper bound.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Place = tuple[str, int]
 
 
 class _Row(NamedTuple):
-    """A row of a view in a store that an event concerns; `broken` says why its key is not known."""
+    """A row of a view in a store that an event concerns; `broken` says why its key is unknown."""
 
     view: str
     store: str
@@ -34,14 +34,14 @@ class _Row(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What of it is parked, by actor (None: it does not say), and what was discarded."""
+    """What is parked, by actor (None: no answer), and what was discarded."""
 
     parked: Mapping[str, Sequence[Parked] | None]
     discarded: frozenset[Discarded]
 
 
 class Applications:
-    """Over all stores of the read side."""
+    """Finds the state of events in all stores of the read side."""
 
     def __init__(self, registry: Registry, log: Log, placements: Placements) -> None:
         self._registry = registry
@@ -49,11 +49,11 @@ class Applications:
         self._placements = placements
 
     async def of(self, records: Sequence[RawRecord]) -> dict[Place, list[dict[str, Any]]]:
-        """Return, by event, what each view's stores have made of it.
+        """Return, by event, its state in each view's stores.
 
-        `status` is `applied`, `waiting`, `parked`, `stopped`, `discarded` or `broken` (its key
-        cannot be told). `within_seconds` is from the event's time to when the store was first seen
-        beyond it, None where nobody saw; `error` says what it is parked on.
+        `status` is `applied`, `waiting`, `parked`, `stopped`, `discarded` or `broken` (its key is
+        unknown). `within_seconds` is from the event's time to when the store was first seen beyond
+        it, None if that was not seen; `error` says why it is parked.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -74,10 +74,10 @@ class Applications:
         return told
 
     def _concerned(self, raw: RawRecord) -> list[_Row] | str:
-        """Return the rows that an event concerns, or why nobody can tell."""
+        """Return the rows that an event concerns, or why they are unknown."""
         try:
             events = recorded(self._registry, raw)
-        except (Exception, SystemExit) as error:  # the author's code, or a type that nobody knows
+        except (Exception, SystemExit) as error:  # the domain's code, or an unknown type
             return str(error)
         types = {type(each.event) for each in events}
         rows: list[_Row] = []
@@ -86,7 +86,7 @@ class Applications:
                 continue
             try:
                 keys = [each.key for each in view.changes_of(events)]
-            except (Exception, SystemExit) as error:  # the author's key
+            except (Exception, SystemExit) as error:  # the domain's key function
                 keys, broken = [""], str(error)
             else:
                 broken = ""
@@ -95,7 +95,7 @@ class Applications:
                     if store == "memory":
                         handles: Sequence[ActorHandle] = self._placements.replicas_of(view.name)
                     else:
-                        # Consumers that share a view all tell the same: how far its table is.
+                        # Consumers that share a view all report the same: the table's position.
                         handles = self._placements.filling(view.name, key, store)[:1]
                     rows += [_Row(view.name, store, key, each, broken) for each in handles]
         for projection in self._registry.projections.values():
@@ -109,9 +109,9 @@ class Applications:
 async def _parked(
     concerned: Sequence[tuple[RawRecord, Sequence[_Row]]],
 ) -> dict[str, Sequence[Parked] | None]:
-    """Return what is parked of these rows, and of the events' streams, by actor.
+    """Return which of these rows, and of the events' streams, are parked, by actor.
 
-    And of no others: all that is parked may be as much as there are rows.
+    Only these are read: there may be as many parked rows as rows.
     """
     handles = {row.handle.name: row.handle for _, rows in concerned for row in rows}
     names = {raw.stream for raw, _ in concerned} | {
@@ -148,7 +148,7 @@ def _at(raw: RawRecord, row: _Row, known: _Known) -> dict[str, Any]:
 def _status(
     raw: RawRecord, view: str, key: str, handle: ActorHandle, known: _Known
 ) -> tuple[str, str]:
-    """Return what a store has made of an event, and why if that is not as it should be."""
+    """Return an event's status in a store, and the reason if it is not a good one."""
     if known.discarded & {
         Discarded(view, each, raw.stream, raw.revision) for each in {key, "", handle.name}
     }:

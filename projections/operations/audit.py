@@ -1,8 +1,8 @@
 """The audit log of operators, on the event log: who asked for what and when, and failures.
 
-It stands in a stream of its own beside the domain's, where nobody who may only call a gateway can
-change it. Operators are needed most when something is down: where the log does not take it, what
-they ask is done all the same, and told in the process' own log instead.
+It is in a stream of its own beside the domain's, which nobody can change who may only call a
+gateway. Operators are needed most when something is down: if the log does not accept an entry, the
+request is executed all the same, and logged by the process instead.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ TIMEOUT = 2.0
 """Seconds that an operator waits for the log."""
 
 MOST_ARGUMENTS = 4096
-"""Bytes of a request's body that are kept."""
+"""The most bytes of a request's body that are recorded."""
 
 
 class Audit:
-    """Notes what operators do, and tells of it."""
+    """Records and lists what operators do."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     async def asked(self, principal: str, action: str, arguments: bytes) -> str:
-        """Note what an operator asks for, before it is done; return the id of the note."""
+        """Record an operator's request before it is executed; return the entry's id."""
         note = str(uuid4())
         said = {
             "id": note,
@@ -53,12 +53,12 @@ class Audit:
         return note
 
     async def failed(self, note: str, status: int, reason: str) -> None:
-        """Note that it was refused, or broke."""
+        """Record that a request was refused or failed."""
         said = {"asked": note, "status": status, "reason": reason}
         await self._note(_FAILED, said, str(uuid4()))
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
-        """Return the last notes, the newest first.
+        """Return the last entries, newest first.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -91,6 +91,6 @@ class Audit:
 def _told(data: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(data)
-    except UNREADABLE:  # somebody else has written to it
+    except UNREADABLE:  # another client has written to it
         return {}
     return found if isinstance(found, dict) else {}

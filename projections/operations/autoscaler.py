@@ -1,8 +1,8 @@
 """Decides when to change the number of parts of a kind, and why. Pure: it is given the time.
 
-A load above `high` for a while adds parts; one that would stay below `low` with a part
-less, for much longer, takes one away. A part that was missed again soon after it went
-doubles the patience before the next one goes, so that a load at the border settles.
+A load above `high` for a while adds parts; one that would stay below `low` with one part less, for
+much longer, removes one. If a removed part is soon needed again, the waiting time before the next
+removal doubles, so that a load at the limit does not oscillate.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Rule:
-    """`load` is a number for each part, named by `unit`; times are in seconds.
+    """`load` is a number per part, in `unit`; times are in seconds.
 
-    `shared`: whether more parts share the load, as queries are; lag is not, it is made up.
+    `shared`: whether more parts share the load, as with queries; lag is not shared, but reduced.
     """
 
     unit: str
@@ -31,18 +31,18 @@ QUERIES = Rule("queries in flight for each", high=48.0, low=12.0, shared=True)
 LAG = Rule("seconds of lag", high=2.0, low=0.2, shared=False, up_after=5.0, down_after=300.0)
 
 MOST_PATIENCE = 16
-"""Times `down_after`, at most, that a part stays after it was missed."""
+"""The longest wait before a removal, as a multiple of `down_after`."""
 
 
 class Move(NamedTuple):
-    """How many there should be from now on, and what for."""
+    """The new number of parts, and the reason."""
 
     parts: int
     reason: str
 
 
 class Autoscaler:
-    """For one target, between `least` and `most` parts."""
+    """Scales one target, between `least` and `most` parts."""
 
     def __init__(self, rule: Rule, least: int, most: int) -> None:
         self._rule = rule
@@ -54,7 +54,7 @@ class Autoscaler:
         self._went_down_at: float | None = None
 
     def look(self, now: float, count: int, load: float) -> Move | None:
-        """`load` as of `now`, for each of `count` parts; None to leave things as they are."""
+        """Take the `load` of each of `count` parts at `now`; return a change, or None."""
         if not self._least <= count <= self._most:
             bound = min(max(count, self._least), self._most)
             return Move(bound, f"declared to be {self._least} to {self._most}")

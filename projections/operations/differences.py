@@ -1,4 +1,4 @@
-"""How a view in a store differs from the log."""
+"""The differences of a view in a store from the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rayfold.core_schemas import holds
 
 
 class StoredRow(NamedTuple):
-    """A row as a store has it: its document, and the positions of its last and first event."""
+    """A row in a store: its document, and the positions of its last and first event."""
 
     body: bytes
     position: int
@@ -19,7 +19,7 @@ class StoredRow(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """`expected` is what the log says; None on either side means no such row."""
+    """`expected` is the row by the log; None on either side means that there is no such row."""
 
     store: str
     view: str
@@ -42,9 +42,9 @@ def compare(
     found: Mapping[str, StoredRow],
     until: int,
 ) -> list[Difference]:
-    """Return the rows that differ, leaving out those that have moved on since `until`.
+    """Return the rows that differ, except those that have changed since `until`.
 
-    Pages are cut by where a row began, so that has to be the same too.
+    Where a row began must be equal too, as it determines the pages.
     """
     in_order = not holds(view.model, "set", "frozenset")
     differences = []
@@ -70,7 +70,7 @@ def compare(
 
 
 def _equal(view: ViewDefinition, one: bytes, other: bytes) -> bool:
-    # A process writes a set in an order of its own: what counts is what is read from it.
+    # A set is written in an arbitrary order: the values read from it are compared.
     rows = [Row.copied(view, 0, 0, 0, body, ()) for body in (one, other)]
     revisions = [body.rpartition(b',"revision":')[2] for body in (one, other)]
     try:
@@ -80,5 +80,5 @@ def _equal(view: ViewDefinition, one: bytes, other: bytes) -> bool:
 
 
 def plain(differences: list[Difference]) -> list[dict[str, Any]]:
-    """Return them as JSON."""
+    """Return the differences as plain data, for JSON."""
     return [difference._asdict() for difference in differences]

@@ -20,14 +20,14 @@ from projections.supervision.placements import Placements
 log = logging.getLogger(__name__)
 
 PAUSE = 0.05
-"""Seconds between two questions whether an actor is ready by now."""
+"""Seconds between two checks whether an actor is ready."""
 
 LAGGING = 2.0
 """Seconds behind the log after which queries prefer other replicas."""
 
 
 class Monitor:
-    """Knows how far everything is, and for how long it has been behind."""
+    """Knows every actor's position, and for how long it has been behind."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Monitor:
         self._lag = Lag()
 
     async def look(self) -> None:
-        """Look once: calling a restarted actor sets it going."""
+        """Check every actor once; the call also starts the work of a restarted actor."""
         handles = self._placements.all
         stores = (store.look() for store in self._stores)
         await asyncio.gather(*(handle.look() for handle in handles), *stores)
@@ -58,7 +58,7 @@ class Monitor:
                 replica.lagging = self.lag_of([replica], now) > LAGGING
 
     def lag_of(self, handles: Sequence[ActorHandle], now: float) -> float:
-        """Return for how many seconds the last of them has been behind."""
+        """Return for how many seconds the slowest of them has been behind."""
         lags = [self._lag.of(handle.progress.position, now) for handle in handles]
         return max(lags, default=0.0)
 
@@ -66,9 +66,9 @@ class Monitor:
         """Wait until every actor has reached the log's end as of this call, or has stopped.
 
         Raises:
-            Behind: one has not, after `timeout` seconds.
-            ActorUnavailable: one has, but is not ready.
-            StoreUnavailable: the log's end is not known.
+            Behind: an actor has not, after `timeout` seconds.
+            ActorUnavailable: an actor has, but is not ready.
+            StoreUnavailable: the log's end is unknown.
         """
         deadline = time.monotonic() + timeout
         end = await self._log.end_position(self._prefixes)
@@ -101,6 +101,6 @@ def _why(handle: ActorHandle) -> str:
 
 
 def _lags(handle: ActorHandle, end: int) -> bool:
-    """Whether the actor has to come further; a projection that stopped needs an operator."""
+    """Return whether the actor still has to catch up; a stopped projection needs an operator."""
     stopped = handle.kind == "sql" and "stopped" in handle.seen
     return handle.progress.position < end and not stopped

@@ -1,4 +1,4 @@
-"""What operators do about events that cannot be folded: list, replay, discard."""
+"""Operations on events that cannot be folded: list, replay, discard."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class _Found(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """Which row of which view in which store, or which stream."""
+        """The row, view and store, or the stream, that is parked."""
         return self.store, self.parked.view, self.parked.key, self.parked.stream
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain data, for JSON."""
+        """Return the entry as plain data, for JSON."""
         return {"store": self.store, **self.parked._asdict()}
 
 
 class Placed(Protocol):
-    """Where folds go on: see `Placements`."""
+    """The actors of projections: see `Placements`."""
 
     @property
     def all(self) -> Sequence[ActorHandle]:
@@ -41,17 +41,17 @@ class Placed(Protocol):
         ...
 
     def filling(self, view: str, key: str, store: str) -> Sequence[ActorHandle]:
-        """Return what keeps the key's row in a durable store."""
+        """Return the actors that keep the key's row in a durable store."""
         ...
 
     @property
     def sql_projectors(self) -> Mapping[str, ActorHandle]:
-        """By custom SQL projection."""
+        """The projectors by custom SQL projection."""
         ...
 
 
 class ParkedEventOperations:
-    """Over all stores."""
+    """Operates on all stores."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class ParkedEventOperations:
         placements: Placed,
         rebuild: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`rebuild` folds a view again in all of its stores, and returns when that is done."""
+        """`rebuild` rebuilds a view in all of its stores, and returns when that is done."""
         self._registry = registry
         self._log = log
         self._placements = placements
         self._rebuild = rebuild
 
     async def parked(self, asked: Asked = EVERYTHING) -> list[dict[str, Any]]:
-        """Return a page of what is parked, in every store.
+        """Return a page of the parked entries of every store.
 
         Raises:
             ActorUnavailable: a store does not answer.
@@ -75,7 +75,7 @@ class ParkedEventOperations:
         return asked.page(each.plain() for each in await self._all(asked))
 
     async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
-        """Return an event on which something is parked, as the log has it.
+        """Return an event at which something is parked, as it is on the log.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -93,28 +93,27 @@ class ParkedEventOperations:
         }
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Fold what is parked in a view under `key` again; all of it where `key` is empty.
+        """Replay what is parked in a view under `key`; everything if `key` is empty.
 
-        What a durable store has parked by a key is folded on where it stands. What has no key,
-        what is in memory, and a view that stopped, is found again by rebuilding the view,
-        while the present one serves.
+        Rows that a durable store has parked by key are replayed in place. For entries without a
+        key, in memory, or of a stopped view, the view is rebuilt while the live one serves.
 
         Raises:
-            UnknownTarget: nothing of the kind is parked.
+            UnknownTarget: nothing is parked there.
         """
         return await self._again(Asked(view, key), await self._find(view, key))
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Decide to do without the event that is parked under `key`, and fold on behind it.
+        """Discard the event that is parked under `key`, and fold on after it.
 
-        `key` may be that of a row, or the name of a stream that is parked as a whole. The
-        decision is on the log, so that every store and every rebuild keep to it. What waited
-        behind the event is folded in, in order, once; another that breaks is parked in turn. Where
-        another store has taken the event, the view is rebuilt: nothing else takes it out again.
+        `key` may be that of a row, or the name of a stream that is parked as a whole. The decision
+        is recorded on the log, so every store and every rebuild follow it. Events that waited
+        behind it are folded in order, once; another one that fails is parked in turn. If another
+        store has already folded the event, the view is rebuilt: nothing else can remove its effect.
 
         Raises:
             UnknownTarget: nothing is parked there.
-            StoreUnavailable: it may not have been decided; safe to do again.
+            StoreUnavailable: the decision may not be recorded; it is safe to try again.
         """
         found = await self._find(view, key, or_stream=True)
         for each in found:
@@ -122,7 +121,7 @@ class ParkedEventOperations:
         return await self._again(Asked(view, key), found, whole=not self._is_everywhere(found))
 
     def _is_everywhere(self, found: list[_Found]) -> bool:
-        """Whether all stores of their view have parked the same events, and taken none of them."""
+        """Return whether all stores of the view have parked the same events and folded none."""
         view = found[0].parked.view
         stores = {_store_of(each) for each in self._placements.all if view in each.views}
         events = {each.parked[1:5] for each in found}
@@ -131,7 +130,7 @@ class ParkedEventOperations:
     async def _again(
         self, asked: Asked, found: list[_Found], *, whole: bool = False
     ) -> list[dict[str, Any]]:
-        """Fold on where each is parked; or the `whole` view anew."""
+        """Replay each entry in place; or rebuild the `whole` view."""
         if not whole and all(self._can_fold_on(each) for each in found):
             await self._fold_on(found)
         else:
@@ -140,7 +139,7 @@ class ParkedEventOperations:
         return [{**each.plain(), "parked": each.place in still} for each in found]
 
     async def _fold_on(self, found: Sequence[_Found]) -> None:
-        """Let each part fold on what it has parked: one row, or all of them together."""
+        """Make each actor replay what it has parked: one row, or all of them together."""
         keys: dict[tuple[ActorHandle, str], list[str]] = {}
         for each in found:
             part = self._part_of(each)
@@ -179,7 +178,7 @@ class ParkedEventOperations:
         return found
 
     def _asked(self) -> Sequence[ActorHandle]:
-        """Return all actors, but of the consumers that share a view, and its table, one alone."""
+        """Return all actors, but only one of the consumers that share a view, and so its table."""
         asked: dict[str, ActorHandle] = {}
         for each in self._placements.all:
             what = each.views[0] if each.kind == "competing" else each.name

@@ -1,8 +1,8 @@
 """Checks that a store answers filters, orders and cursors according to its own rows.
 
-The questions are sampled from the log's rows. A store answers all of them as of the same
-moment as it gives its rows, so that writes meanwhile make no difference; what it should
-have answered is found by going through those rows one by one, without any index.
+Queries are sampled from the log's rows. A store answers all of them as of the same moment as its
+rows, so that concurrent writes do not matter; the right answers are found by scanning those rows,
+without any index.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from projections.row_query import RowQuery, Snapshot
 from rayfold import Message, ViewDefinition, key_text
 
 VALUES = 20
-"""Of each index, and pairs of values of each two."""
+"""Sampled values of each index, and pairs of values of each two indexes."""
 
 LIMITS = (1, 7, 100)
-"""Of pages, in turn."""
+"""Page sizes, used in turn."""
 
 PAGES = 5
-"""Of each list, from its beginning; and one from its middle, one of its end."""
+"""Pages of each list: from its beginning, one from its middle, and one at its end."""
 
 
 def sample(table: Table) -> list[RowQuery]:
-    """Return questions that the view's indexes must answer, from the rows there are."""
+    """Return queries that the view's indexes must answer, from the existing rows."""
     texts = {key: row.indexed for key, row in table.rows.items()}
     lists = _Lists(table.view, [row.started for row in table.rows.values()], texts)
     asked = []
@@ -50,13 +50,13 @@ def sample(table: Table) -> list[RowQuery]:
 def compare_store(
     store: str, table: Table, asked: Sequence[RowQuery], found: Snapshot, until: int
 ) -> list[Difference]:
-    """Return the rows that are not those of `table`, and the pages that are not the rows'.
+    """Return the rows that differ from `table`, and the pages that differ from the rows.
 
-    `table` is the view as of position `until`; rows that have moved on are left out.
+    `table` is the view as of position `until`; rows that have changed since are left out.
     """
     view, expected = table.view, rows_of(table)
     rows = {row[0]: StoredRow(*row[1:]) for row in found.rows}
-    if view.delivery == "competing":  # where a row began depends on who was first
+    if view.delivery == "competing":  # where a row began depends on which consumer was first
         rows = {
             key: row._replace(started=expected[key].started if key in expected else -1)
             for key, row in rows.items()
@@ -68,7 +68,7 @@ def compare_store(
 def compare_pages(
     store: str, view: ViewDefinition, asked: Sequence[RowQuery], found: Snapshot
 ) -> list[Difference]:
-    """Return the questions that the store answers otherwise than its own rows say."""
+    """Return the queries that the store answers differently than its own rows require."""
     bodies = {key: body for key, body, *_ in found.rows}
     texts = {key: view.listed(key, _texts(view, body)) for key, body in bodies.items()}
     lists = _Lists(view, [started for *_, started in found.rows], texts)
@@ -89,7 +89,7 @@ def _texts(view: ViewDefinition, body: bytes) -> tuple[str | None, ...]:
         return ()
     try:
         row = _indexed_fields(view).model_validate_json(body, extra="ignore")
-    except ValidationError:  # a fold put there what does not belong there: no filter finds it
+    except ValidationError:  # a fold has put an invalid value there: no filter finds it
         return tuple(None for _ in view.indexes)
     values = [getattr(row, field) for field in view.indexes]
     return tuple(None if value is None else key_text(value) for value in values)
@@ -97,7 +97,7 @@ def _texts(view: ViewDefinition, body: bytes) -> tuple[str | None, ...]:
 
 @cache
 def _indexed_fields(view: ViewDefinition) -> type[Message]:
-    """Return a model of the indexed fields alone, whatever is in the others."""
+    """Return a model of only the indexed fields, whatever the others have."""
     by_alias = view.model.model_config.get("serialize_by_alias", False)
     fields: Any = {}
     for field in view.indexes:
@@ -108,7 +108,7 @@ def _indexed_fields(view: ViewDefinition) -> type[Message]:
 
 
 class _Lists:
-    """Rows in the order of pages, all and by the value of each index."""
+    """Rows in the order of pages: all, and by the value of each index."""
 
     def __init__(
         self,
@@ -142,8 +142,8 @@ class _Lists:
         return found[: asked.limit], found[asked.limit - 1] if more else None
 
     def sampled(self) -> Iterator[tuple[dict[str, str], list[Place]]]:
-        """Yield lists by their texts, each with places among which its pages may be cut."""
-        if not self._view.tenants:  # else there is no list of all
+        """Yield lists with their filter texts, each with the places where its pages may begin."""
+        if not self._view.tenants:  # otherwise there is no list of all rows
             yield {}, self._all
         for field, by_value in zip(self._indexes, self._by_value, strict=True):
             ranked = sorted(by_value, key=lambda value: (-len(by_value[value]), value))
@@ -156,7 +156,7 @@ class _Lists:
                     yield {first: left, second: right}, self._by_value[one][left]
 
     def _pairs(self, one: int, other: int) -> list[tuple[str, str]]:
-        """Return values that a row has side by side; and two that most often no row has."""
+        """Return values that some row has together; and two that usually no row has together."""
         pairs: dict[tuple[str, str], None] = {}
         for texts in self._texts.values():
             left, right = texts[one], texts[other]

@@ -13,10 +13,12 @@ State = Literal["waiting", "building", "switching", "done", "failed"]
 
 
 class Rebuild:
-    """One view's way through the stores that keep it, one after the other."""
+    """The rebuild of one view in its stores, one after the other."""
 
     def __init__(self, view: str, stores: Sequence[Store], *, accept_parked: bool = False) -> None:
-        """`accept_parked`: it takes the place also of what serves keys that are parked now."""
+        """`accept_parked`: it replaces the live generation even if it has parked keys that that one
+        serves.
+        """
         self.view = view
         self.accept_parked = accept_parked
         self.stores = list(stores)
@@ -27,25 +29,25 @@ class Rebuild:
         self.events = 0
         self.error: str | None = None
         self.would_park = False
-        """Whether it failed for what it has parked: see `WouldPark`."""
+        """Whether it failed because of what it has parked: see `WouldPark`."""
         self.finished = asyncio.Event()
         self._began = time.monotonic()
         self._began_store = self._began
         self._ended: float | None = None
 
     def begin(self, store: Store, end: int) -> None:
-        """From now on this store's rows are built, up to about position `end`."""
+        """Record that this store's rows are now being built, up to about position `end`."""
         self.store, self.state = store, "building"
         self.position, self.end, self.events = 0, end, 0
         self._began_store = time.monotonic()
 
     def moved(self, position: int, events: int) -> None:
-        """Note that it has come so far."""
+        """Record the position reached and the number of events."""
         self.position, self.events = position, events
         self.end = max(self.end, position)
 
     def over(self, error: str | None, *, would_park: bool = False) -> None:
-        """Note that it is done, or has failed."""
+        """Record that it is done, or has failed."""
         self.would_park = would_park
         self.state = "failed" if error else "done"
         self.error = error
@@ -54,11 +56,11 @@ class Rebuild:
 
     @property
     def running(self) -> bool:
-        """Whether it is still going on."""
+        """Whether it is still running."""
         return self.state not in ("done", "failed")
 
     def status(self) -> dict[str, Any]:
-        """For operators; times are in seconds, the estimate is for the present store."""
+        """Return its status, with times in seconds and an estimate for the current store."""
         now = self._ended or time.monotonic()
         took = now - self._began_store
         left = took * (self.end - self.position) / self.position if self.position else None

@@ -17,11 +17,11 @@ from rayfold.runtime.together import cancel
 log = logging.getLogger(__name__)
 
 Rebuilder = Callable[[Rebuild], Awaitable[None]]
-"""Rebuilds in one store; raises `ProjectionError` where it fails, what serves is as it was."""
+"""Rebuilds a view in one store; raises `ProjectionError` if it fails, and the live one stays."""
 
 
 class Rebuilds:
-    """The last rebuild of each view, and those that are going on."""
+    """The last rebuild of each view, and the running ones."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Rebuilds:
         stores_of: Callable[[ViewDefinition], Sequence[str]],
         rebuilders: Callable[[str, str], Rebuilder],
     ) -> None:
-        """`stores_of` gives the stores that keep a view here.
+        """`stores_of` returns the stores that keep a view here.
 
-        `rebuilders` gives what rebuilds a view, or a SQL projection, in a store.
+        `rebuilders` returns what rebuilds a view, or a SQL projection, in a store.
         """
         self.stores_of = stores_of
         self._registry = registry
@@ -42,10 +42,10 @@ class Rebuilds:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, view: str, *, accept_parked: bool = False) -> dict[str, Any]:
-        """Begin to rebuild a view in every store that keeps it; return the rebuild's status.
+        """Start to rebuild a view in every store that keeps it; return the rebuild's status.
 
-        Custom SQL projections count as views. One that is going on is joined, and puts up with what
-        either of those who asked does.
+        Custom SQL projections count as views. A running rebuild is joined, and accepts parked keys
+        if either request does.
 
         Raises:
             UnknownTarget: there is no such view.
@@ -59,8 +59,8 @@ class Rebuilds:
         running = self._rebuilds.get(view)
         if running is None or not running.running:
             stores = self.stores_of(known) if known is not None else ("postgres",)
-            # What memory would park others would too, and they refuse rows besides: so nothing in
-            # memory is replaced where one of them refuses.
+            # Other stores would park what memory would, and may also reject rows: so memory comes
+            # last, and is not replaced if one of them fails.
             stores = sorted(stores, key=lambda store: store == "memory")
             running = self._rebuilds[view] = Rebuild(view, stores, accept_parked=accept_parked)
             task = asyncio.create_task(self._run(running))
@@ -70,13 +70,13 @@ class Rebuilds:
         return running
 
     async def afresh(self, view: str, *, accept_parked: bool) -> None:
-        """Rebuild a view from the log as it is now, and wait until that is done.
+        """Rebuild a view from the current log, and wait until that is done.
 
-        One that is going on does not count: it may have passed what has been decided since, that an
-        event is discarded, or that somebody is forgotten.
+        A running rebuild does not count: it may have passed events that were discarded since, or a
+        person who was forgotten since.
 
         Raises:
-            ProjectionError: it failed; what serves is as it was.
+            ProjectionError: it failed; the live one stays.
         """
         if (running := self._rebuilds.get(view)) is not None:
             await running.finished.wait()
@@ -87,7 +87,7 @@ class Rebuilds:
         return [rebuild.status() for rebuild in self._rebuilds.values()]
 
     async def stop(self) -> None:
-        """Break off those that are going on."""
+        """Cancel the running ones."""
         await cancel(*self._tasks)
 
     async def _run(self, rebuild: Rebuild) -> None:
@@ -107,7 +107,7 @@ class Rebuilds:
 
 
 async def _over(rebuild: Rebuild) -> None:
-    """Wait for this one: by the time that it is over there may be another of the view."""
+    """Wait for this rebuild: when it is over, there may be another one of the view."""
     await rebuild.finished.wait()
     if rebuild.error:
         raise ProjectionError(rebuild.error)

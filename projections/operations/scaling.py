@@ -1,4 +1,4 @@
-"""How many actors there are for each view: set by operators, or by load."""
+"""The number of actors of each view: set by operators, or by load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rayfold import RayfoldError
 log = logging.getLogger(__name__)
 
 MOST = 64
-"""Actors of a kind for a view."""
+"""The most actors of a kind for a view."""
 
 REMEMBERED = 20
 """Changes of scale that the status remembers."""
@@ -41,10 +41,10 @@ class Scaling:
         monitor: Monitor,
         bounds: Mapping[str, tuple[int, int]],
     ) -> None:
-        """`bounds` are the least and the most that the autoscaler may set, by target.
+        """`bounds` has, by target, the smallest and largest number that the autoscaler may set.
 
         Raises:
-            UnknownTarget: there is nothing of the kind to scale by itself.
+            UnknownTarget: a target of the autoscaler does not exist.
         """
         self._memory = memory
         self._stores = stores
@@ -62,13 +62,13 @@ class Scaling:
                 self._views_of(target, number)
 
     async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
-        """Set how many memory replicas, or partitions of a store, serve, for all views or one.
+        """Set the number of memory replicas, or of a store's partitions, for all views or one.
 
-        Of a view that competing consumers keep it is their number.
+        For a view of competing consumers, it is the number of consumers.
 
         Raises:
-            UnknownTarget: there is no such target, or not so many of it.
-            ProjectionError: new actors do not come up; the old ones stay.
+            UnknownTarget: there is no such target, or the number is not possible.
+            ProjectionError: new actors do not start; the old ones stay.
         """
         kind, views = self._views_of(target, number)
         async with self._scaling:
@@ -88,11 +88,11 @@ class Scaling:
         )
 
     def moves(self) -> list[dict[str, Any]]:
-        """Return the last changes of scale with their reasons, the newest first."""
+        """Return the last changes of scale with their reasons, newest first."""
         return list(self._moves)
 
     async def by_load(self) -> None:
-        """Change what the autoscalers say, for ever."""
+        """Apply the autoscalers' decisions, forever."""
         while self._autoscalers:
             await asyncio.sleep(LOOK)
             for target, autoscaler in self._autoscalers.items():
@@ -111,7 +111,8 @@ class Scaling:
         kind, views = self._views_of(target, count)
         if kind == "memory":
             said = [each.seen.get("in_flight", {}) for each in self._placements.replicas]
-            # Each process tells all replicas the same; the furthest of them has heard of most.
+            # Each process reports the same to all replicas; the most informed one has the largest
+            # sum.
             load = (max((each.get(view, 0) for each in said), default=0) for view in views)
             return sum(load) / count
         consumers = self._placements.all_consumers if kind == "postgres" else []

@@ -23,7 +23,7 @@ from rayfold.runtime.turns import Turn
 
 
 class Verification:
-    """Compares what the stores have with the log."""
+    """Compares the stores with the log."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Verification:
         readers: Mapping[str, StoreReader],
         monitor: Monitor,
     ) -> None:
-        """`readers` ask the durable stores of this stack, by name."""
+        """`readers` query the durable stores of this stack, by name."""
         self._registry = registry
         self._log = log
         self._placements = placements
@@ -41,13 +41,13 @@ class Verification:
         self._monitor = monitor
 
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
-        """Return where a view in a store differs from a fresh fold of the log; none, one hopes.
+        """Return the differences of views in stores from a fresh fold of the log.
 
-        Rows are compared with the log's, and what queries find with the rows.
+        Rows are compared with the log's, and query results with the rows.
 
         Raises:
-            Behind: a part did not come to the log's end in `timeout` seconds.
-            ActorUnavailable: a part is not ready in that time, or does not answer.
+            Behind: an actor did not reach the log's end in `timeout` seconds.
+            ActorUnavailable: an actor is not ready in that time, or does not answer.
             StoreUnavailable, ReadStoreUnavailable: no answer.
         """
         end = await self._log.end_position(with_deletions(self._registry.prefixes))
@@ -55,7 +55,7 @@ class Verification:
         expected = await fold_afresh(self._registry, self._log, end)
         differences: list[Difference] = []
         for view in self._registry.views.values():
-            table = expected.pop(view.name)  # as much as the view itself has, and needed once
+            table = expected.pop(view.name)  # as large as the view itself, and needed once
             queries = await asyncio.to_thread(sample, table)
             async for store, found in self._stores_of(view, queries):
                 differences += await asyncio.to_thread(
@@ -66,7 +66,7 @@ class Verification:
     async def _stores_of(
         self, view: ViewDefinition, queries: Sequence[RowQuery]
     ) -> AsyncIterator[tuple[str, Snapshot]]:
-        """Yield one store's after the other: each is as large as the view."""
+        """Yield the views of one store after the other: each is large."""
         for replica in self._placements.replicas_of(view.name):
             yield replica.name, await replica.snapshot(view.name, queries)
         for name in view.stores:
@@ -75,7 +75,7 @@ class Verification:
 
 
 async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Table]:
-    """Return every view's rows as of position `until`, from nothing but the log.
+    """Return every view's rows as of position `until`, from the log alone.
 
     A row that is parked behind an event that cannot be folded is parked here too.
 

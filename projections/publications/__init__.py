@@ -1,1 +1,1 @@
-"""Publications at work: from the log to webhooks and to NATS, in order of each key."""
+"""Running publications: from the log to webhooks and NATS, in the order of each key."""

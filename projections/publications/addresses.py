@@ -1,7 +1,7 @@
-"""Which addresses a webhook may be at; and connections to none but those that were checked.
+"""Checking the addresses of webhooks, and connecting only to checked ones.
 
-A name is resolved once, and the connection goes to the address that came of it. Whoever checks a
-name and lets the client resolve it again may connect to another one, as the owner of the name can
+A name is resolved once, and the connection goes to the resulting address. If a checked name were
+resolved again by the client, it might connect to another address, as the owner of the name can
 answer differently a moment later.
 """
 
@@ -20,11 +20,11 @@ _NAT64 = (0x64FF9B << 96, 96)
 
 
 class ForbiddenAddress(Exception):
-    """A name leads to an address that a webhook may not be at."""
+    """A name resolves to an address that is forbidden for webhooks."""
 
 
 def is_public(text: str) -> bool:
-    """Return whether strangers reach that address; also of what is wrapped into an IPv6 one."""
+    """Return whether an address is public; also checks addresses embedded in IPv6."""
     address = ip_address(text.partition("%")[0])
     return all(each.is_global and not each.is_multicast for each in _all_of(address))
 
@@ -46,7 +46,7 @@ def _all_of(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Addres
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, as the system knows them.
+    """Return the addresses of a name by the system's resolver.
 
     Raises:
         OSError: there are none.
@@ -76,8 +76,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         """Connect to one of the name's addresses; TLS goes on to check the name.
 
         Raises:
-            ForbiddenAddress: one of them is private, whichever would have been taken.
-            httpcore.ConnectError: there are none, or none accepts.
+            ForbiddenAddress: one of them is private, even if it would not have been used.
         """
         try:
             addresses = await self._resolve(host, port)

@@ -1,4 +1,4 @@
-"""One delivery after the other to a receiver: so many at a time, each traced, some again."""
+"""Deliveries to a receiver: limited in number, each traced, some retried."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from rayfold.runtime.tracing import Tracing, is_sampled, tracing
 log = logging.getLogger(__name__)
 
 REPLAY_TRIES = 3
-"""Attempts at an event that is sent again, before its key is left where it is."""
+"""Attempts at an event that is sent again, before its key is left parked."""
 
 PROMPT = 1.0
-"""Seconds from the log to the receiver in which an event goes out as it was read."""
+"""Seconds after reading in which an event is delivered as it was read."""
 
 AsOfNow = Callable[[Outgoing], Awaitable[Outgoing | None]]
 
 
 class Deliveries:
-    """What goes out for one publication, over so many `connections`."""
+    """The deliveries of one publication, over this number of `connections`."""
 
     def __init__(
         self,
@@ -39,34 +39,36 @@ class Deliveries:
         connections: int,
         as_of_now: AsOfNow,
     ) -> None:
-        """`as_of_now` gives what an event is that has personal data, and has waited.
+        """`as_of_now` derives an event again that has personal data and has waited.
 
-        Somebody may be forgotten since.
+        A person may have been forgotten since.
         """
         self.taken = 0
-        """Events that the receiver has taken."""
+        """Events that the receiver has accepted."""
         self._publication = publication
         self._receiver = receiver
         self._patience = patience
         self._delivering = asyncio.Semaphore(connections)
         self._personal = asyncio.Semaphore(connections)
-        """Keys that do not answer hold what has personal data up, and no connections."""
+        """Keys whose receiver does not answer delay other events with personal data, but take no
+        connections.
+        """
         self._as_of_now = as_of_now
         self._tracing = tracing()
 
     async def deliver(self, outgoing: Outgoing, *, late: bool = False) -> None:
-        """Return when the receiver has taken it, or it is nothing by now.
+        """Return once the receiver has accepted it, or it no longer exists.
 
-        `late`: it waits already, see the constructor.
+        `late`: it has waited already, see the constructor.
 
         Raises:
-            NotDelivered: it has not.
-            StoreUnavailable: it has waited, and nobody knows what it is by now.
+            NotDelivered: it has not accepted it.
+            StoreUnavailable: it has waited, and its current content is unknown.
         """
         try:
             async with self._personal if outgoing.personal else nullcontext():
                 found = await self._not_stale(outgoing, late)
-                async with self._delivering:  # perhaps for long, as others wait for their answers
+                async with self._delivering:  # this may take long, as others wait for answers
                     found = found and await self._not_stale(found)
                     if found is None:
                         return
@@ -76,7 +78,7 @@ class Deliveries:
                         await self._receiver.deliver(found)
         except (NotDelivered, StoreUnavailable):
             raise
-        except Exception as error:  # a mistake of ours, or of a client's: of this key alone
+        except Exception as error:  # a bug of ours or of a client's: it affects this key only
             about = {"publication": self._publication, "key": outgoing.key}
             log.exception("a delivery broke", extra=about)
             raise NotDelivered(named(error)) from error
@@ -103,10 +105,10 @@ class Deliveries:
         span.end()
 
     async def in_order(self, each: list[Outgoing]) -> tuple[int, str]:
-        """Deliver some of one key; return how many were taken, and why not the next.
+        """Deliver events of one key; return how many were accepted, and why not the next.
 
         Raises:
-            StoreUnavailable: nobody knows what one of them is by now.
+            StoreUnavailable: the current content of one of them is unknown.
         """
         for index, outgoing in enumerate(each):
             pause, tries = self._patience.first_pause, 0
@@ -118,7 +120,7 @@ class Deliveries:
                     tries += 1
                     if tries == REPLAY_TRIES:
                         if isinstance(error, StoreUnavailable):
-                            raise  # whoever asked waits for an answer, and others for their turn
+                            raise  # the caller waits for an answer, and others for their turn
                         return index, error.reason
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause *= 2

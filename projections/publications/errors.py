@@ -1,12 +1,12 @@
-"""What a publication can meet."""
+"""The errors of publications."""
 
 from __future__ import annotations
 
 
 class NotDelivered(Exception):
-    """A receiver did not take an event, or nobody knows whether it did: it is sent again.
+    """A receiver did not accept an event, or that is unknown: it is sent again.
 
-    `retry_after` is in seconds, where the receiver said so.
+    `retry_after` is in seconds, if the receiver gave it.
     """
 
     def __init__(self, reason: str, retry_after: float = 0.0) -> None:
@@ -16,4 +16,4 @@ class NotDelivered(Exception):
 
 
 class Unpublishable(Exception):
-    """The author's code breaks on an event, or what it gives cannot be written."""
+    """The domain's code fails on an event, or its result cannot be written."""

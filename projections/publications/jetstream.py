@@ -1,7 +1,7 @@
-"""NATS JetStream: an event counts as taken once a stream has stored it.
+"""NATS JetStream: an event counts as accepted once a stream has stored it.
 
-`Nats-Msg-Id` is the event's id: what is sent again within the stream's window for duplicates, two
-minutes unless it says otherwise, is stored once.
+`Nats-Msg-Id` is the event's id: a repeat within the stream's window for duplicates, two minutes by
+default, is stored once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from projections.publications.outgoing import Outgoing
 from projections.publications.settings import NatsTarget
 
 CONNECT = 5.0
-"""Seconds for a connection."""
+"""Seconds that connecting may take."""
 
 
 class JetStream:
@@ -60,7 +60,7 @@ class JetStream:
                 self._client = None
             if self._client is None:
                 if self._target.credentials is not None:
-                    # A broken file is told here: the client would try again until time is up.
+                    # A broken file raises here: the client would retry until the deadline.
                     credentials_of(self._target.credentials)
                 client = Client()
                 try:
@@ -75,7 +75,7 @@ class JetStream:
                         **signing(self._target.credentials),
                     )
                 except BaseException:
-                    with suppress(Exception):  # one that never began refuses even that
+                    with suppress(Exception):  # a client that never connected refuses even that
                         await client.close()
                     raise
                 self._client = client
@@ -83,4 +83,4 @@ class JetStream:
 
 
 async def _said_by_others(error: Exception) -> None:
-    """Say nothing: each delivery that fails says why, and its publication shows it."""
+    """Do nothing: each failed delivery has the reason, which its publication shows."""

@@ -1,4 +1,4 @@
-"""Lanes: what was read of one key, and goes out in its order."""
+"""Lanes: the events of one key, delivered in order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from projections.publications.outgoing import Outgoing
 from projections.publications.window import Pending
 
 MOST_IN_LANE = 200
-"""Of one key: one that has more is parked at its next failure, so that others find room."""
+"""The most events of a lane: one with more is parked at its next failure, to make room for
+others.
+"""
 
 
 class Waiting(NamedTuple):
-    """An event on its way, with the record that leads to it."""
+    """An event to be delivered, with the record that it comes from."""
 
     outgoing: Outgoing
     raw: RawRecord
@@ -23,9 +25,9 @@ class Waiting(NamedTuple):
 
 
 class Lane:
-    """Events of one key; `full` while there are too many, `late` once one was not taken at once.
+    """A key's events; `full` while there are too many, `late` once one was not accepted at once.
 
-    `unasked`: the receiver was not asked meanwhile, so that what has come is not for its delay.
+    `unasked`: the receiver was not called meanwhile, so waiting events are not due to its delay.
     """
 
     def __init__(self) -> None:
@@ -35,20 +37,20 @@ class Lane:
         self.unasked = False
 
     def add(self, waiting: Waiting) -> None:
-        """Let an event wait behind the others."""
+        """Append an event."""
         self.queue.append(waiting)
         if len(self.queue) > MOST_IN_LANE:
             self.full.set()
 
     def taken(self) -> None:
-        """Let the first event go."""
+        """Remove the first event."""
         self.queue.popleft()
         if len(self.queue) <= MOST_IN_LANE:
             self.full.clear()
             self.unasked = False
 
     def refused(self) -> None:
-        """Note that the receiver did not take the first event."""
+        """Record that the receiver did not accept the first event."""
         self.late = True
         if self.unasked:
             self.full.clear()

@@ -1,7 +1,7 @@
-"""A NATS credentials file: a user's JWT, and the key that shows that it is theirs.
+"""A NATS credentials file: a user's JWT, and the key that proves it.
 
-Not by the client's own `user_credentials`: that needs a package which has to be built where it is
-installed, and reads a file without a JWT for ever.
+The client's own `user_credentials` is not used: it needs a package that must be built where it is
+installed, and it loops forever on a file without a JWT.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SEED = re.compile(_PART.format("USER NKEY SEED"))
 
 
 class UnusableCredentials(NatsError):
-    """A credentials file has not what NATS asks for; make another with `nsc generate creds`."""
+    """A credentials file lacks what NATS requires; create another with `nsc generate creds`."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a file has."""
+    """The content of a credentials file."""
 
     jwt: str
     key: Ed25519PrivateKey = field(repr=False)
@@ -53,19 +53,20 @@ def credentials_of(path: str) -> Credentials:
 
 
 def signing(path: str | None) -> dict[str, Any]:
-    """Return what `Client.connect` must be told; the file is read for each connection anew."""
+    """Return options of `Client.connect`; the file is read again for each connection."""
     if path is None:
         return {}
     return {
         "signature_cb": lambda nonce: credentials_of(path).sign(nonce),
         "user_jwt_cb": lambda: credentials_of(path).jwt.encode(),
-        # Never sent, as there is no password: without a name the client does not ask for either.
+        # Never sent, as there is no password: but without a name the client does not sign either.
         "user": "rayfold",
     }
 
 
 def _key_of(seed: str, path: str) -> Ed25519PrivateKey:
-    # Two bytes of what it is, the 32 of the key, two of a checksum; written without the padding.
+    # The key consists of two bytes for its type, 32 of the seed, and two of a checksum, in base32
+    # without padding.
     try:
         raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
     except ValueError:

@@ -1,6 +1,6 @@
-"""From records of the log to what goes out: CloudEvents, whose ids derive from the records.
+"""Converts records of the log to CloudEvents, whose ids derive from the records.
 
-Sent again, by whomever, an event has the same id and the same bytes.
+A repeated event has the same id and the same bytes, whichever process sends it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from rayfold.tenants import within
 _IDS = UUID("7b1d6a52-0f0e-5c55-a2c3-6f1d9b1e4c07")
 
 PROCESSES = "process-"
-"""What the streams of processes begin with: see docs/reference/log.md."""
+"""The prefix of process streams: see docs/reference/log.md."""
 
 PROCESS_STEPS = ("ProcessSawEvent", "ProcessTimedOut", "ProcessCommandRejected", "ProcessAborted")
-"""The records in which a process says what it decided."""
+"""The types of records with a process's decisions."""
 
 
 class Outgoing(NamedTuple):
-    """One CloudEvent on its way. `position` is that of the record which it comes of.
+    """A CloudEvent to be delivered. `position` is that of the record it comes from.
 
-    `traceparent` is the trace that it belongs to, if any: beside the body, which is the same each
-    time. `stream` and `revision` are the record's, `read` is when it was read, by the monotonic
-    clock; `personal` says whether the record may have personal data. Of what the record leads to
-    it is the one at `ordinal`, which its id is made of, and the one at `nth` of its name and key.
+    `traceparent` is its trace, if any: it is not in the body, which is the same each time. `stream`
+    and `revision` are the record's, `read` is when it was read, by the monotonic clock; `personal`
+    says whether the record may have personal data. Among the record's events, `ordinal` is its
+    number, which is part of its id, and `nth` its number among those of its name and key.
     """
 
     id: str
@@ -73,7 +73,7 @@ _decided = msgspec.json.Decoder(_Decided).decode
 
 
 class Derivation:
-    """What one publication makes of the log."""
+    """Derives the events of one publication from the log."""
 
     def __init__(self, registry: Registry, definition: PublicationDefinition, source: str) -> None:
         self._registry = registry
@@ -82,18 +82,18 @@ class Derivation:
         self._carried = {each.__rayfold__.name: each for each in definition.carries}
         with_processes = bool(registry.processes)
         self.prefixes = [*registry.prefixes, *([PROCESSES] if with_processes else [])]
-        """Of the streams that it follows."""
+        """The prefixes of the streams that it follows."""
         self.event_types = [
             *(registry.stored_as(definition.handlers) if definition.handlers else ()),
             *(PROCESS_STEPS if with_processes else ()),
         ]
-        """The types of the records that may lead to anything."""
+        """The types of records that may have events."""
 
     def outgoing(self, raw: RawRecord, read: float | None = None) -> list[Outgoing]:
-        """Return what goes out because of a record, in order; `read`: see there, if not just now.
+        """Return the events of a record, in order; `read`: see there, by default now.
 
         Raises:
-            Unpublishable: the domain's code, old or new, does not take it.
+            Unpublishable: the domain's code, old or new, fails on it.
         """
         read = time.monotonic() if read is None else read
         with _of(raw):
@@ -103,10 +103,10 @@ class Derivation:
             ]
 
     def by_now(self, raw: RawRecord, before: Outgoing) -> Outgoing | None:
-        """Return what an event is by now that was read of this record `before`; None: nothing.
+        """Derive an event, which was `before`, again from its record; None if it no longer exists.
 
-        It keeps its id, which has its place in it: where somebody is forgotten since, a handler
-        may tell less of them, so that what it still tells is elsewhere.
+        It keeps its id, which has its number: if a person was forgotten since, a handler may
+        produce fewer events, so that the others have other numbers.
 
         Raises:
             Unpublishable: see `outgoing`.
@@ -119,7 +119,7 @@ class Derivation:
         return None
 
     def _numbered(self, raw: RawRecord) -> Iterator[tuple[int, IntegrationEvent]]:
-        """Yield what a record leads to, each with how many of its name and key come before it."""
+        """Yield a record's events, each with the number of earlier ones of its name and key."""
         told = self._published if raw.stream.startswith(PROCESSES) else self._derived
         seen = Counter[tuple[str, str]]()
         for each in told(raw):
@@ -163,7 +163,7 @@ class Derivation:
             "subject": subject,
             "datacontenttype": "application/json",
             "dataversion": str(definition.version),
-            # As text, later is greater: CloudEvents' extension "sequence".
+            # As text, a later one is greater: the CloudEvents extension "sequence".
             "sequence": f"{raw.position:020}",
         }
         if raw.recorded_at is not None:
@@ -176,7 +176,7 @@ class Derivation:
         ):
             if value := metadata.get(key_in_metadata):
                 attributes[attribute] = value
-        # `encode` refuses what would not come back; what it gives is JSON of an object.
+        # `encode` refuses values that would not read back; its result is a JSON object.
         data = json.loads(plain(definition.encode(told)))
         message = to_structured_event(CloudEvent(attributes, data))
         return Outgoing(
@@ -198,9 +198,9 @@ class Derivation:
 
 @contextmanager
 def _of(raw: RawRecord) -> Iterator[None]:
-    """Say of what breaks here which record it comes of."""
+    """Add the record to errors that are raised here."""
     try:
         yield
-    except (Exception, SystemExit) as error:  # the author's code, or what it gave
+    except (Exception, SystemExit) as error:  # the domain's code, or its result
         place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
         raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,6 @@
-"""What is parked of a publication, for whoever asks: a page, or what is under some names.
+"""A publication's parked keys: listed by page, or under some names.
 
-It may be as much as there are keys: a receiver may take nothing for days.
+There may be as many as keys: a receiver may accept nothing for days.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 from projections.publications.records import Parked, lane_of
 
 Place = tuple[int, str, str]
-"""Position, key and stream: where a key stands in the list."""
+"""The place of an entry in the list: position, key and stream."""
 
 BEFORE_ALL: Place = (-1, "", "")
 
 FEW = 100
-"""Places that are taken out one by one; with more, what is left is put together anew sooner."""
+"""Places that are removed one by one; for more, the list is rebuilt, which is faster."""
 
 
 class ParkedKeys(dict[str, Parked]):
-    """By lane. `park` and `release` alone change it: they keep it in the log's order as well.
+    """Parked entries by lane. Change them by `park` and `release`, which keep them in order.
 
-    Each of very many pages would go through all of it otherwise.
+    Otherwise each of very many pages would go through all entries.
     """
 
     def __init__(self, parked: Iterable[Parked] = ()) -> None:
@@ -31,7 +31,7 @@ class ParkedKeys(dict[str, Parked]):
         self._places = sorted(map(_place, self.values()))
 
     def park(self, parked: Parked) -> None:
-        """Take a lane, or where one that is parked is parked now."""
+        """Add a lane, or update the event at which it is parked."""
         place, before = _place(parked), self.get(parked.lane)
         self[parked.lane] = parked
         if before is not None:
@@ -41,7 +41,7 @@ class ParkedKeys(dict[str, Parked]):
         insort(self._places, place)
 
     def release(self, lanes: Iterable[str]) -> None:
-        """Let lanes go, perhaps all."""
+        """Remove lanes, perhaps all."""
         gone = {_place(self.pop(lane)) for lane in lanes}
         if len(gone) > FEW:
             self._places = [each for each in self._places if each not in gone]
@@ -50,11 +50,11 @@ class ParkedKeys(dict[str, Parked]):
             del self._places[bisect_left(self._places, place)]
 
     def lanes(self, key: str) -> list[str]:
-        """Return what is parked under a key, or a stream's name."""
+        """Return the lanes that are parked under a key or a stream's name."""
         return [lane for lane in (lane_of(key, ""), lane_of("", key)) if lane in self]
 
     def page(self, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
-        """Return what stands behind a place, at most so many if there is a `limit`."""
+        """Return the entries after a place, at most `limit` if there is one."""
         behind = bisect_right(self._places, tuple(after))
         page = self._places[behind : behind + limit if limit else None]
         return [_plain(self[lane_of(key, stream)]) for _, key, stream in page]
@@ -65,7 +65,7 @@ class ParkedKeys(dict[str, Parked]):
 
 
 def place_of(listed: Mapping[str, Any]) -> Place:
-    """Return where it stands in the list."""
+    """Return an entry's place in the list."""
     return listed["position"], listed["key"], listed["stream"]
 
 

@@ -19,7 +19,7 @@ from rayfold.runtime.part_process import begin_part
 
 
 class PublicationActor:
-    """Runs as a Ray actor. A restarted one goes on from its last checkpoint."""
+    """Runs as a Ray actor. A restarted one continues from its last checkpoint."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class PublicationActor:
         configured: Configured,
         keys: str = "",
     ) -> None:
-        """`keys` is a DSN of where those are of personal data."""
+        """`keys` is the DSN of the keys of personal data."""
         os.nice(NICENESS)
         begin_part(f"publication:{name}")
         collect_rarely()
@@ -51,7 +51,7 @@ class PublicationActor:
         self._work = ActorWork(membership, self._publisher.run, log)
 
     async def status(self, *_: Any) -> dict[str, Any]:
-        """Return what operators are told of it."""
+        """Return its status for operators."""
         return {
             **await self._work.process_status(),
             "made_with": self._made_with,
@@ -59,7 +59,7 @@ class PublicationActor:
         }
 
     async def parked_keys(self, after: Sequence[Any], limit: int) -> tuple[int, list[Any]]:
-        """Return how much is parked, and a page of it: see `ParkedKeys.page`."""
+        """Return the number of parked keys, and a page of them: see `ParkedKeys.page`."""
         parked = self._running().parked
         return len(parked), parked.page(after, limit)
 
@@ -76,7 +76,7 @@ class PublicationActor:
         return await self._running().replay(after, until, key)
 
     async def stop(self) -> None:
-        """Stop where it is; what is on its way is sent again by the next."""
+        """Stop; events in progress are sent again by the next process."""
         await self._work.stop()
 
     def _running(self) -> Publisher:

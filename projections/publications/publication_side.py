@@ -1,4 +1,4 @@
-"""All publications of a domain that have a target, and what operators ask of them."""
+"""All publications of a domain that have a target, and operations on them."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class PublicationHandle(ActorHandle):
 
 
 class PublicationSide:
-    """An actor for each publication that is configured; the others do not run."""
+    """Runs an actor for each configured publication; the others do not run."""
 
     def __init__(
         self, registry: Registry, settings: ReadSettings, configured: Mapping[str, Configured]
     ) -> None:
-        """Take what is configured, by name: all of it are publications of the domain."""
+        """Take the configured publications by name; all are publications of the domain."""
         self._registry = registry
         self._settings = settings
         self._configured = configured
@@ -77,13 +77,14 @@ class PublicationSide:
         """Start the actors and wait until they answer.
 
         Raises:
-            ActorUnavailable: one does not come up.
+            ActorUnavailable: an actor does not start.
         """
         await self._actors.start([self._handle(name) for name in self._configured])
 
     def _handle(self, name: str) -> PublicationHandle:
         configured, settings = self._configured[name], self._settings
-        # Another target, or code, another name in Ray: none is adopted that publishes otherwise.
+        # Another target or other code gives another name in Ray: no actor is adopted that publishes
+        # differently.
         made_of = digest_of(configured.digest, self._registry.publications[name].fingerprint)
         spawn = Spawner(
             PublicationActor,
@@ -125,10 +126,10 @@ class PublicationSide:
     async def list(
         self, publication: str = "", after: Sequence[Any] = BEFORE_ALL, limit: int = 0
     ) -> dict[str, Any]:
-        """Return every publication, or one, with where it is, and a page of what of it is parked.
+        """Return every publication, or one, with its position and a page of its parked keys.
 
-        The page has at most `limit` keys, behind the place `after`; without a limit it has all,
-        which is what gateways of before ask for.
+        The page has at most `limit` keys, after the place `after`; without a limit it has all, as
+        gateways of an older release expect.
 
         Raises:
             ActorUnavailable: one does not answer.
@@ -171,7 +172,7 @@ class PublicationSide:
         after: int | None = None,
         until: int | None = None,
     ) -> dict[str, int]:
-        """Deliver what is parked, of a key or of all; with a range, what lies in it once more.
+        """Deliver what is parked, of a key or of all; with a range, deliver all events in it again.
 
         Raises:
             NoSuchPublication: none of that name runs, or nothing is parked under that key.

@@ -1,9 +1,9 @@
-"""A publication at work: follows the log, and delivers in order of each key.
+"""Running a publication: follow the log, and deliver in the order of each key.
 
-Events of one key lie in a *lane*, and go out one after the other; lanes go side by side. One whose
-event is not taken tries again, later and later. After a while the key is *parked*, which is noted
-on the log: then nothing of it is held in memory, and all others go on. What waits behind is found
-by reading the log again from there: when an operator says so, and by itself from time to time.
+Events of one key form a *lane*, and are delivered one after the other; lanes are independent. If an
+event is not accepted, its lane retries with growing pauses. After a while the key is *parked*,
+which is recorded on the log: then none of it is held in memory, and all others go on. The events
+behind it are found by reading the log again from there: on an operator's request, and periodically.
 """
 
 from __future__ import annotations
@@ -39,21 +39,23 @@ from rayfold.runtime.turns import Turn
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 2000
-"""Events that were read and not taken; the log is not read on meanwhile."""
+"""The most events that were read and not accepted; above that, the log is not read on."""
 
 RETRY = 1.0
-"""Seconds until the log is followed again."""
+"""Seconds until a broken subscription to the log is restarted."""
 
 CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT_INTERVAL = 60.0
-"""Seconds between two checkpoints; the second where nothing was published."""
+"""Seconds between two checkpoints; the second value applies if nothing was published."""
 
 PROBES = 3
-"""Parked keys that are tried one after the other; once one is taken, all others are tried too."""
+"""Parked keys that are tried one after the other; once one is accepted, all others are tried
+too.
+"""
 
 
 class Publisher:
-    """Runs one publication. `position` is that up to which all is taken, or parked."""
+    """Runs one publication. All events up to `position` are accepted, or parked."""
 
     def __init__(
         self,
@@ -83,10 +85,10 @@ class Publisher:
         self._window = Window(0, MOST_WAITING)
         self._read = 0
         self._taken = 0
-        """The position of the last record that this process has taken from the log."""
+        """The position of the last record that this process has handled."""
         self._lanes: dict[str, Lane] = {}
         self._passed: dict[str, int] = {}
-        """Lanes that were replayed up to a position which the log was not read to yet."""
+        """By lane: the position up to which it was replayed, before the log was read so far."""
         self._replaying = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failing: dict[str, str] = {}
@@ -94,16 +96,16 @@ class Publisher:
 
     @property
     def published(self) -> int:
-        """Return how many events the receiver has taken from this process."""
+        """Return how many events of this process the receiver has accepted."""
         return self._deliveries.taken
 
     @property
     def position(self) -> int:
-        """Return the position up to which all is taken, or parked."""
+        """Return the position up to which all events are accepted, or parked."""
         return self._window.done
 
     async def run(self) -> None:
-        """Publish for ever; what breaks is tried again."""
+        """Publish forever; after an error, try again."""
         try:
             await self._load()
             self._begin(self._retry_parked())
@@ -124,7 +126,7 @@ class Publisher:
     async def _stop(self) -> None:
         try:
             await cancel(*self._tasks)
-            # In a task of its own: in one that is cancelled every call is taken for a lost one.
+            # In a task of its own: in a cancelled task, every call would seem to fail.
             saving = asyncio.ensure_future(self._records.save(self._window.done))
             await ended([saving])
             with suppress(StoreUnavailable):
@@ -137,7 +139,7 @@ class Publisher:
             try:
                 position, parked = await self._records.load()
                 if position is None:
-                    # A new one, whatever there is to tell already, begins as it was declared.
+                    # A new publication begins as it was declared, whatever exists already.
                     prefixes = self._derivation.prefixes
                     from_beginning = self.definition.from_beginning
                     position = 0 if from_beginning else await self._log.end_position(prefixes)
@@ -173,7 +175,7 @@ class Publisher:
                 self.ready = self.ready or batch.caught_up
 
     def _take(self, raw: RawRecord, read: float) -> None:
-        """Put what a record leads to into its lanes. Without a pause: replays rely on it."""
+        """Put a record's events into their lanes. There is no `await`: replays rely on that."""
         self._read = self._taken = raw.position
         pending = self._window.read(raw.position, raw.created)
         whole = lane_of("", raw.stream)
@@ -212,7 +214,7 @@ class Publisher:
                 parked = Parked(
                     outgoing.key, raw.stream, raw.revision, raw.position, error, now_text()
                 )
-                # From here on what comes for it is passed over, and what is queued is found again.
+                # From here on new events for it are skipped, and queued ones are found again later.
                 self.parked.park(parked)
                 del self._lanes[name]
                 await self._note(parked, [each.pending for each in lane.queue])
@@ -222,7 +224,7 @@ class Publisher:
         del self._lanes[name]
 
     async def _persist(self, name: str, lane: Lane, waiting: Waiting) -> str:
-        """Deliver an event; return why it was given up, or nothing."""
+        """Deliver an event, retrying; return why it was given up, or ""."""
         patience, began, pause = self._patience, time.monotonic(), self._patience.first_pause
         try:
             while True:
@@ -230,7 +232,7 @@ class Publisher:
                 try:
                     await self._deliveries.deliver(waiting.outgoing, late=lane.late)
                 except StoreUnavailable as error:
-                    # The receiver was not asked: that is no reason to park, however long it takes.
+                    # The receiver was not called: that is no reason to park, however long it takes.
                     lane.unasked = True
                     self._failing[name] = str(error)
                     await asyncio.sleep(patience.first_pause)
@@ -253,13 +255,13 @@ class Publisher:
             self._failing.pop(name, None)
 
     async def _as_of_now(self, outgoing: Outgoing) -> Outgoing | None:
-        """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
+        """Derive an event again from the current log: a person may be forgotten since it was read.
 
-        None where that is nothing any more: its stream was deleted, say.
+        None if it no longer exists, for example because its stream was deleted.
 
         Raises:
-            NotDelivered: the domain's code does not take it.
-            StoreUnavailable: nobody knows what that is.
+            NotDelivered: the domain's code fails on it.
+            StoreUnavailable: its current content is unknown.
         """
         raw = await record_at(self._log, outgoing.stream, outgoing.revision)
         try:
@@ -274,7 +276,7 @@ class Publisher:
         return found
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
-        """Note on the log what is parked; before that no checkpoint may pass it."""
+        """Record parked lanes on the log; until then no checkpoint may pass them."""
         log.error(
             "a key of a publication is parked",
             extra={**self._about(), "key": parked.key, "error": parked.error},
@@ -292,7 +294,7 @@ class Publisher:
     # Again.
 
     async def retry(self, key: str | None = None) -> dict[str, int]:
-        """Deliver what is parked of a key, or of all; return how many go on, and how many do not.
+        """Deliver what is parked of a key, or of all; return how many keys go on, and how many not.
 
         Raises:
             NoSuchPublication: nothing is parked under that key.
@@ -308,9 +310,9 @@ class Publisher:
         return {"released": len(names) - still, "parked": still}
 
     async def replay(self, after: int, until: int, key: str | None = None) -> dict[str, int]:
-        """Deliver again what lies between two positions: ids and bytes are those of before.
+        """Deliver all events between two positions again, with the same ids and bytes.
 
-        Checkpoint and parked keys stay as they are.
+        The checkpoint and parked keys stay as they are.
 
         Raises:
             StoreUnavailable: the log cannot be read, or the keys of personal data.
@@ -321,7 +323,7 @@ class Publisher:
             )
 
     async def _release(self, names: list[str]) -> int:
-        """Deliver what is parked in these lanes, up to now; return how many are parked still."""
+        """Deliver what is parked in these lanes, up to now; return how many are still parked."""
         left = {name: self.parked[name] for name in names if name in self.parked}
         if not left:
             return 0
@@ -345,12 +347,12 @@ class Publisher:
                         del left[name]
                         self.parked.park(parked)
                 await self._records.park([each for each in broken.values() if each is not None])
-                # Where the log has no more of ours, its end is never told as a position.
+                # If the log has no more relevant events, its end is never reported as a position.
                 live = live or batch.caught_up
                 at = self._taken if live else self._read
                 if batch.position >= at or not left:
-                    # No pause between this look and the next line: from here on the log's reader
-                    # puts into lanes what comes.
+                    # There is no `await` between this check and the next line: from here on, the
+                    # log's reader puts new events into lanes.
                     self.parked.release(left)
                     self._passed |= dict.fromkeys(left, batch.position)
                     await self._records.release([*left.values()])
@@ -358,11 +360,11 @@ class Publisher:
         return still + len(left)
 
     async def _retry_parked(self) -> None:
-        """Try what is parked from time to time: a receiver that was down is there again."""
+        """Periodically try what is parked: a receiver that was down may be back."""
         while True:
             await asyncio.sleep(self._patience.retry_parked * random.uniform(0.8, 1.2))
             names = [*self.parked]
-            random.shuffle(names)  # so that some that never are taken do not hide the others
+            random.shuffle(names)  # so that those that are never accepted do not hide the others
             try:
                 for number, name in enumerate(names[:PROBES], 1):
                     async with self._replaying:
@@ -405,9 +407,9 @@ class Publisher:
         }
 
     def _parked_since(self) -> dict[str, Any]:
-        """Return since when the first is: there may be as many as there are keys.
+        """Return since when the first key is parked: there may be as many as keys.
 
-        What is parked again at a later event keeps its place, and its time.
+        A key that is parked again at a later event keeps its place and its time.
         """
         first = next(iter(self.parked.values()), None)
         return {"parked_since": first.at} if first is not None else {}
@@ -415,8 +417,8 @@ class Publisher:
     def _behind(self) -> dict[str, Any]:
         """Return how far behind it is, once it has come to the log's end.
 
-        From then on nothing but what waits for the receiver puts it behind: of events that it does
-        not carry the log tells nothing, so that its position says little.
+        From then on, only events that wait for the receiver put it behind: the log does not report
+        other events, so the position tells little.
         """
         if not self.ready:
             return {}

@@ -1,4 +1,4 @@
-"""Whoever is told: the port that webhooks and NATS are behind."""
+"""The port for receivers: implemented by webhooks and NATS."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from projections.publications.settings import NatsTarget, Target
 
 
 class Receiver(Protocol):
-    """Takes one event after the other."""
+    """Receives one event after the other."""
 
     async def deliver(self, outgoing: Outgoing) -> None:
-        """Return once the receiver has taken it.
+        """Return once the receiver has accepted it.
 
         Raises:
-            NotDelivered: it has not, or nobody knows.
+            NotDelivered: it has not, or that is unknown.
         """
         ...
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         ...
 
 
 def receiver_of(target: Target) -> Receiver:
-    """Return who is told at a target. Nothing is connected yet."""
-    # The client of what nobody is told by takes three megabytes in each process.
+    """Return the receiver of a target; nothing is connected yet."""
+    # Imported only if needed: NATS' client takes three megabytes in each process.
     if isinstance(target, NatsTarget):
         from projections.publications.jetstream import JetStream
 

@@ -1,7 +1,7 @@
-"""How far a publication has come, and what of it is parked: on the log, as nothing else knows.
+"""A publication's checkpoints and parked keys: on the log, as they cannot be derived.
 
-A view can be dropped and folded again. What was told to others cannot: so it does not go with the
-database, and a rebuild, a restart or a restored backup publishes nothing again.
+A view can be dropped and folded again, but what was sent to others cannot be undone: so this is not
+in the database, and a rebuild, a restart or a restored backup publishes nothing again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ CHECKPOINTS = "rayfold-publication-"
 PARKS = "rayfold-unpublished-"
 
 KEPT = 2
-"""Checkpoints that the event store is asked to keep: the last one matters."""
+"""Checkpoints that the event store is asked to keep: only the last one matters."""
 
 TOGETHER = 500
-"""Lanes that are noted in one append: as many may be parked as there are keys."""
+"""Lanes that are recorded in one append: there may be as many parked as keys."""
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """A key that waits at an event. Where `key` is empty, all that comes of `stream` waits."""
+    """A key that is parked at an event. If `key` is empty, all events of `stream` wait."""
 
     key: str
     stream: str
@@ -45,7 +45,7 @@ class Parked(msgspec.Struct, frozen=True):
 
     @property
     def lane(self) -> str:
-        """Return what waits together."""
+        """Return the lane, whose events wait together."""
         return lane_of(self.key, self.stream)
 
 
@@ -65,12 +65,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def lane_of(key: str, stream: str) -> str:
-    """Return what is kept in order: a key; of an event that nobody can read, its stream."""
+    """Return the lane: a key; for an unreadable event, its stream."""
     return f"key {key}" if key else f"stream {stream}"
 
 
 def moved_record(data: bytes, at: At) -> bytes:
-    """Return a checkpoint's data, or what is parked, as a copy of the log has it.
+    """Return a checkpoint's or a parked entry's data, adapted for a copy of the log.
 
     Raises:
         NotCopiedYet: see `Positions.at_known`.
@@ -79,12 +79,12 @@ def moved_record(data: bytes, at: At) -> bytes:
 
 
 def now_text() -> str:
-    """Return the time as it is written."""
+    """Return the current time in the format of records."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 class PublicationRecords:
-    """Of one publication: its checkpoints, and beside them what is parked."""
+    """The records of one publication: its checkpoints, and in another stream what is parked."""
 
     def __init__(self, log: Log, name: str) -> None:
         self._log = log
@@ -95,7 +95,7 @@ class PublicationRecords:
         self._saved_at = 0.0
 
     async def load(self) -> tuple[int | None, dict[str, Parked]]:
-        """Return the position to go on after, None if it never ran; and what is parked, by lane.
+        """Return the position to continue after, None if it never ran; and what is parked, by lane.
 
         Raises:
             StoreUnavailable: no answer.
@@ -115,7 +115,7 @@ class PublicationRecords:
         return position, parked
 
     async def save_after(self, position: int, interval: float) -> None:
-        """Save a checkpoint if the last one was saved that many seconds ago.
+        """Save a checkpoint if the last one was saved at least `interval` seconds ago.
 
         Raises:
             StoreUnavailable: it may not have been written.
@@ -139,18 +139,18 @@ class PublicationRecords:
             self._bounded = True
 
     async def park(self, parked: Sequence[Parked]) -> None:
-        """Note that lanes wait.
+        """Record that lanes are parked.
 
         Raises:
-            StoreUnavailable: not all of it may have been noted.
+            StoreUnavailable: not all of it may have been recorded.
         """
         await self._append(self._parks, PARKED, parked)
 
     async def release(self, parked: Sequence[Parked]) -> None:
-        """Note that they do not wait any more.
+        """Record that lanes are no longer parked.
 
         Raises:
-            StoreUnavailable: not all of it may have been noted.
+            StoreUnavailable: not all of it may have been recorded.
         """
         released = [_Released(each.key, each.stream) for each in parked]
         await self._append(self._parks, RELEASED, released)

@@ -1,4 +1,4 @@
-"""What is sent again: all between two positions of the log, or what is parked of some keys."""
+"""Sending again: all events between two positions of the log, or parked ones of some keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayfold.runtime.together import together
 from rayfold.runtime.turns import Turn
 
 Found = list[tuple[RawRecord, list[Outgoing] | Unpublishable]]
-"""Of one lane, in order: records, with what each leads to."""
+"""The records of one lane in order, each with its events."""
 
 
 async def send_again(
@@ -25,14 +25,14 @@ async def send_again(
     until: int,
     key: str | None = None,
 ) -> dict[str, int]:
-    """Deliver what lies between two positions; return how many were taken, and how many keys not.
+    """Deliver all events between two positions; return how many were accepted and keys failed.
 
     Raises:
         StoreUnavailable: the log cannot be read, or the keys of personal data.
     """
     published, failed = 0, set[str]()
     until = min(until, await log.end_position(derivation.prefixes))
-    if after >= until:  # the log might say that it has no such position
+    if after >= until:  # the log might have no such position
         return {"published": 0, "failed_keys": 0}
     batches = log.subscribe(derivation.prefixes, after or None, event_types=derivation.event_types)
     async with aclosing(batches):
@@ -43,7 +43,7 @@ async def send_again(
                 if raw.position > until:
                     break
                 await turn.pass_on()
-                with suppress(Unpublishable):  # it was not published before either
+                with suppress(Unpublishable):  # it was not published before, either
                     for each in derivation.outgoing(raw):
                         if key in (None, each.key) and each.key not in failed:
                             lanes.setdefault(each.key, []).append(each)
@@ -60,7 +60,7 @@ async def send_again(
 async def parked_in(
     derivation: Derivation, records: list[RawRecord], left: dict[str, Parked]
 ) -> dict[str, Found]:
-    """Return what of these records is parked, by lane, in order."""
+    """Return the parked events of these records, by lane, in order."""
     found: dict[str, Found] = {}
     turn = Turn()
     for raw in records:
@@ -76,7 +76,7 @@ async def parked_in(
                 found.setdefault(whole, []).append((raw, told))
             continue
         if isinstance(told, Unpublishable):
-            continue  # of a stream that is parked by itself
+            continue  # from a stream that is parked itself
         for each in told:
             name = lane_of(each.key, "")
             if name in left and raw.position >= left[name].position:
@@ -85,7 +85,7 @@ async def parked_in(
 
 
 async def again(deliveries: Deliveries, found: Found, parked: Parked) -> Parked | None:
-    """Deliver these; return where the lane is parked now, or None.
+    """Deliver these events; return where the lane is parked now, or None.
 
     Raises:
         StoreUnavailable: see `Deliveries.in_order`.

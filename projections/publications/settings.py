@@ -1,4 +1,4 @@
-"""Where publications go, and how patient they are: told by whoever starts the stack."""
+"""The targets of publications, and their retries, given by the process that starts the stack."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True)
 class WebhookTarget:
-    """A URL that each event is posted to, signed with every one of `secrets`.
+    """A URL to which each event is posted, signed with each of `secrets`.
 
-    `private_addresses`: it may be on a network that strangers do not reach, and without TLS.
-    `timeout` is that of one attempt, in seconds.
+    `private_addresses`: it may be in a private network, and without TLS. `timeout` is that of one
+    attempt, in seconds.
     """
 
     url: str
@@ -25,7 +25,7 @@ class WebhookTarget:
 
     @property
     def shown(self) -> str:
-        """Return it for operators: what follows the path may be a secret too."""
+        """Return it for operators, without the query string, which may be secret."""
         return self.url.partition("?")[0]
 
 
@@ -33,7 +33,7 @@ class WebhookTarget:
 class NatsTarget:
     """NATS JetStream: each event goes to the subject `<subject>.<its name>`.
 
-    `credentials` is a file as NATS makes them, with a user's JWT and key.
+    `credentials` is a NATS credentials file, with a user's JWT and key.
     """
 
     servers: Sequence[SecretStr]
@@ -44,7 +44,7 @@ class NatsTarget:
 
     @property
     def shown(self) -> str:
-        """Return it for operators, without what the servers are asked with."""
+        """Return it for operators, without the servers' credentials."""
         servers = [each.get_secret_value() for each in self.servers]
         hosts = ",".join(each.rpartition("@")[2].rpartition("//")[2] for each in servers)
         return f"nats://{hosts}/{self.subject}"
@@ -57,8 +57,8 @@ Target = WebhookTarget | NatsTarget
 class Patience:
     """How long a key is tried, in seconds.
 
-    `park_after` the first failure of an event its key is parked: others need not wait for it. What
-    is parked is tried again every `retry_parked`.
+    A key is parked `park_after` seconds after the first failure of an event, so that others need
+    not wait for it. Parked keys are tried again every `retry_parked` seconds.
     """
 
     first_pause: float = 0.5
@@ -69,7 +69,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Configured:
-    """One publication as it is to run. `source` is the `source` of its CloudEvents."""
+    """The configuration of one publication. `source` is the `source` of its CloudEvents."""
 
     target: Target
     source: str
@@ -77,7 +77,7 @@ class Configured:
 
     @property
     def digest(self) -> str:
-        """A short text, another one if an actor that was made otherwise is no use."""
+        """A short text that changes when actors with the old configuration become unusable."""
         told = repr(self) + "\n".join(each.get_secret_value() for each in _secrets(self.target))
         return hashlib.blake2b(told.encode(), digest_size=5).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What others are told of events: what goes out because of them, and whether that is out yet."""
+"""The published events of records, and whether they were delivered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.turns import Turn
 
 Lanes = Callable[[Sequence[str]], Awaitable[Sequence[Mapping[str, Any]]]]
-"""Says what is parked in some lanes: see `ParkedKeys.under`."""
+"""Returns what is parked in some lanes: see `ParkedKeys.under`."""
 
 
 async def told_of(
@@ -23,9 +23,9 @@ async def told_of(
     position: int | None,
     parked_under: Lanes,
 ) -> list[list[dict[str, Any]]]:
-    """Return what a publication makes of each record, a message each.
+    """Return what a publication derives from each record, one entry per event.
 
-    `position` is where the publication is; None: it does not run.
+    `position` is the publication's position; None if it does not run.
     """
     derivation = Derivation(registry, definition, "/")  # ids do not depend on the source
     derived: list[list[Outgoing] | Unpublishable] = []

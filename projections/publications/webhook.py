@@ -1,8 +1,8 @@
-"""Webhooks: each event is posted, signed as Standard Webhooks has it. Redirects are not followed.
+"""Webhooks: each event is posted, signed by Standard Webhooks. Redirects are not followed.
 
-A receiver is somebody else's: it may hang, drip, answer without end, or lead us to what only we
-reach. So an attempt has one deadline over everything, an answer is read to a bound, and the
-address is checked.
+A receiver is not ours: it may hang, answer very slowly or endlessly, or direct us to addresses that
+only we can reach. So an attempt has one deadline for everything, answers are read up to a limit,
+and the address is checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from projections.publications.outgoing import Outgoing
 from projections.publications.settings import WebhookTarget
 
 MOST_ANSWER = 64 * 1024
-"""Bytes of an answer that are read; it is closed then."""
+"""The most bytes of an answer that are read; then the connection is closed."""
 
 LONGEST_RETRY_AFTER = 3600.0
 
@@ -44,7 +44,7 @@ class Webhook:
         resolve: Resolve = resolve,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """`resolve` gives the addresses of a name; `ssl_context` who is trusted."""
+        """`resolve` returns the addresses of a name; `ssl_context` has the trusted certificates."""
         self._target = target
         self._signers = [Signer(each.get_secret_value()) for each in target.secrets]
         self._pool = httpcore.AsyncConnectionPool(
@@ -55,7 +55,7 @@ class Webhook:
         )
 
     async def deliver(self, outgoing: Outgoing) -> None:
-        """See `Receiver.deliver`; every 2xx counts as taken."""
+        """See `Receiver.deliver`; every 2xx status counts as accepted."""
         try:
             async with asyncio.timeout(self._target.timeout):
                 status, retry_after = await self._post(outgoing)
@@ -96,7 +96,7 @@ class Webhook:
             async for chunk in answer.aiter_stream():
                 read += len(chunk)
                 if read > MOST_ANSWER:
-                    break  # leaving closes the connection
+                    break  # leaving the block closes the connection
             return answer.status, _retry_after(answer.headers, now)
 
 

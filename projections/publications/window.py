@@ -1,4 +1,4 @@
-"""What was read of the log and is not done yet: up to where everything is."""
+"""Records that were read but not completed: the position up to which everything is done."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections import deque
 
 
 class Pending:
-    """A record of the log with events that are on their way; `created` is as the record has it.
+    """A record of the log with events in progress; `created` is the record's time.
 
-    `since`, by `time.monotonic`, it is known here.
+    `since`, by `time.monotonic`, is when it was read here.
     """
 
     __slots__ = ("created", "left", "position", "since")
@@ -23,7 +23,7 @@ class Pending:
 
 
 class Window:
-    """Records in the log's order. `done` is the position up to which nothing is on its way."""
+    """Records in the log's order. Up to the position `done`, everything is completed."""
 
     def __init__(self, done: int, most: int) -> None:
         self.done = done
@@ -34,11 +34,11 @@ class Window:
         self._room.set()
 
     def read(self, position: int, created: int = 0) -> Pending:
-        """Note that the log was read up to there."""
+        """Record that the log was read up to a position."""
         last = self._pending[-1] if self._pending else None
         if last is not None and not last.left:
-            # Of the one before nothing is on its way: while an event holds all others up, what
-            # nobody is told of would be remembered one by one.
+            # The previous record has no events in progress: it is replaced, as otherwise, while one
+            # event holds up all others, every record without events would be kept.
             last.position, last.created = max(position, last.position), created
             last.since = time.monotonic()
             return last
@@ -47,14 +47,14 @@ class Window:
         return pending
 
     def sent(self, pending: Pending) -> None:
-        """Note that an event of that record is on its way."""
+        """Record that an event of a record is in progress."""
         pending.left += 1
         self.waiting += 1
         if self.waiting >= self._most:
             self._room.clear()
 
     def finished(self, pending: Pending) -> None:
-        """Note that one of its events has been taken, or is parked."""
+        """Record that one of its events has been accepted, or is parked."""
         pending.left -= 1
         self.waiting -= 1
         if self.waiting < self._most:
@@ -62,17 +62,17 @@ class Window:
         self.advance()
 
     def advance(self) -> None:
-        """Move `done` past what has nothing on its way."""
+        """Move `done` past completed records."""
         while self._pending and not self._pending[0].left:
             self.done = max(self.done, self._pending.popleft().position)
 
     def __len__(self) -> int:
-        """Return the number of records that are remembered."""
+        """Return the number of records that are kept."""
         return len(self._pending)
 
     @property
     def oldest(self) -> Pending | None:
-        """Return the first record with something on its way."""
+        """Return the first record with events in progress."""
         return next((each for each in self._pending if each.left), None)
 
     async def room(self) -> None:

@@ -1,1 +1,1 @@
-"""Reactors at work: events shared by consumers, each tried until it is done or parked."""
+"""Running reactors: consumers share events, and try each until it is done or parked."""

@@ -1,7 +1,7 @@
-"""What became of each event at a reactor, in Postgres: begun, failed, done or parked.
+"""The attempts of a reactor at each event, in Postgres: begun, failed, done or parked.
 
-It is noted before a handler begins and after it ends. So what was done is not done again when its
-acknowledgement was lost, and what may have been done is told to the next attempt.
+They are recorded before a handler begins and after it ends. So an event is not handled again if its
+acknowledgement was lost, and the next attempt is told if an event may have been handled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
 _IS_PARKED = "state IN ('parked', 'again')"
-"""As the index has it. See `AGAIN`."""
+"""The condition of the index. See `AGAIN`."""
 
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS rayfold_reactor (
@@ -43,8 +43,8 @@ DO $$ BEGIN  -- a backup reads it for hours, perhaps, and then it stays
 EXCEPTION WHEN lock_not_available THEN NULL;
 END $$;
 """
-"""An event is found by nothing but the primary key. An index of all states would be taken for as
-good while there is little in the table, and has all events of a reactor gone through for one.
+"""An event is only found by the primary key. While the table is small, Postgres would consider an
+index of all states as good, and go through all events of a reactor for one.
 """
 
 _ALL = (
@@ -64,29 +64,30 @@ _FIRST = (
 BEGUN, FAILED, DONE, PARKED = "begun", "failed", "done", "parked"
 
 AGAIN = "again"
-"""Parked, and tried again. The server has had its acknowledgement, and gives it to nobody else: so
-it is listed as parked until that attempt has ended, as its process may die."""
+"""Parked, and being tried again. The server has its acknowledgement and delivers it to no other
+consumer, so it is listed as parked until that attempt has ended, as its process may die.
+"""
 
 _ON_LIST = (PARKED, AGAIN)
 
 
 class Begun(NamedTuple):
-    """An attempt that is noted. `interrupted`: the one before has no end."""
+    """A recorded attempt. `interrupted`: the previous one has not ended."""
 
     number: int
     interrupted: bool
 
 
 class Attempts:
-    """Of one reactor; many consumers may work at once."""
+    """The attempts of one reactor; many consumers may work at once."""
 
     def __init__(self, reactor: str) -> None:
         self._reactor = reactor
 
     async def begin(self, pool: Pool, raw: RawRecord, *, again: bool = False) -> Begun | None:
-        """Note that an attempt begins; None if the event is done, or parked.
+        """Record that an attempt begins; return None if the event is done or parked.
 
-        `again` begins one at what is parked, and at nothing else.
+        `again` only begins an attempt at a parked event.
         """
         wanted, begun = (_ON_LIST, AGAIN) if again else ((BEGUN, FAILED), BEGUN)
         async with pool.acquire() as connection, connection.transaction():
@@ -116,7 +117,7 @@ class Attempts:
             return Begun(known["attempts"] + 1, known["state"] == begun)
 
     async def end(self, pool: Pool, raw: RawRecord, state: str, error: str = "") -> None:
-        """Note how it ended."""
+        """Record how an attempt ended."""
         await pool.execute(
             "UPDATE rayfold_reaction SET state = $4, error = $5"
             " WHERE reactor = $1 AND stream = $2 AND revision = $3",
@@ -128,9 +129,9 @@ class Attempts:
     async def end_late(
         self, pool: Pool, raw: RawRecord, number: int, state: str, error: str
     ) -> bool:
-        """Note how an attempt ended while nobody could; return False if another has begun since.
+        """Record a result after Postgres was away; return False if another attempt has begun since.
 
-        One that was cut off (`BEGUN`) does not count: its handler did nothing wrong.
+        A cancelled attempt (`BEGUN`) does not count: its handler did not fail.
         """
         noted = await pool.fetchval(
             "UPDATE rayfold_reaction SET state = $4, error = $5, attempts = attempts - $6"
@@ -146,15 +147,16 @@ class Attempts:
 
     @asynccontextmanager
     async def alone(self, dsn: str, key: str) -> AsyncIterator[bool]:
-        """Let nobody else work on what is parked under a key; give False where somebody does.
+        """Lock what is parked under a key; yield False if another process has it.
 
-        Of all processes of the reactor: its state cannot say so, as one may die and leave it. The
-        lock is a transaction's, as behind a pooler no session is anybody's, and on a connection of
-        its own, so that as many as there are in the pool may be tried at once. Where that is cut
-        the lock is gone, and what is done under it is cancelled: another may begin.
+        The lock is among all processes of the reactor: the state cannot serve as one, as a process
+        may die and leave it. It belongs to a transaction, as a pooler does not keep sessions, and
+        has its own connection, so that more events can be tried at once than the pool has
+        connections. If that connection is cut, the lock is lost and the work under it is cancelled,
+        as another process may begin.
 
         Raises:
-            PostgresUnavailable: it does not answer, or has cut the connection.
+            PostgresUnavailable: Postgres does not answer, or has cut the connection.
         """
         async with connected(dsn) as connection:
             holding = connection.transaction()
@@ -164,8 +166,8 @@ class Attempts:
             lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 
             def cut(_: object) -> None:
-                with suppress(RuntimeError):  # all is done, and this was on its way already
-                    held.reschedule(0)  # in the past: it is over now
+                with suppress(RuntimeError):  # everything was done before this took effect
+                    held.reschedule(0)  # in the past: it ends now
 
             try:
                 async with asyncio.timeout(None) as held:
@@ -175,11 +177,11 @@ class Attempts:
                     finally:
                         connection.remove_termination_listener(cut)
             finally:
-                with suppress(*FAILURES):  # a connection that was cut meanwhile undoes nothing
+                with suppress(*FAILURES):  # a cut connection undoes nothing
                     await holding.rollback()
 
     async def forget(self, pool: Pool, position: int) -> None:
-        """Forget what is done up to there: the server never gives it again."""
+        """Delete entries of done events up to a position: the server never delivers these again."""
         await pool.execute(
             "DELETE FROM rayfold_reaction WHERE reactor = $1 AND state = 'done' AND position <= $2",
             self._reactor,
@@ -189,7 +191,7 @@ class Attempts:
     async def parked(self, pool: Pool, asked: Asked = EVERYTHING) -> list[Parked]:
         """Return what is parked, `in_order`, as far as `Asked.of` needs it.
 
-        An event is parked once, so that no two stand at one position.
+        An event is parked once, so no two entries have the same position.
         """
         most = asked.limit + 1 if asked.limit and not asked.key else None
         found = await pool.fetch(_ALL, self._reactor, asked.after[0], most)
@@ -206,9 +208,9 @@ class Attempts:
         return self._parked(record)
 
     async def first_parked(self, pool: Pool) -> tuple[int, list[Parked]]:
-        """Return how much is parked, and what of it comes first in the log: for a status.
+        """Return the number of parked events, and the first ones in the log's order, for a status.
 
-        After a receiver was down for long it may be more than anybody wants to load for that.
+        After a long outage of a receiver there may be too many to load for that.
         """
         records = await pool.fetch(_FIRST, self._reactor, NAMED)
         return (records[0]["total"] if records else 0), [self._parked(each) for each in records]
@@ -223,5 +225,5 @@ class Attempts:
 
 
 def key_of(stream: str, revision: int) -> str:
-    """Return what operators call a parked event by."""
+    """Return the name that operators use for a parked event."""
     return f"{revision}@{stream}"

@@ -44,11 +44,11 @@ class ReactorActor:
         self._work = ActorWork(membership, self._runner.run, groups, log)
 
     async def status(self, *_: Any) -> dict[str, Any]:
-        """Return what operators are told of it."""
+        """Return its status for operators."""
         return {**await self._work.process_status(), **self._runner.status()}
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
-        """See `Asked.of`; as plain tuples."""
+        """See `Asked.of`; returns plain tuples."""
         page = Asked(*asked)
         return [tuple(parked) for parked in page.of(await self._running().parked(page))]
 
@@ -61,7 +61,7 @@ class ReactorActor:
         await self._running().discard(key)
 
     async def stop(self) -> None:
-        """Leave the group; what is in hand goes to the others."""
+        """Leave the group; unacknowledged events go to the others."""
         await self._work.stop()
 
     def _running(self) -> ReactorRunner:

@@ -1,9 +1,9 @@
-"""A consumer of a reactor: takes events from its group, runs the author's handlers, acknowledges.
+"""A consumer of a reactor: takes events from its group, runs handlers, acknowledges.
 
-An attempt that raises is sent back after a pause, twice as long each time; one that failed too
-often is parked, which holds up no other. Where Postgres or the store is away, the group is left:
-the server gives what was in hand to others, or to us when we are back. How an attempt ended that
-could not be noted is noted then, before anything is taken: it is no death of the process.
+A failed event is sent back after a pause, doubled each time; one that failed too often is parked,
+without holding up others. If Postgres or the store is away, the consumer leaves the group: the
+server gives its events to others, or to it when it is back. Results that could not be recorded are
+recorded then, before new events are taken, so that they do not look like a death of the process.
 """
 
 from __future__ import annotations
@@ -43,18 +43,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IN_HAND = 32
-"""Events of one consumer that are on their way at a time."""
+"""Events of one consumer that are in progress at a time."""
 
 LONGEST_PAUSE = 20.0
-"""Seconds before an event is sent back; the first is a fraction of a second."""
+"""The longest pause before an event is sent back, in seconds; the first is a fraction of a
+second.
+"""
 
 FIRST_PAUSE = 0.2
 
 TIDY = 5.0
-"""Seconds between two looks at what need not be remembered any more."""
+"""Seconds between two deletions of entries that are no longer needed."""
 
 OPEN_AGAIN = 5.0
-"""Seconds until a reactor whose `open` broke is opened again."""
+"""Seconds until a reactor whose `open` failed is opened again."""
 
 
 def message_timeout(definition: ReactorDefinition) -> float:
@@ -65,13 +67,13 @@ def message_timeout(definition: ReactorDefinition) -> float:
 class _InHand(NamedTuple):
     raw: RawRecord
     since: float
-    """When it was given to us, by the monotonic clock."""
+    """When it was delivered to us, by the monotonic clock."""
     again: bool = False
     """Whether an attempt has failed before."""
 
 
 class ReactorRunner:
-    """One of those that share a reactor's events."""
+    """One of the consumers that share a reactor's events."""
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class ReactorRunner:
         began: int,
         dsn: str,
     ) -> None:
-        """Join `group`, which begins with the event at `began`: that one is not ours."""
+        """Join `group`, which begins with the event at `began`, which itself is not handled."""
         self._began = began
         self._registry = registry
         self._definition = definition
@@ -97,22 +99,22 @@ class ReactorRunner:
         self._prefixes = tuple(registry.prefixes)
         self._in_hand: dict[tuple[str, int], _InHand] = {}
         self._unnoted: dict[tuple[str, int], tuple[RawRecord, Begun, str, str]] = {}
-        """How attempts ended, until that is noted; `BEGUN` are those that have not."""
+        """How attempts ended, until that is recorded; `BEGUN` are those that have not ended."""
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._open_error = ""
         self._tracing = tracing()
-        # What is acknowledged never comes again, so what is noted has to be on disk.
+        # Acknowledged events are never delivered again, so records must be on disk.
         settings = {"application_name": "rayfold", **BY_INDEX}
         self._runner = pooled(dsn, max_size=4, server_settings=settings)
 
     async def run(self) -> None:
-        """Consume for ever; what breaks is tried again."""
+        """Consume forever; after an error, try again."""
         self._reactor = await self._opened()
         try:
             await self._runner.run(self._join)
         finally:
-            with suppress(Exception):  # the author's code, and we are leaving
+            with suppress(Exception):  # the domain's code may fail, and we are leaving
                 await self._reactor.close()
 
     async def _opened(self) -> Reactor:
@@ -143,7 +145,7 @@ class ReactorRunner:
                     while True:
                         for delivery in await deliveries.take():
                             tasks.create_task(self._react(pool, deliveries, delivery))
-            except ExceptionGroup as errors:  # what is raised behind `except*` is in a group again
+            except ExceptionGroup as errors:  # what is raised in `except*` is in a group again
                 raise _first(errors) from errors
             finally:
                 self._runner.ready.clear()
@@ -151,7 +153,7 @@ class ReactorRunner:
 
     async def _react(self, pool: Pool, deliveries: Deliveries, delivery: Delivery) -> None:
         raw = delivery.raw
-        # Where a group begins, the event there counts in; somebody else's may be of the same type.
+        # A group includes the event where it begins; another client's event may have the same type.
         if raw.position <= self._began or not raw.stream.startswith(self._prefixes):
             await deliveries.ack([delivery])
             return
@@ -180,14 +182,14 @@ class ReactorRunner:
             self._in_hand.pop(place, None)
 
     async def _attempt(self, raw: RawRecord, begun: Begun) -> tuple[str, str]:
-        """Run the handlers of an event; return how that ended, and why."""
+        """Run the handlers of an event; return the resulting state, and the reason."""
         definition = self._definition
         try:
             async with asyncio.timeout(definition.timeout):
                 await self._run_traced(raw, begun)
         except TimeoutError as error:
             state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
-        except (Exception, SystemExit) as error:  # the author's code, or its data
+        except (Exception, SystemExit) as error:  # the domain's code, or its data
             state, reason = FAILED, named(error) + place_of(error)
         else:
             state, reason = DONE, ""
@@ -196,7 +198,7 @@ class ReactorRunner:
         return state, reason
 
     def _tell(self, raw: RawRecord, begun: Begun, state: str, reason: str) -> None:
-        """Tell operators of an attempt that did not go well."""
+        """Log an attempt that failed, for operators."""
         if state in (FAILED, PARKED):
             parked = state == PARKED
             log.log(
@@ -222,7 +224,7 @@ class ReactorRunner:
         if span is None:
             await self._run(raw, begun)
             return
-        span.enter()  # what the handler logs
+        span.enter()  # for what the handler logs
         try:
             await self._run(raw, begun)
         except BaseException as error:
@@ -259,15 +261,15 @@ class ReactorRunner:
     # For operators.
 
     async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
-        """See `Attempts.parked`; whoever met it."""
+        """See `Attempts.parked`; of all consumers."""
         return await self._attempts.parked(self._connected(), asked)
 
     async def replay(self, key: str) -> bool:
-        """Try a parked event again; return False if it broke again, and is parked as before.
+        """Try a parked event again; return False if it failed again, and stays parked.
 
         Raises:
-            UnknownTarget: none of that key is parked, or it is being tried again.
-            StoreUnavailable, PostgresUnavailable, asyncpg.PostgresError: nobody knows.
+            UnknownTarget: no event is parked under that key, or it is being tried again.
+            StoreUnavailable, PostgresUnavailable, asyncpg.PostgresError: the outcome is unknown.
         """
         pool = self._connected()
         async with self._alone(key):
@@ -275,7 +277,7 @@ class ReactorRunner:
             begun = await self._attempts.begin(pool, raw, again=True)
             if begun is None:
                 raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
-            # However often it was tried: this is one attempt, and ends it.
+            # This is a single attempt, however often the event was tried before.
             last = begun._replace(number=max(begun.number, self._definition.attempts))
             state, reason = await self._attempt(raw, last)
             await self._attempts.end(pool, raw, state, reason)
@@ -283,12 +285,12 @@ class ReactorRunner:
             return state == DONE
 
     async def discard(self, key: str) -> None:
-        """Do without a parked event.
+        """Discard a parked event.
 
         Raises:
-            UnknownTarget: none of that key is parked, or it is being tried again.
+            UnknownTarget: no event is parked under that key, or it is being tried again.
         """
-        async with self._alone(key):  # the end of an attempt would be noted over ours
+        async with self._alone(key):  # otherwise the end of an attempt could overwrite this
             parked = await self._find(key)
             raw = RawRecord("", b"", b"", parked.stream, parked.revision, parked.position, 0)
             log.warning("an event is discarded", extra={**self._about(), "key": key})
@@ -332,10 +334,10 @@ class ReactorRunner:
         return status
 
     def _behind(self) -> dict[str, Any]:
-        """Return how far behind it is: by what it was given and has not done with, and since when.
+        """Return how many delivered events it has not completed, and since when.
 
-        The server gives more while there is room, so nothing waits elsewhere before the oldest of
-        these; what it tells of a group counts events of other types too.
+        The server delivers more while there is room, so no other event has waited longer than the
+        oldest of these; its numbers of a group count events of other types too.
         """
         now, monotonic = time.time(), time.monotonic()
         ages, held = [0.0], [0.0]
@@ -355,6 +357,6 @@ class ReactorRunner:
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    """Return what broke first: the others were cancelled for it."""
+    """Return the first error: the others were cancelled because of it."""
     first = errors.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

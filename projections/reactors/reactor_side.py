@@ -1,4 +1,4 @@
-"""All reactors of a domain: their groups, their consumers, and what operators ask of them."""
+"""All reactors of a domain: their groups and consumers, and operations on them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ReactorHandle(ActorHandle):
 
 
 class ReactorSide:
-    """Keeps as many consumers of each reactor as are wanted."""
+    """Keeps the wanted number of consumers of each reactor."""
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self._registry = registry
@@ -50,16 +50,16 @@ class ReactorSide:
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._actors = WatchedActors("reactor", settings, self._log, registry.prefixes)
         self._group_of: dict[str, tuple[str, int]] = {}
-        """By reactor: its group, and after which position that begins."""
+        """By reactor: its group, and the position after which that begins."""
         self._numbers = {name: count() for name in registry.reactors}
         self._scaling = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make tables, groups and consumers.
+        """Create tables, groups and consumers.
 
         Raises:
-            PostgresUnavailable, StoreUnavailable: it does not answer.
-            ActorUnavailable: a consumer does not come up.
+            PostgresUnavailable, StoreUnavailable: a store does not answer.
+            ActorUnavailable: a consumer does not start.
         """
         if self._registry.reactors:
             async with (
@@ -79,10 +79,10 @@ class ReactorSide:
         )
 
     async def _prepare(self, definition: ReactorDefinition) -> tuple[str, int]:
-        """Return the reactor's group, and where it begins, after making it if it is not there.
+        """Return the reactor's group and where it begins; create the group if it is missing.
 
         A group's filter cannot be changed: for other events there is another group, which begins
-        where the one before was.
+        where the previous one was.
         """
         types = self._registry.stored_as(definition.handlers)
         digest = hashlib.blake2b("\n".join(types).encode(), digest_size=4).hexdigest()
@@ -96,7 +96,7 @@ class ReactorSide:
                 began = known["began"]
                 if known["group"] != group and await self._groups.exists(known["group"]):
                     began = max(began, await self._groups.position(known["group"]))
-            elif await self._groups.exists(group):  # the database is another one by now
+            elif await self._groups.exists(group):  # it is another database by now
                 began = await self._groups.position(group)
             elif definition.from_beginning:
                 began = 0
@@ -131,11 +131,11 @@ class ReactorSide:
         return ReactorHandle(part, "reactor", [name], spawn, spawn.place)
 
     async def scale(self, name: str, number: int) -> None:
-        """Set how many consumers share a reactor's events.
+        """Set the number of consumers of a reactor.
 
         Raises:
-            UnknownTarget: no reactor has that name, or there cannot be so many.
-            ActorUnavailable: a new one does not come up; the old ones stay.
+            UnknownTarget: no reactor has that name, or the number is not possible.
+            ActorUnavailable: a new one does not start; the old ones stay.
         """
         if name not in self._registry.reactors:
             raise UnknownTarget(f"no reactor is named {name!r}")
@@ -156,7 +156,7 @@ class ReactorSide:
 
     async def stop(self) -> None:
         """See `WatchedActors.stop`."""
-        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+        async with AsyncExitStack() as closing:  # in reverse order, even if one of them raises
             closing.push_async_callback(self._log.close)
             closing.push_async_callback(self._groups.close)
             await self._actors.stop()
@@ -166,18 +166,18 @@ class ReactorSide:
         await self._actors.end()
 
     def status(self) -> list[dict[str, Any]]:
-        """Return every consumer, as parts of the stack."""
+        """Return the status of every consumer, as parts of the stack."""
         return self._actors.status()
 
     def has(self, name: str) -> bool:
-        """Return whether that is a reactor."""
+        """Return whether a reactor has that name."""
         return name in self._registry.reactors
 
     async def parked(self, asked: Asked = EVERYTHING) -> list[dict[str, Any]]:
-        """Return the events that are parked, of all reactors: see `Asked.of`.
+        """Return the parked events of all reactors: see `Asked.of`.
 
         Raises:
-            ActorUnavailable: one does not answer.
+            ActorUnavailable: a consumer does not answer.
         """
         found = [
             {"store": "reactor", **each._asdict()}
@@ -188,7 +188,7 @@ class ReactorSide:
         return asked.page(found)
 
     async def replay(self, name: str, key: str) -> list[dict[str, Any]]:
-        """Try a parked event again, all of them where `key` is empty; say which still is parked.
+        """Try a parked event again, or all if `key` is empty; return those that are still parked.
 
         Raises:
             UnknownTarget: nothing is parked there.
@@ -199,7 +199,7 @@ class ReactorSide:
         return [{**each, "parked": not await handle.replay(name, each["key"])} for each in found]
 
     async def discard(self, name: str, key: str) -> list[dict[str, Any]]:
-        """Do without a parked event.
+        """Discard a parked event.
 
         Raises:
             UnknownTarget: nothing is parked there.

@@ -1,7 +1,7 @@
 """Generations in Redis: a view's pointer is a hash that names the live one.
 
-The pointer and each generation are in slots of their own, so that no step changes two of them. A
-switch therefore lets writers of the live one wait (`hold`), for a time that ends by itself.
+The pointer and each generation are in slots of their own, so no step changes two of them
+atomically. A switch therefore pauses writers of the live one (`hold`), for a limited time.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from rayfold import ViewDefinition
 BEGINNING = f"{0:020d}"
 
 PIECE = 1000
-"""Of what is parked, at once: the server answers nobody else meanwhile."""
+"""Parked entries that are read at a time: the server answers no other request meanwhile."""
 
 _BUILDING = "b:"
-"""In a pointer, what the names of generations in the making begin with."""
+"""In a pointer, the prefix of the names of generations being built."""
 
 _parked = msgspec.json.Decoder(tuple[str, str, str, int, int, str, bool])
 
 
 class RedisGenerations(PointedGenerations[str]):
-    """See `Generations`. Writers that wait are known by a token; empty where none could."""
+    """See `Generations`. A pause of writers has a token; empty if there was nothing to pause."""
 
     store = "redis"
 
@@ -66,13 +66,13 @@ class RedisGenerations(PointedGenerations[str]):
         return {name.decode(): value.decode() for name, value in found.items()}
 
     async def live(self, view: ViewDefinition) -> str:
-        """Return the name of the live generation; empty where there is none."""
+        """Return the name of the live generation; empty if there is none."""
         with answering():
             found = await self._server.ask(self._server.client.hget(self.pointer_key(view), "live"))
         return found.decode() if found else ""
 
     async def parked(self, view: ViewDefinition, generation: str) -> AsyncIterator[Parked]:
-        """See `PointedGenerations.parked`; what comes twice came while the hash was growing."""
+        """See `PointedGenerations.parked`; an entry may come twice if the hash grows meanwhile."""
         key, cursor = self.keys_of(view, generation).parked, None
         while cursor != 0:
             with answering():
@@ -122,7 +122,7 @@ class RedisGenerations(PointedGenerations[str]):
         return bool(await self._server.run(POINT, [self.pointer_key(view)], told))
 
     async def _partitions(self, view: ViewDefinition, pointer: Pointer) -> int:
-        """Ask the generation: it is cut first, and the pointer is told then."""
+        """Read it from the generation, which is divided before the pointer is updated."""
         keys = self.keys_of(view, pointer.live)
         with answering():
             found = await self._server.ask(self._server.client.hget(keys.meta, "partitions"))
@@ -136,7 +136,9 @@ class RedisGenerations(PointedGenerations[str]):
             )
 
     async def _recut(self, keys: GenerationKeys, number: int) -> int | None:
-        """Return where all partitions begin; None if there is no such generation."""
+        """Divide a generation anew; return where all partitions begin; None if it does not
+        exist.
+        """
         marks = [secrets.token_hex(4) for _ in range(number)]
         least = await self._server.run(RECUT, [keys.meta], [number, *marks])
         return None if least is None else int(least)
@@ -173,7 +175,7 @@ class RedisGenerations(PointedGenerations[str]):
 
 
 def _positions_in(said: Mapping[bytes, bytes]) -> list[int]:
-    """Return the checkpoints of all partitions, from what a generation's `meta` says."""
+    """Return the checkpoints of all partitions from a generation's `meta`."""
     return [
         int(value[:20])
         for field, value in said.items()

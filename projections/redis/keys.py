@@ -1,8 +1,8 @@
 """Names of keys in Redis, and members of its sorted sets.
 
-All keys of a generation have one hash tag, so that one script may change them together in a Redis
-Cluster too: a generation is in one slot, on one node. Sorted sets have one score for all and are
-read by the order of their members' bytes, which is the order of pages.
+All keys of a generation have the same hash tag, so that one script may change them together in a
+Redis Cluster too: a generation is in one slot, on one node. All members of a sorted set have the
+same score, so that they are in the order of their bytes, which is the order of pages.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import json
 from projections.pages import Place
 
 LONGEST = 256
-"""Bytes of a value that are written out in a list; of a longer one it is a digest."""
+"""The most bytes of a value in a list; a longer one is replaced by a digest."""
 
 MOST_INDEXES = 64
-"""Lists that are looked for when a generation goes."""
+"""Lists that are searched for when a generation is removed."""
 
 _PLACE = b"%020d %b"
 
@@ -28,44 +28,46 @@ class GenerationKeys:
         prefix = self._prefix = f"rayfold:{{{stack}/{view}@{generation}}}:"
         self.generation = generation
         self.meta = prefix + "meta"
-        """A hash: `partitions`, the checkpoint of each partition, how large the others are."""
+        """A hash: `partitions`, the checkpoint of each partition, and the sizes of the other
+        keys.
+        """
         self.rows = prefix + "rows"
         """A hash: rows by key."""
         self.all = prefix + "all"
         """A sorted set: the places of all rows."""
         self.parked = prefix + "parked"
-        """A hash: what is parked, by key and stream."""
+        """A hash: parked entries by key and stream."""
         self.held = prefix + "held"
-        """A sorted set: what waits behind it, by key and position."""
+        """A sorted set: events that wait behind them, by key and position."""
         self.hold = prefix + "hold"
-        """There while writers have to wait for a switch."""
+        """Exists while writers have to wait for a switch."""
         self.by = [f"{prefix}by:{at}" for at in range(indexes)]
         """Sorted sets: for each index, the value and the place of each row."""
 
     @property
     def written(self) -> list[str]:
-        """What a transaction may change, in the order in which its script has them."""
+        """The keys that a transaction may change, in the order of its script."""
         return [self.meta, self.rows, self.all, self.parked, self.held, self.hold, *self.by]
 
     @property
     def whatever(self) -> list[str]:
-        """All of them, also where the definition before had more indexes."""
+        """All keys, even if the previous definition had more indexes."""
         more = [f"{self._prefix}by:{at}" for at in range(len(self.by), MOST_INDEXES)]
         return [*self.written, *more]
 
 
 def pointer_of(stack: str, view: str) -> str:
-    """Return the key that says which generation is live: a hash, in a slot of its own."""
+    """Return the key of a view's pointer: a hash, in a slot of its own."""
     return f"rayfold:{{{stack}/{view}}}"
 
 
 def place_of(started: int, key: bytes) -> bytes:
-    """Return a row's place as a member: places sort as rows are listed."""
+    """Return a row's place as a member; places sort in the order of rows."""
     return _PLACE % (started, key)
 
 
 def after(place: Place) -> bytes:
-    """Return the member behind which a page goes on."""
+    """Return the member after which a page continues."""
     return place_of(place.started, place.key.encode())
 
 
@@ -75,7 +77,7 @@ def placed(member: bytes) -> Place:
 
 
 def value_prefix(value: str) -> bytes:
-    """Return what the members of rows with that value begin with, and no others do."""
+    """Return the prefix of members of rows with that value, and of no others."""
     data = value.encode()
     if len(data) > LONGEST:
         return b"#%b\x00" % hashlib.blake2b(data, digest_size=24).hexdigest().encode()
@@ -84,23 +86,23 @@ def value_prefix(value: str) -> bytes:
 
 
 def parked_field(key: str, stream: str) -> bytes:
-    """Return the field of something parked."""
+    """Return the field of a parked entry."""
     return b"%b\n%b" % (_text(key), _text(stream))
 
 
 def held_member(key: str, position: int, stream: str, revision: int) -> bytes:
-    """Return the member of an event that waits: those of a key sort by position."""
+    """Return the member of a waiting event: those of a key sort by position."""
     return b"%b\n%020d %d %b" % (_text(key), position, revision, _text(stream))
 
 
 def held_range(key: str) -> tuple[bytes, bytes]:
-    """Return between which members those of a key are."""
+    """Return the range of a key's members."""
     text = _text(key)
     return b"[%b\n" % text, b"(%b\x0b" % text
 
 
 def held_parts(member: bytes) -> tuple[int, int, str]:
-    """Return position, revision and stream of an event that waits."""
+    """Return position, revision and stream of a waiting event."""
     position, revision, stream = member.partition(b"\n")[2].split(b" ", 2)
     return int(position), int(revision), json.loads(stream)
 

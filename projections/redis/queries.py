@@ -1,4 +1,4 @@
-"""Queries to Redis: rows and how far they have come, in one step; many travel together."""
+"""Queries to Redis: rows and their position, in one step; many are sent together."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rayfold import Registry, ViewDefinition
 from rayfold.runtime.batching import Batcher, BatchFull
 
 LOOKED_AT = 2_000
-"""Places of a list in one step, where several filters leave few of them."""
+"""Places of a list that are read in one step, if several filters leave few of them."""
 
 FRESH = 1.0
-"""Seconds for which it is believed which generation is live."""
+"""Seconds for which the live generation's name is cached."""
 
 SWITCHES = 5
-"""Generations that may take over while one question is asked."""
+"""Switches that one query survives."""
 
 BATCH = 64
 QUEUE = 8192
 
 IN_FLIGHT = 2
-"""Batches on their way at a time, each on a connection of its own."""
+"""Batches in progress at a time, each on its own connection."""
 
 
 class _Gone(Exception):
@@ -40,7 +40,7 @@ class _Gone(Exception):
 
 
 class RedisRows:
-    """Answers from live generations."""
+    """Answers queries from live generations."""
 
     def __init__(self, registry: Registry, server: Server, generations: RedisGenerations) -> None:
         self._views = registry.views
@@ -71,7 +71,7 @@ class RedisRows:
         until, live = self._live.get(view.name, (0.0, ""))
         now = time.monotonic()
         if until < now:
-            # All who ask find out at the same time: in batches, as everything they ask.
+            # All queries need this at the same time: so it is batched like them.
             [found] = await self._ask((LIVE, [self._generations.pointer_key(view)], []))
             if not found:
                 raise BeingBuilt(f"Redis has no rows of {view.name!r} yet")
@@ -89,7 +89,7 @@ class RedisRows:
         return Found(RowResult(body, revision, position), position)
 
     async def _page(self, view: ViewDefinition, keys: GenerationKeys, query: RowQuery) -> Found:
-        """Return a page. Where it takes several steps, every row is of one of them."""
+        """Return a page. If it takes several steps, each row is from one of them."""
         behind = _begins(query)
         found: list[bytes] = []
         covered: int | None = None
@@ -132,7 +132,7 @@ class RedisRows:
         calls = [
             _page_call(view, keys, each, each.limit + 1, _begins(each), every) for each in queries
         ]
-        # The first only to see whether what follows is whole.
+        # The first only checks whether the others are complete.
         calls.insert(0, (WHOLE, keys.written, []))
         rows, [state, *pages] = await self._server.with_hash(keys.rows, calls)
         said = _of(state)[0]
@@ -164,16 +164,15 @@ def _page_call(
 
 
 def _begins(query: RowQuery) -> bytes:
-    """Return the member behind which a page begins; an empty one for the first page."""
+    """Return the member after which a page begins; an empty one for the first page."""
     return after(decode_cursor(query.cursor)) if query.cursor else b""
 
 
 def _of(answer: Sequence[Any]) -> Sequence[Any]:
-    """Return what a script found.
+    """Return a script's result.
 
     Raises:
-        BeingBuilt: the generation is not whole, or not yet.
-        _Gone: there is no such generation.
+        BeingBuilt: the generation is incomplete, or has lost rows.
     """
     state, *more = answer
     if state == b"OK":
@@ -184,7 +183,7 @@ def _of(answer: Sequence[Any]) -> Sequence[Any]:
 
 
 def _body(found: Sequence[bytes], limit: int) -> bytes:
-    """Return the page that places and values, in turn, lead to."""
+    """Return a page from places and values, given alternately."""
     page = found[: 2 * limit]
     last = placed(page[-2]) if len(found) > 2 * limit else None
     return page_json([parts_of(value)[3] for value in page[1::2]], last)

@@ -1,7 +1,7 @@
-"""A view's rows as Redis has them: the document as it is served, behind the row's place in the log.
+"""A view's rows as values in Redis: the row's place in the log, then the document as it is served.
 
-What the document is made of comes back from it without loss: see `rayfold.field_types`. RedisJSON
-is not used: it keeps numbers as doubles, and a row is only ever read and written as a whole.
+The row can be restored from the document without loss: see `rayfold.field_types`. RedisJSON is not
+used: it stores numbers as doubles, and a row is always read and written as a whole.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from projections.stores.documents import RowTooLarge, read_document
 from rayfold import VersionedRow, ViewDefinition, document, key_text
 
 MAX_ROW = 8 * 1024 * 1024
-"""Bytes of a row with its key: a script holds up all others while it writes."""
+"""The most bytes of a row with its key: a script blocks all others while it writes."""
 
 LAYOUT = 1
-"""Of the way rows are kept; raising it builds every generation again."""
+"""The version of the storage format; raising it rebuilds every generation."""
 
 
 class RowCodec:
-    """Rows to values and list members, and back."""
+    """Converts rows to values and list members, and back."""
 
     def __init__(self, view: ViewDefinition) -> None:
         self.view = view
@@ -27,7 +27,7 @@ class RowCodec:
         """Return a row's value.
 
         Raises:
-            RowTooLarge: it is.
+            RowTooLarge: the row is too large.
         """
         body = document(row)
         if len(body) + len(key) > MAX_ROW:
@@ -40,13 +40,13 @@ class RowCodec:
         """Return the row that a value holds.
 
         Raises:
-            ValueError: the view's model does not read it.
+            ValueError: it is not valid for the view's model.
         """
         revision, position, started, body = parts_of(value)
         return read_document(self.view.model, body, revision, position, started)
 
     def members(self, key: bytes, row: VersionedRow | None) -> list[bytes]:
-        """Return the row's place, then its member in each index; an empty one where it has none."""
+        """Return the row's place, then its member in each index; an empty one if it has none."""
         if row is None:
             return [b""] * (1 + len(self.view.lists))
         place = place_of(row.started, key)

@@ -1,8 +1,8 @@
 """Atomic steps in Redis, in Lua.
 
-What may refuse comes before the first write. Positions are text of twenty digits: Lua's numbers
-would lose the last of them. `meta` counts what the other keys hold: a server that evicts takes
-whole keys away, and a generation that lacks one says so.
+All checks come before the first write. Positions are text of twenty digits: Lua's numbers would
+lose the last ones. `meta` counts the contents of the other keys: a server that evicts removes whole
+keys, and a generation that lacks one reports it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 
 
 class Script:
-    """A script, and the digest by which the server knows it once it was loaded."""
+    """A script, and the digest that identifies it once it was loaded."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,4 +1,4 @@
-"""A connection to one Redis or Valkey, and what runs there."""
+"""A connection to one Redis or Valkey, and running scripts there."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from projections.errors import ReadStoreUnavailable
 from projections.redis.scripts import ALL, Script
 
 TIMEOUT = 10.0
-"""Seconds for an answer, or a connection."""
+"""Seconds that an answer or connecting may take."""
 
 CONNECTIONS = 16
-"""Of one client at the most: whoever needs another waits until one is free."""
+"""The most connections of one client: a request waits until one is free."""
 
 Answer = TypeVar("Answer")
 
@@ -28,7 +28,7 @@ Call = tuple[Script, Sequence[str], Sequence[Any]]
 
 
 class Server:
-    """Connects when it is first asked. What was asked is never asked again by itself."""
+    """Connects with the first request. A request is never repeated automatically."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -36,20 +36,20 @@ class Server:
 
     @property
     def client(self) -> Any:
-        """The client, with a pool of connections; its answers are bytes.
+        """Return the client, with a pool of connections; its answers are bytes.
 
         Raises:
-            ReadStoreUnavailable: the URL is none.
+            ReadStoreUnavailable: the URL is invalid.
         """
         if self._client is None:
             try:
                 pool = BlockingConnectionPool.from_url(
                     self._url,
-                    # The other pool of the library raises an error instead of waiting.
+                    # The library's other pool raises an error instead of waiting.
                     max_connections=CONNECTIONS,
                     timeout=TIMEOUT,
-                    # Its own way to wait for a socket loses a cancellation that comes while it
-                    # writes (Python 3.11's `wait_for` does): see `ask`.
+                    # The client's own timeout loses a cancellation that arrives during a write
+                    # (Python 3.11's `wait_for` does): see `ask`.
                     socket_timeout=None,
                     socket_connect_timeout=TIMEOUT,
                     retry=Retry(NoBackoff(), 0),
@@ -66,14 +66,14 @@ class Server:
                 return await answer
         except TimeoutError as error:
             raise TimeoutError(f"no answer in {TIMEOUT:g} s") from error
-        except RuntimeError as error:  # uvloop's for a connection that was reset while it was idle
+        except RuntimeError as error:  # raised by uvloop for an idle connection that was reset
             raise ConnectionError(str(error)) from error
 
     async def check(self) -> None:
-        """See whether it can keep rows.
+        """Check that the server can keep rows.
 
         Raises:
-            ReadStoreUnavailable: it does not answer, or takes rows away when it is full.
+            ReadStoreUnavailable: it does not answer, or evicts rows when it is full.
         """
         with answering():
             memory = await self.ask(self.client.info("memory"))
@@ -85,20 +85,20 @@ class Server:
             )
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-        """Return what a script gives.
+        """Run a script; return its result.
 
         Raises:
-            ReadStoreUnavailable: it did not run, or nobody knows.
+            ReadStoreUnavailable: it did not run, or that is unknown.
         """
         with answering():
             [result] = await self.run_all([(script, keys, arguments)])
         return result
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip; return their results. Other clients may come in between.
+        """Run scripts in one round trip; return their results. Other requests may come in between.
 
         Raises:
-            RedisError, OSError: one of them did not run, or nobody knows.
+            RedisError, OSError: one of them did not run, or that is unknown.
         """
         results = await self.run_each(calls)
         for each in results:
@@ -107,14 +107,14 @@ class Server:
         return results
 
     async def run_each(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip; return of each the result, or its error.
+        """Run scripts in one round trip; return each result, or its error.
 
         Raises:
-            RedisError, OSError: there is no connection, or no more.
+            RedisError, OSError: there is no connection, or it was lost.
         """
         results = await self._evaluate(calls)
         unknown = [at for at, each in enumerate(results) if isinstance(each, NoScriptError)]
-        if unknown:  # it has started again, or is another one
+        if unknown:  # the server has restarted, or is another one
             await self._load()
             again = await self._evaluate([calls[at] for at in unknown])
             for at, result in zip(unknown, again, strict=True):
@@ -143,10 +143,10 @@ class Server:
     async def with_hash(
         self, key: str, calls: Sequence[Call]
     ) -> tuple[dict[bytes, bytes], list[Any]]:
-        """Return a whole hash, and what scripts give, with nothing in between.
+        """Return a whole hash, and the results of scripts, with nothing in between.
 
         Raises:
-            ReadStoreUnavailable: it does not answer.
+            ReadStoreUnavailable: the server does not answer.
         """
         with answering():
             await self._load()
@@ -165,10 +165,10 @@ class Server:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Tell of what keeps Redis from answering.
+    """Convert errors that keep Redis from answering.
 
     Raises:
-        ReadStoreUnavailable: something did.
+        ReadStoreUnavailable: one occurred.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""A projector's hold on one partition of some views in Redis, and its transactions.
+"""Writing one partition of some views in Redis, with fenced transactions.
 
-A transaction is gathered here and goes to Redis as one script for each view, at once: each view
-has its rows, its lists and its checkpoint in one slot. Where one view was written and another not,
-their checkpoints say so, and the log is read from the earlier one.
+A transaction is collected here and sent to Redis as one script per view, in one request: each view
+has its rows, lists and checkpoint in one slot. If one view was written and another not, their
+checkpoints show it, and the log is read from the earlier one.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from projections.stores.pointed_writer import PointedWriter
 from rayfold import VersionedRow, ViewDefinition
 
 WAIT = 0.02
-"""Seconds between two attempts while a switch lets writers wait."""
+"""Seconds between two attempts while a switch pauses writers."""
 
 LOOK = 0.5
-"""Seconds between two looks whether everything is still there, while nothing is written."""
+"""Seconds between checks that everything still exists, while nothing is written."""
 
 
 class _Kept:
@@ -48,11 +48,11 @@ class _Kept:
         self.codec = RowCodec(view)
         self.checkpoint = checkpoint
         self.coming = checkpoint
-        """What it may be by now: a transaction is on its way."""
+        """The checkpoint that it may have by now: a transaction is in progress."""
 
 
 class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
-    """See `Writer`; `building` names generations in the making, by view."""
+    """See `Writer`; `building` has generations being built, by view."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
         self._opened(view, kept, _position_of(checkpoint), filling=f"f{self._partition}" in said)
 
     async def _whole(self, view: ViewDefinition, keys: GenerationKeys) -> dict[str, str]:
-        """Return what a generation says of itself; one that is not whole begins again."""
+        """Return a generation's `meta`; an incomplete generation begins again."""
         state, *more = await self.server.run(WHOLE, keys.written)
         if state != b"OK":
             raise await self._lost(view, keys.generation)
@@ -124,7 +124,7 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
         return bool(await self.server.run(CAUGHT_UP, [kept.keys.meta], told) == b"OK")
 
     async def lost(self) -> None:
-        """See `Writer.lost`: a server may be emptied while nobody writes."""
+        """See `Writer.lost`: a server may be emptied while nothing is written."""
         while True:
             await asyncio.sleep(LOOK)
             for view, kept in list(self.kept.items()):
@@ -136,18 +136,18 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
                 said = await self._whole(kept.view, kept.keys)
                 found = said.get(f"p{self._partition}")
                 if found not in (ours, kept.checkpoint, kept.coming):
-                    # Somebody else's, or the server is back at an earlier moment.
+                    # Another writer has moved it, or the server was restored to an earlier moment.
                     raise Fenced(f"the checkpoint of {view!r} is not what it was")
 
 
 class _Changes:
-    """What a transaction changes of one view; `to` is where its checkpoint comes to."""
+    """The changes of a transaction to one view; `to` is its new checkpoint."""
 
     def __init__(self, to: int, lists: int) -> None:
         self.to = to
         self._lists = lists
         self.rows: dict[bytes, tuple[bytes, list[bytes], list[bytes]]] = {}
-        """By key: the value, an empty one where the row goes; members as they were and are."""
+        """By key: the value, empty if the row is removed; then the old and new members."""
         self.forgotten: list[bytes] = []
         self.parked: list[tuple[bytes, bytes]] = []
         self.held: list[bytes] = []
@@ -161,12 +161,12 @@ class _Changes:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing changes but the checkpoint."""
+        """Whether only the checkpoint changes."""
         lists = self.rows, self.forgotten, self.parked, self.held, self.released
         return not any(lists)
 
     def arguments(self) -> list[Any]:
-        """Return what the script is told, in its order."""
+        """Return the script's arguments, in order."""
         told: list[Any] = [len(self.rows)]
         nothing = [b"", b""] * self._lists
         for key, (value, was, now) in self.rows.items():
@@ -181,7 +181,7 @@ class _Changes:
 
 
 class RedisTransaction:
-    """See `Transaction`; `to` gives checkpoints by view."""
+    """See `Transaction`; `to` has checkpoints by view."""
 
     def __init__(self, writer: RedisWriter, to: Mapping[str, int]) -> None:
         self._writer = writer
@@ -197,7 +197,7 @@ class RedisTransaction:
         return found
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
-        """See `Transaction.load`. What is read before the fence is refused behind it."""
+        """See `Transaction.load`. If rows are read without fencing, the write is refused."""
         kept = self._writer.kept[view]
         if not keys:
             return {}
@@ -222,7 +222,7 @@ class RedisTransaction:
         """See `Transaction.store`.
 
         Raises:
-            RowTooLarge: nothing of these was taken.
+            RowTooLarge: none of these rows was accepted.
         """
         codec, changes = self._writer.kept[view].codec, self._of(view)
         taken = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Work(NamedTuple):
-    """What one event leads to."""
+    """The statements of one event."""
 
     raw: RawRecord
     statements: Sequence[Statement]
@@ -29,15 +29,15 @@ async def execute(
 ) -> None:
     """Run all statements, in order, on the tables of one schema, within a transaction.
 
-    `timeout` is in seconds, for what is one round trip; by default the connection's.
+    `timeout` is in seconds, for each round trip; by default the connection's.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError: one failed; none has had an effect.
+        asyncpg.PostgresError, asyncpg.InterfaceError: a statement failed; none has had an effect.
     """
     statements = [statement for each in work for statement in each.statements]
     async with connection.transaction():
         await connection.execute(f'SET LOCAL search_path = "{schema}"')
-        # The same statement again and again, with other parameters, is one round trip.
+        # Repetitions of a statement with other parameters take one round trip.
         for text, same in groupby(statements, key=lambda statement: statement.text):
             await connection.executemany(
                 text, [parameters_of(each) for each in same], timeout=timeout
@@ -50,7 +50,7 @@ async def first_failure(
 ) -> tuple[int, Exception] | None:
     """Execute one event after the other, up to the first that fails.
 
-    Return its place in `work`, and the error; the events before it are done. None if none fails.
+    Return its index in `work`, and the error; the events before it are done. None if none fails.
     """
     for at, each in enumerate(work):
         try:

@@ -12,10 +12,10 @@ from rayfold.columns import numeric
 
 
 def parameters_of(statement: Statement) -> list[Any]:
-    """Return what is sent.
+    """Return the parameters to send.
 
     Raises:
-        asyncpg.DataError: a decimal, or one of a list, is none that Postgres keeps.
+        asyncpg.DataError: a decimal, perhaps in a list, cannot be stored in Postgres.
     """
     try:
         return [_sent(each) for each in statement.parameters]

@@ -1,7 +1,7 @@
 """Runs a custom SQL projection: each event once, in order, in its checkpoint's transaction.
 
-One projector works for a projection, since its statements may touch any of its rows. It
-moves the checkpoint first, from where it left it: a second one cannot commit.
+There is one projector per projection, since its statements may touch any of its rows. It moves the
+checkpoint first, from where it left it: a second one cannot commit.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
 
 PATIENCE = 30.0
-"""Seconds that an operator waits for a projection that stopped to go on."""
+"""Seconds that an operator waits for a stopped projection to go on."""
 
 MOST_EVENTS = 2_000
-"""In one transaction."""
+"""The most events in one transaction."""
 
 LONGEST = 600.0
-"""Seconds for a statement of one event that had no answer in the time that all have: see
-`projections.postgres.connections`. It may take long, or its answer was lost."""
+"""Seconds for a statement of one event that was not answered within the usual timeout: see
+`projections.postgres.connections`. It may take long, or its answer was lost.
+"""
 
 
 class SqlProjector:
-    """`schema` is that of a generation in the making; by default the live one."""
+    """Fills `schema`, that of a generation being built; by default the live one."""
 
     def __init__(
         self,
@@ -78,17 +79,17 @@ class SqlProjector:
         self._checkpoints = Checkpoints([self._schema], 0, 1, definitions)
         self._discarded: frozenset[Discarded] = frozenset()
         self._skipped: dict[str, Parked] = {}
-        """By key, in the log's order."""
+        """Skipped events by key, in the log's order."""
         self._mended = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
-        # As events come one by one, so should rows.
+        # Events arrive one by one, so rows should be found by an index.
         self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX, reset=None)
         self.progress = self.runner.progress
 
     async def run(self) -> None:
-        """Follow the log for ever; what breaks is tried again from the checkpoint."""
+        """Follow the log forever; after an error, try again from the checkpoint."""
         await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -102,13 +103,13 @@ class SqlProjector:
             async for batch in batches:
                 await self._write(pool, batch)
                 if self.stopped:
-                    self.runner.error = None  # what it did up to there is written
+                    self.runner.error = None  # its work up to there is written
                     break
         if self.stopped:
             await self._wait_until_mended(pool)
 
     async def _wait_until_mended(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        """Until an operator says so, or another generation has taken over."""
+        """Wait until an operator requests a retry, or another generation is live."""
         while not self._mended.is_set():
             try:
                 async with asyncio.timeout(1.0):
@@ -133,7 +134,7 @@ class SqlProjector:
     async def _write(
         self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch, timeout: float | None = None
     ) -> None:
-        """Project it; in halves where it takes longer than it may, up to an event that stops it."""
+        """Project a batch, in halves if it takes too long, up to an event that stops it."""
         records = batch.records
         try:
             await self._project(pool, batch, timeout)
@@ -172,7 +173,7 @@ class SqlProjector:
                     done = [r.position for r in batch.records if r.position < stop.position]
                     to = max([before, *done])
                     await self._checkpoints.put_back(connection, {self._schema: to})
-            if span is not None:  # of one that broke nothing is told: it is tried again
+            if span is not None:  # a failed batch has no span: it is tried again
                 span.end()
             self._checkpoints.positions[self._schema] = to
             self._skipped |= {each.key: each for each in in_order(skipped)}
@@ -184,14 +185,14 @@ class SqlProjector:
     async def _work(
         self, records: list[RawRecord], skipped: list[Parked]
     ) -> tuple[list[Work], Parked | None]:
-        """Return what the records lead to, up to one that has to stop the projection."""
+        """Return the work of these records, up to one that must stop the projection."""
         work, turn = [], Turn()
         for raw in records:
             await turn.pass_on()
             try:
                 if (each := self._work_of(raw)) is not None:
                     work.append(each)
-            except (Exception, SystemExit) as error:  # the domain is a user's code
+            except (Exception, SystemExit) as error:  # the domain's code may raise anything
                 poison = self._poison(raw, error)
                 if self._projection.on_poison is OnPoison.STOP:
                     return work, poison
@@ -219,7 +220,7 @@ class SqlProjector:
         skipped: list[Parked],
         timeout: float | None = None,
     ) -> Parked | None:
-        """Do it; return the event that has to stop the projection."""
+        """Execute the work; return the event that must stop the projection, if any."""
         try:
             if any(each.statements for each in work):
                 await execute(connection, self._schema, work, timeout)
@@ -244,20 +245,20 @@ class SqlProjector:
         return {self._projection.name: self._schema}
 
     async def replay_all(self, view: str, keys: Sequence[str]) -> None:
-        """Try again what is parked under each of these keys, as far as something is."""
+        """Retry the events that are parked under these keys, if there are any."""
         for key in keys:
             with suppress(UnknownTarget):
                 await self.replay(view, key)
 
     async def replay(self, view: str, key: str) -> bool:
-        """Try again what is parked under `key`; False if it failed again. `view` is its own name.
+        """Retry the event that is parked under `key`; return False if it failed again.
 
-        An event that was skipped is executed now, after whatever came later; one on which
-        the projection stopped is executed in its place. One that was discarded is not.
+        A skipped event is executed now, after all later ones; one on which the projection stopped
+        is executed in its place. A discarded one is not executed.
 
         Raises:
             UnknownTarget: nothing is parked under the key.
-            StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
+            StoreUnavailable, asyncpg.PostgresError: nothing has changed.
         """
         parked = self._find(key)
         if self.stopped is parked:
@@ -275,7 +276,7 @@ class SqlProjector:
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
             if still:
-                self._skipped |= {each.key: each for each in still}  # in its place
+                self._skipped |= {each.key: each for each in still}  # kept in its place
             else:
                 self._skipped.pop(key, None)
             return not still
@@ -296,7 +297,7 @@ class SqlProjector:
         return self._pool.acquire()
 
     async def _go_on(self, parked: Parked) -> bool:
-        """Let the projection try again; whether it came over the event."""
+        """Make the projection retry; return whether it got past the event."""
         self._mended.set()
         until = time.monotonic() + PATIENCE
         while self.stopped is parked or (
@@ -312,19 +313,19 @@ class SqlProjector:
         return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
 
     def status(self) -> dict[str, Any]:
-        """Return counts, for operators; without going through all that was skipped."""
+        """Return counts, for operators, without going through all skipped events."""
         name, stopped = self._projection.name, [self.stopped] if self.stopped else []
         first = [*islice(self._skipped.values(), NAMED), *stopped]
         number = len(self._skipped) + len(stopped)
         counts = self.runner.status([name], parked=number, **in_status(first))
         if self.stopped is None:
             return counts
-        # One that stopped answers queries, and is no reason to take the gateway out of
-        # service: who asks with a token is told which projection lags.
+        # A stopped one still answers queries, and is no reason to take the gateway out of service:
+        # a query with a token is told which projection lags.
         ready = self.runner.error is None
         return {**counts, "ready": ready, "stopped": {name: self.stopped.error}}
 
 
 def _key(raw: RawRecord) -> str:
-    """Return what operators know an event by; there are no rows to name."""
+    """Return the name that operators use for an event; there are no rows to name."""
     return f"{raw.revision}@{raw.stream}"

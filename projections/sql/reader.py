@@ -1,4 +1,4 @@
-"""Queries in SQL: the rows and how far they have come, of one snapshot."""
+"""Queries in SQL: the rows and their position, from one snapshot."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _WHERE = (
 )
 
 _SWITCHES = 5
-"""Generations that may take over while one question is asked."""
+"""Switches that one query survives."""
 
 
 class SqlReader:
-    """Asks where `postgres` does: a streaming replica that is far enough, or the primary."""
+    """Queries the server that `postgres` chooses: the primary, or a replica that is far enough."""
 
     def __init__(
         self, registry: Registry, placements: Placements, postgres: PostgresReader
@@ -43,18 +43,18 @@ class SqlReader:
     async def ask(
         self, query: SqlQuery, at_least: int, deadline: float, tenant: str = ""
     ) -> RowResult:
-        """Return an answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
+        """Return an answer that has reached `at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
-            Behind: the projector did not come so far in time.
+            Behind: the projector did not reach the position in time.
             PostgresUnavailable: Postgres does not answer.
-            BadQuery: the query's values are none that its statement takes.
-            QueryFailed: its statement is wrong, or its rows are none of its type.
+            BadQuery: the statement does not accept the query's values.
+            QueryFailed: its statement is wrong, or its rows do not fit its type.
         """
         name = type(query).__rayfold__.projection.name
         try:
             statement = query.statement_for(tenant)
-        except (Exception, SystemExit) as error:  # the domain is a user's code
+        except (Exception, SystemExit) as error:  # the domain's code may raise anything
             raise QueryFailed(f"{_name(query)!r} gives no statement: {named(error)}") from error
         database = self._postgres.choose(self._schemas[name], at_least)
         while True:
@@ -72,7 +72,8 @@ class SqlReader:
             if database is self._postgres.primary:
                 projector = self._placements.sql_projectors[name]
                 if projector.progress.position >= at_least:
-                    await asyncio.sleep(0.05)  # it says so, but Postgres does not show it yet
+                    # It has reported it, but Postgres does not show it yet.
+                    await asyncio.sleep(0.05)
                 await projector.reached(at_least, deadline)
             database = self._postgres.primary
 
@@ -86,7 +87,7 @@ class SqlReader:
     async def _in_one_generation(
         self, database: Database, query: SqlQuery, statement: Statement
     ) -> RowResult | None:
-        """None if another generation took over meanwhile: then it may be half of each."""
+        """Return None if another generation became live meanwhile: half may be of each."""
         schema = self._schemas[type(query).__rayfold__.projection.name]
         async with database.snapshot() as connection:
             place = await connection.fetchrow(_WHERE, schema)
@@ -102,7 +103,7 @@ class SqlReader:
                 if not is_poison(error):
                     raise
                 records, failure = [], error
-        # By name the statement found the tables as of now, by snapshot their rows as of then.
+        # The statement resolved table names as of now, and read rows as of its snapshot.
         now = await database.fetch("SELECT to_regnamespace($1)::oid::bigint AS schema", schema)
         if now[0]["schema"] != place["schema"]:
             return None
@@ -119,7 +120,7 @@ def _body(query: SqlQuery, records: list[Any]) -> bytes:
         ]
     except ValueError as error:
         told = f"{_name(query)!r} gives rows that do not fit: {named(error)}"
-        raise QueryFailed(told) from None  # whose text has their values, and would be logged
+        raise QueryFailed(told) from None  # its text has the rows' values, and would be logged
     items = b",".join(row.__pydantic_serializer__.to_json(row) for row in rows)
     more = b"true" if len(records) > query.limit else b"false"
     return b'{"items":[%b],"more":%b}' % (items, more)

@@ -17,21 +17,20 @@ Projection = type[SqlProjection]
 
 
 def live(projection: Projection) -> Live:
-    """Return what has the generations."""
+    """Return the projection as it is identified in `generations`."""
     relation = generations.relation_of(projection.name)
     return Live(projection.name, relation, "SCHEMA", fingerprint_of(projection))
 
 
 def fingerprint_of(projection: Projection) -> str:
-    """Return a text that changes with whatever makes old tables useless."""
+    """Return a text that changes whenever existing tables become unusable."""
     events = sorted(event.__rayfold__.name for event in projection.handlers)
     text = f"sql 1 {projection.version} {events} {projection.schema}"
     return blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 async def prepare(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
-    """Make what is missing; return the projections whose live tables are of another definition, or
-    whose schema is gone.
+    """Create what is missing; return projections whose live tables are outdated or gone.
 
     Raises:
         asyncpg.PostgresError: a `schema` is wrong, or we may not create schemas.
@@ -53,7 +52,7 @@ async def prepare(connection: Connection, projections: Sequence[Projection]) -> 
 
 
 async def begin_generation(connection: Connection, projection: Projection) -> str:
-    """Empty tables beside the live ones, at position 0; gives their schema's name."""
+    """Create empty tables beside the live ones, at position 0; return their schema's name."""
     async with connection.transaction():
         schema = await generations.name_next(connection, live(projection).relation)
         await _create(connection, projection, schema)
@@ -61,7 +60,7 @@ async def begin_generation(connection: Connection, projection: Projection) -> st
 
 
 async def _create(connection: Connection, projection: Projection, schema: str) -> None:
-    # A schema of this name without our checkpoint is somebody else's: then this fails.
+    # A schema of this name without our checkpoint belongs to another user: then this fails.
     await connection.execute(f'CREATE SCHEMA "{schema}"')
     await connection.execute(f'SET LOCAL search_path = "{schema}"')
     try:

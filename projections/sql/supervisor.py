@@ -38,13 +38,13 @@ class SqlSupervisor:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make schemas and projectors. What has a changed definition is rebuilt first.
+        """Create schemas and projectors. Projections with a changed definition are rebuilt first.
 
-        So is what is further than the log, which was restored to an earlier moment.
+        So are those that are ahead of the log, which was restored to an earlier moment.
 
         Raises:
-            PostgresUnavailable: it does not answer, or does not take a `schema`.
-            ProjectionError: an actor does not come up, or a build stopped.
+            PostgresUnavailable: it does not answer, or rejects a `schema`.
+            ProjectionError: an actor does not start, or a build stopped.
         """
         if not self._projections:
             return
@@ -72,7 +72,7 @@ class SqlSupervisor:
         """Build a new generation of a projection's schema beside the live one, then switch.
 
         Raises:
-            ProjectionError, PostgresUnavailable: not done; the live tables are as they were.
+            ProjectionError, PostgresUnavailable: the rebuild failed; the live tables stay.
         """
         projection = self._projections[rebuild.view]
         async with connected(self._settings.postgres) as connection:
@@ -98,5 +98,5 @@ class SqlSupervisor:
 def _projector(
     registry: Registry, log: Log, dsn: str, name: str, built: str | None
 ) -> SqlProjector:
-    """In the actor's process: classes do not travel, their names do."""
+    """Make a projector in the actor's process: classes cannot be sent, their names can."""
     return SqlProjector(registry, log, dsn, registry.projections[name], built)

@@ -1,6 +1,6 @@
 """An actor of the read side as used in this process: all calls to it go through the handle.
 
-What it does is asked for now and then. Whoever owns an actor replaces it when it falls silent.
+Its status is polled. The owner of an actor replaces it when it falls silent.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from rayfold.runtime.together import ended, together
 log = logging.getLogger(__name__)
 
 LOOK = 0.5
-"""Seconds between two looks at every actor."""
+"""Seconds between two checks of every actor."""
 
 POLL = 5.0
-"""Seconds that a question for a position stays with the actor, if nothing happens."""
+"""Seconds that a request for a position stays open at the actor if nothing happens."""
 
 SILENCE = 2.0
 """Seconds without an answer after which an actor counts as not ready."""
 
 PATIENCE = 4.0
-"""Seconds after which one that is silent is ended, and started again: it is stopped, or hangs."""
+"""Seconds after which a silent actor is replaced: it is suspended, or hangs."""
 
 START = 60.0
-"""Seconds for an actor to come up on a busy machine."""
+"""Seconds that an actor may take to start on a busy machine."""
 
 READY = 3600.0
-"""Seconds for a new actor to come to the log's end."""
+"""Seconds for a new actor to reach the log's end."""
 
 
 class ActorHandle:
@@ -74,14 +74,14 @@ class ActorHandle:
         self._heard = False
         """Whether this actor has ever answered: before that it may still be starting."""
         self._broken = ""
-        """Why it breaks while it is made, until it has answered."""
+        """Why it fails while it starts, until it has answered."""
         self._silent_since: float | None = None
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
 
     @property
     def ray_name(self) -> str:
-        """The name by which Ray's other processes find it."""
+        """The name by which other processes find it in Ray."""
         return self._actor.ray_name
 
     async def look(self) -> None:
@@ -100,16 +100,16 @@ class ActorHandle:
         if self.seen["pid"] != self._pid:
             self.restarts += 1
             self._pid = self.seen["pid"]
-            # A restarted one begins again: what it had reached counts no more.
+            # A restarted one begins again: the position that it had reached is void.
             self.progress.begin_at(0)
         self.ready = bool(self.seen["ready"])
         if not self.ready and self.seen["position"] < self.progress.position:
-            self.progress.begin_at(self.seen["position"])  # its store has lost something
+            self.progress.begin_at(self.seen["position"])  # its store has lost events
         self.progress.advance(self.seen["position"])
         self._condition.saw(ready=self.ready, position=self.seen["position"])
 
     async def reached(self, position: int, deadline: float) -> bool:
-        """Wait until the actor has come so far; `deadline` is in `time.monotonic` seconds."""
+        """Wait until the actor has reached a position; `deadline` is by `time.monotonic`."""
         if self.progress.position >= position:
             return True
         self._wanted.append(position)
@@ -124,7 +124,7 @@ class ActorHandle:
         """Wait until it can serve.
 
         Raises:
-            ActorUnavailable: it does not come to the log's end.
+            ActorUnavailable: it does not reach the log's end.
         """
         deadline = time.monotonic() + READY
         while not self.ready:
@@ -134,7 +134,7 @@ class ActorHandle:
             await self.look()
 
     async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
-        """Return what is parked there: see `Asked.of`.
+        """Return what it has parked: see `Asked.of`.
 
         Raises:
             ActorUnavailable: it does not answer.
@@ -142,24 +142,24 @@ class ActorHandle:
         return [Parked(*fields) for fields in await self._call("parked", *asked)]
 
     async def replay(self, view: str, key: str) -> bool:
-        """Try again what is parked of a view under `key`; return False if it broke again.
+        """Replay what is parked of a view under `key`; return False if it failed again.
 
         Raises:
-            UnknownTarget: nothing is.
+            UnknownTarget: nothing is parked there.
             ActorUnavailable: it does not answer.
         """
         return bool(await self._call("replay", view, key))
 
     async def replay_all(self, view: str, keys: Sequence[str]) -> None:
-        """Try again what is parked of a view under these keys, as far as something still is.
+        """Replay what is still parked of a view under these keys.
 
         Raises:
-            ActorUnavailable: it does not answer; some may have been.
+            ActorUnavailable: it does not answer; some may have been replayed.
         """
         await self._call("replay_all", view, list(keys))
 
     async def renew(self, view: str) -> None:
-        """Let it begin again with what its store has now of a view; return when it goes on.
+        """Make it begin again from its store's current state of a view; return when it goes on.
 
         Raises:
             ActorUnavailable: it does not answer.
@@ -167,7 +167,7 @@ class ActorHandle:
         await self._call("renew", view)
 
     async def end(self) -> None:
-        """End the actor for good; whoever waits for a position learns that it was not reached."""
+        """End the actor for good; callers that wait for a position get False."""
         self.close()
         self._place.ended()
         await self._actor.end()
@@ -177,7 +177,7 @@ class ActorHandle:
         self.close()
 
     def misplaced(self) -> bool:
-        """Return whether it would be better elsewhere; see `Placing.misplaced`."""
+        """Return whether it should be on another node; see `Placing.misplaced`."""
         return self._place.misplaced()
 
     async def move(self) -> None:
@@ -188,7 +188,7 @@ class ActorHandle:
             await self._actor.replace()
 
     def lose(self) -> None:
-        """Call the actor no more: its runtime is gone. Who waits for it is told so."""
+        """Stop calling the actor: its Ray is gone. Callers that wait for it are told."""
         self._actor.lose()
         self.ready = False
         self._broken = ""
@@ -196,18 +196,18 @@ class ActorHandle:
         self.seen = {"error": str(RuntimeLost())}
 
     def respawn(self) -> None:
-        """Start the actor again, or find it: there is another Ray, or another way to it."""
+        """Start the actor again, or find it: in another Ray, or after reconnecting."""
         self._actor.respawn()
 
     def close(self) -> None:
-        """Stop watching it."""
+        """Stop watching the actor."""
         if self._watching is not None:
             self._watching.cancel()
         self._actor.leave()
         self.progress.release()
 
     async def _watch(self) -> None:
-        """One question at a time for all who wait, each time for the nearest position."""
+        """Send one request at a time for all waiting callers, for the nearest position."""
         while self._wanted:
             wanted = min(self._wanted)
             try:
@@ -221,7 +221,7 @@ class ActorHandle:
         if broken and broken != self._broken:
             self._broken = broken
             log.error("an actor does not come up", extra={"actor": self.name, "error": broken})
-        # One that breaks while it is made is silent as well, between two attempts.
+        # An actor that fails while it starts is silent as well, between two attempts.
         self.seen = (
             {"error": self._broken, "broken": True}
             if self._broken
@@ -229,7 +229,7 @@ class ActorHandle:
         )
 
     async def _missed(self, *, hangs: bool) -> None:
-        """Count an answer that did not come. Ray restarts what dies, but not what hangs."""
+        """Count a missing answer. Ray restarts what dies, but not what hangs."""
         now = time.monotonic()
         if not hangs:
             self._heard, self._silent_since = False, None
@@ -241,11 +241,11 @@ class ActorHandle:
             await self._actor.replace()
 
     def _changed(self) -> None:
-        """Begin anew with what is known: there is another actor than before."""
+        """Reset what is known: it is another actor than before."""
         self._heard, self._silent_since = False, None
 
     def _told(self) -> tuple[Any, ...]:
-        """Return what the actor is told when it is asked for its status."""
+        """Return the arguments of a status request."""
         return ()
 
     async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
@@ -253,10 +253,10 @@ class ActorHandle:
         return await self._actor.call(method, *arguments, respawn=respawn)
 
     def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
-        """Return it for operators; `lag` is in positions behind the log's end.
+        """Return its status for operators; `lag` is in positions behind the log's end.
 
-        One that is given some types of events alone says itself how far it is `behind`: the log's
-        end, and its position, say little of that.
+        An actor that only receives some types of events reports itself how far it is `behind`: the
+        log's end and its position tell little of that.
         """
         seen = dict(self.seen)
         behind = seen.pop("behind", max(end - seen.get("position", 0), 0))
@@ -264,7 +264,7 @@ class ActorHandle:
         return {
             "part": self.name,
             "kind": self.kind,
-            "views": self.views,  # one that is silent says nothing of them
+            "views": self.views,  # a silent one does not report them
             **seen,
             **self._condition.status(),
             "ready": self.ready,
@@ -283,10 +283,10 @@ def _unavailable(name: str, error: BaseException) -> ActorUnavailable:
 async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) -> None:
     """Wait until all of them answer.
 
-    Those that may be `adopted` go on: one of them that is silent is replaced in time.
+    Those that may be `adopted` go on: a silent one is replaced in time.
 
     Raises:
-        ActorUnavailable: one does not come up; all are ended, unless they may be adopted.
+        ActorUnavailable: one does not start; all are ended, unless they may be adopted.
     """
     try:
         async with asyncio.timeout(START):
@@ -304,7 +304,7 @@ async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) ->
 
 
 async def _answers(handle: ActorHandle) -> None:
-    """Wait for an answer; a name may still lead to one that was ended just now (ray#44083)."""
+    """Wait for an answer; a name may still resolve to an actor that was just ended (ray#44083)."""
     while True:
         try:
             await handle._call("status", *handle._told())

@@ -10,17 +10,17 @@ from projections.supervision.membership import Membership
 from rayfold.runtime.part_process import end_part, process_status
 
 NICENESS = 5
-"""On a machine where all parts share the cores, these lag before commands wait."""
+"""The niceness of the process: on a shared machine, this work lags before commands wait."""
 
 STOP = 4.0
-"""Seconds for it to end, once it is told to: less than whoever ends the actor waits for that."""
+"""Seconds for it to end when told to: less than the caller that ends the actor waits."""
 
 
 class Connection(Protocol):
-    """What the work reaches others by."""
+    """A connection that the work uses."""
 
     async def close(self) -> None:
-        """End it; nothing is asked of it any more."""
+        """Close it; it is not used again."""
         ...
 
 
@@ -41,26 +41,26 @@ class ActorWork:
         self._stopped = False
 
     def begin(self) -> None:
-        """Begin, if it has not and is not told to stop; it waits until its stack is known as ours.
+        """Start the work, unless it runs or is to stop; it waits until its stack is known as ours.
 
-        With a call and not in the actor's `__init__`: Ray runs that outside of the loop that
-        clients must live on.
+        This is in a call and not in the actor's `__init__`, which Ray runs outside the event loop
+        that clients must belong to.
         """
         if self._working is None and not self._stopped:
             self._working = asyncio.create_task(self._run())
 
     async def process_status(self) -> dict[str, Any]:
-        """Return what operators are told of the process, and begin, if it has not.
+        """Return the status of the process for operators, and start the work if needed.
 
         Raises:
-            WrongStack: what it reaches is another stack's.
+            WrongStack: it is connected to another stack's store.
         """
         await self._membership.check()
         self.begin()
         return process_status()
 
     async def stop(self) -> None:
-        """Let the work undo what it was at, then end what it reaches others by."""
+        """Let the work roll back, then close its connections."""
         self._stopped = True
         if self._working is not None:
             self._working.cancel()

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from eventstore.records import RawRecord
 
 OVER = 10.0
-"""Seconds over which its speed is taken."""
+"""Seconds over which its speed is measured."""
 
 LONG = 1.0
-"""Seconds at one batch after which the status names it."""
+"""Seconds of work on one batch after which the status names it."""
 
 
 class AtWork(NamedTuple):
-    """A batch of events that is being taken in: since when, its first event, their number."""
+    """A batch of events that is being processed: since when, its first event, their number."""
 
     since: float
     first: RawRecord
@@ -26,12 +26,12 @@ class AtWork(NamedTuple):
 
     @classmethod
     def begins(cls, records: Sequence[RawRecord]) -> AtWork:
-        """Return it as of now."""
+        """Return a batch that begins now."""
         return cls(time.monotonic(), records[0], len(records))
 
 
 def working_on(batch: AtWork | None) -> dict[str, Any]:
-    """Return `working`, for the status of a part that is at one batch for long."""
+    """Return `working`, for the status of a part that has long been processing one batch."""
     if batch is None or (seconds := time.monotonic() - batch.since) < LONG:
         return {}
     place = f"{batch.first.revision}@{batch.first.stream}"
@@ -39,14 +39,14 @@ def working_on(batch: AtWork | None) -> dict[str, Any]:
 
 
 class Condition:
-    """What is remembered of the looks at a part."""
+    """The results of the checks of a part."""
 
     def __init__(self) -> None:
         self._since: datetime | None = None
         self._places: deque[tuple[float, int]] = deque()
 
     def saw(self, *, ready: bool, position: int | None = None) -> None:
-        """Note what a look has shown; `position` is None where it did not say."""
+        """Record the result of a check; `position` is None if it is unknown."""
         if ready:
             self._since = None
         elif self._since is None:
@@ -62,14 +62,14 @@ class Condition:
 
     @property
     def per_second(self) -> float:
-        """Positions that it came further in a second, lately."""
+        """The positions by which it has recently advanced per second."""
         if len(self._places) < 2:
             return 0.0
         (began, first), (now, last) = self._places[0], self._places[-1]
         return (last - first) / (now - began) if now > began else 0.0
 
     def status(self) -> dict[str, Any]:
-        """Return it for operators; `since` where it is not ready."""
+        """Return it for operators; `since` if it is not ready."""
         since = self._since
         return {
             "per_second": round(self.per_second, 1),

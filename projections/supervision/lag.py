@@ -1,30 +1,30 @@
-"""For how many seconds a part has been behind the log's end."""
+"""Measures for how many seconds a part has been behind the log's end."""
 
 from __future__ import annotations
 
 from collections import deque
 
 REMEMBERED = 1200
-"""Looks at the log's end; a part that is further behind counts as behind since the first."""
+"""Observations of the log's end to keep; older lag counts from the first of them."""
 
 
 class Lag:
-    """What the log's end was, and when."""
+    """The observed ends of the log, with times."""
 
     def __init__(self) -> None:
         self._ends: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
 
     def saw(self, now: float, end: int) -> None:
-        """Note that the log ended there at `now`, in seconds."""
+        """Record that the log ended at this position at `now`, in seconds."""
         self._ends.append((now, end))
 
     @property
     def end(self) -> int:
-        """The log's end when last seen."""
+        """The last observed end of the log."""
         return self._ends[-1][1] if self._ends else 0
 
     def growth(self, over: float) -> float:
-        """Return how many positions a second it moved on, in the last `over` seconds."""
+        """Return by how many positions per second it grew in the last `over` seconds."""
         if len(self._ends) < 2:
             return 0.0
         now, end = self._ends[-1]

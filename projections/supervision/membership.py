@@ -19,7 +19,7 @@ from rayfold.runtime.postgres import FAILURES, connected
 log = logging.getLogger(__name__)
 
 SOON = 1.0
-"""Seconds in which whoever asks first is told, if the servers answer."""
+"""Seconds within which the first caller gets the result, if the servers answer."""
 
 RETRY = 1.0
 """Seconds until a server that did not answer is asked again."""
@@ -29,20 +29,20 @@ TIMEOUT = 5.0
 
 
 class Membership:
-    """Asks the log and Postgres once; nothing runs in the actor before both have said so."""
+    """Checks the log and Postgres once; the actor's work waits for both."""
 
     def __init__(self, identity: Identity, log: Log, postgres: str | None) -> None:
-        """`postgres` is a DSN; None for an actor that does without it while it is away."""
+        """`postgres` is a DSN; None for an actor that can work without it while it is away."""
         self._identity = identity
         self._log = log
         self._postgres = postgres
         self._asking: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
-        """Return at once if it is a member, and soon if that is not known.
+        """Return at once if it is a member, and soon if that is unknown.
 
         Raises:
-            WrongStack: it reaches what is another stack's.
+            WrongStack: it is connected to another stack's store.
         """
         asking = self._asked()
         if not asking.done():
@@ -54,7 +54,7 @@ class Membership:
         """Return once it is a member.
 
         Raises:
-            WrongStack: it is none.
+            WrongStack: it is not.
         """
         await asyncio.shield(self._asked())
 
@@ -93,7 +93,7 @@ class Membership:
                     found: str | None = await connection.fetchval("SELECT id FROM rayfold_stack")
                     return found
             except asyncpg.UndefinedTableError:
-                return None  # nobody's
+                return None  # it belongs to no stack
             except FAILURES as error:
                 log.info("whose database it is, is not known", extra={"error": repr(error)})
             await asyncio.sleep(RETRY)

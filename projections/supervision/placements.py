@@ -1,6 +1,6 @@
 """Which actors hold what: written by supervisors, looked up by readers and operators.
 
-Other processes are told as `routes`, which is plain JSON, and follow those.
+Other processes get them as `routes`, which is plain JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PUBLISHED = 5.0
-"""Seconds that a change waits for whoever follows it to be told."""
+"""Seconds that a change waits for followers to be told."""
 
 
 class Placements:
@@ -38,16 +38,18 @@ class Placements:
         self.consumers: dict[str, list[ConsumerHandle]] = {}
         """By view: the competing consumers."""
         self.sql_projectors: dict[str, ActorHandle] = {}
-        """By custom SQL projection."""
+        """The projectors by custom SQL projection."""
         self.process = uuid4().hex
-        """Tells the processes apart that ask the same replicas."""
+        """Identifies this process among those that query the same replicas."""
         self.in_flight: Counter[str] = Counter()
-        """Queries of this process to memory, by view, also those that wait for a replica."""
+        """Open queries of this process to memory, by view, including those without a replica
+        yet.
+        """
         self.on_change: Callable[[], Awaitable[None]] | None = None
-        """Tells whoever follows `routes`, and returns when they can know."""
+        """Tells followers of `routes`, and returns when they can know."""
 
     def routes(self) -> dict[str, Any]:
-        """Return what another process must know to reach the actors."""
+        """Return what another process needs to reach the actors."""
         return {
             "actors": {
                 each.ray_name: {"name": each.name, "kind": each.kind, "views": each.views}
@@ -58,16 +60,16 @@ class Placements:
             "stores": {
                 store: _names(views)
                 for store, views in self.projectors.items()
-                if store != "postgres"  # that has a place of its own, from before there were others
+                if store != "postgres"  # which has its own field, from before there were others
             },
             "consumers": _names(self.consumers),
             "sql": {name: each.ray_name for name, each in self.sql_projectors.items()},
         }
 
     async def published(self) -> None:
-        """Let others follow what is here now, before what left is ended.
+        """Let followers learn of the current actors, before removed ones are ended.
 
-        If they cannot be told, they lose it, and look for others.
+        If they cannot be told, they lose the removed actors, and look for others.
         """
         if self.on_change is None:
             return
@@ -79,12 +81,12 @@ class Placements:
 
     @property
     def all(self) -> list[ActorHandle]:
-        """Every actor once."""
+        """Return every actor once."""
         return [*self.replicas, *self.all_projectors, *self.all_consumers, *self.all_sql]
 
     @property
     def all_projectors(self) -> list[ActorHandle]:
-        """Every projector once: those of several views are in several lists."""
+        """Return every projector once: those of several views are in several lists."""
         return _once(handles for views in self.projectors.values() for handles in views.values())
 
     def projectors_of(self, store: str) -> list[ActorHandle]:
@@ -92,11 +94,11 @@ class Placements:
         return _once(self.of_store(store).values())
 
     def of_store(self, store: str) -> dict[str, list[ActorHandle]]:
-        """Return the projectors of a store by view; none if it is not filled by such."""
+        """Return the projectors of a store by view; none if it has none."""
         return self.projectors.get(store, {})
 
     def keep(self, store: str, projectors: Mapping[str, list[ActorHandle]]) -> None:
-        """From now on these fill the views' rows in a store."""
+        """Set the projectors that fill the views' rows in a store."""
         self.projectors = {**self.projectors, store: {**self.of_store(store), **projectors}}
 
     @property
@@ -116,7 +118,7 @@ class Placements:
     def filling(
         self, view: str, key: str | None = None, store: str = "postgres"
     ) -> list[ActorHandle]:
-        """Return what fills the view's rows in a store, or the part that has the key's row."""
+        """Return the actors that fill the view's rows in a store, or only that of a key's row."""
         projectors = self.of_store(store).get(view)
         if not projectors:
             return [*self.consumers.get(view, [])] if store == "postgres" else []

@@ -10,21 +10,21 @@ from itertools import count, pairwise
 
 
 class Progress:
-    """A position in `$all`, which grows while its store is the same."""
+    """A position in `$all`, which increases while its store is the same."""
 
     def __init__(self) -> None:
         self.position = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._given_up = 0
-        """At most so many of those that wait do so no more."""
+        """An upper bound of the entries in `_waiting` that are abandoned."""
 
     def begin_at(self, position: int) -> None:
-        """Set the position, also to an earlier one: the store is another, or has lost events."""
+        """Set the position, perhaps to an earlier one: the store is another, or has lost events."""
         self.position = position
 
     def advance(self, position: int) -> None:
-        """Note that the store has reached a position; wake whoever waits for it or for less."""
+        """Record that the store has reached a position; wake callers that wait for that or less."""
         if position > self.position:
             self.position = position
         while self._waiting and self._waiting[0][0] <= self.position:
@@ -33,14 +33,14 @@ class Progress:
                 waiting.set_result(None)
 
     def release(self) -> None:
-        """Let go whoever waits: the store will come no further."""
+        """Release all callers: the store will come no further."""
         waiting, self._waiting = self._waiting, []
         for _, _, each in waiting:
             if not each.done():
                 each.set_result(None)
 
     async def reached(self, position: int, timeout: float) -> bool:
-        """Wait until the store has come so far; False after `timeout` seconds."""
+        """Wait until the store has reached a position; return False after `timeout` seconds."""
         if self.position >= position:
             return True
         if timeout <= 0:
@@ -55,7 +55,7 @@ class Progress:
         return self.position >= position
 
     def _gave_up(self) -> None:
-        """Forget who waits no more, once that is half of them: clients ask for what never comes."""
+        """Remove abandoned entries once they are half: clients may wait for what never comes."""
         self._given_up += 1
         if 2 * self._given_up > len(self._waiting):
             self._waiting = [each for each in self._waiting if not each[2].done()]
@@ -64,14 +64,14 @@ class Progress:
 
 
 OBSERVED = 2_000
-"""Times that are remembered of a store that is watched."""
+"""The most times that are kept for an observed store."""
 
 APART = 0.05
-"""Seconds between two of them: a store that is asked all the time says often where it is."""
+"""Seconds between two kept times: a busy store reports its position often."""
 
 
 class ObservedProgress(Progress):
-    """Of a store elsewhere, as it was seen to come further, with the times of that."""
+    """The observed progress of a store in another process, with times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ObservedProgress(Progress):
         super().advance(position)
 
     def passed(self, position: int) -> float | None:
-        """Return when it was first seen at that position or beyond; None: not seen to pass it."""
+        """Return when it was first seen at or beyond that position; None if that was not seen."""
         for (_, before), (at, after) in pairwise(self._seen):
             if before < position <= after:
                 return at

@@ -21,19 +21,19 @@ from rayfold.stores import known_stores
 log = logging.getLogger(__name__)
 
 KINDS = ("memory", *(each for each in known_stores() if each != "memory"), "competing", "sql")
-"""What the names of the read side's actors begin with. Builders are no detached actors."""
+"""The prefixes of actor names of the read side. Builders are not detached."""
 
 IN_POSTGRES = ("postgres", "competing", "sql")
-"""Kinds of actors that fill Postgres. All that fill a store claim what these do of a node."""
+"""Kinds of actors that fill Postgres. All that fill a store have the same claims as these."""
 
 _numbers = count()
 
 
 class Spawner:
-    """Starts a named actor that comes back when its process dies, and again when it is lost.
+    """Starts a named actor, which Ray restarts when its process dies, and again if it is lost.
 
-    A detached one outlives this process: whoever owns the stack next, and wants an actor of that
-    name, finds it. Else it has a name for each start: the last may lead to a dying one.
+    A detached one outlives this process: the stack's next owner finds it by its name. Otherwise it
+    has a new name for each start, as the last name may resolve to a dying actor.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Spawner:
         *arguments: Any,
         detached: bool = True,
     ) -> None:
-        """`kind` is what its claims go by. Memory replicas, and actors `NAME#…`, are kept apart.
+        """`kind` determines its claims. Memory replicas, and actors `NAME#…`, are kept apart.
 
-        `detached` counts where the settings say so too.
+        `detached` applies only if the settings say so too.
         """
         self._actor = actor
         self._namespace = settings.namespace
@@ -61,7 +61,7 @@ class Spawner:
         self.place = Placed(settings.placing, name, kind, apart)
 
     def __call__(self) -> Any:
-        """Start it."""
+        """Start the actor; return its handle."""
         if not self._detached:
             self.ray_name = f"{self._name}.{next(_numbers)}"
         return find_or_make(
@@ -82,7 +82,7 @@ class Finder:
         self._namespace = namespace
 
     def __call__(self) -> Any:
-        """Return Ray's handle of it; raise `ValueError` if there is none of that name."""
+        """Return the actor's handle; raise `ValueError` if there is no actor of that name."""
         return ray.get_actor(self.ray_name, self._namespace)
 
 
@@ -95,10 +95,10 @@ def projector_actor(
     *arguments: Any,
     detached: bool = True,
 ) -> ActorHandle:
-    """Start one that fills a store. All such actors begin with the same arguments.
+    """Start an actor that fills a store. All such actors begin with the same arguments.
 
-    Those that fill Postgres are told where it is, and compare whose it is; all of them, where the
-    keys of personal data are.
+    Those that fill Postgres get its DSN, and check that it is the stack's; all get the DSN of the
+    keys of personal data.
     """
     postgres = settings.postgres if kind in IN_POSTGRES else None
     where = settings.domain, settings.eventstore, postgres, settings.identity, settings.postgres
@@ -111,7 +111,7 @@ async def end_leftovers(
 ) -> list[str]:
     """End the stack's actors of these kinds that are not wanted; return their names.
 
-    An owner before has made them, for another release or target, and did not come to end them.
+    A previous owner has started them, for another release or target, and did not get to end them.
     """
     known = [each.ray_name for each in wanted]
     left = await asyncio.to_thread(leftovers, settings, known, kinds)

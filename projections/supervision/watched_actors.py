@@ -20,12 +20,12 @@ from rayfold.runtime.together import all_done, cancel
 
 
 class WatchedActors:
-    """`kind` is what their names begin with. What they do serves no request."""
+    """`kind` is the prefix of their names. They serve no requests."""
 
     def __init__(
         self, kind: str, settings: ReadSettings, log: Log, prefixes: Sequence[str]
     ) -> None:
-        """Their lag is behind the end of streams whose names begin with `prefixes`."""
+        """Their lag is measured against the end of streams with these `prefixes`."""
         self.handles: list[ActorHandle] = []
         self._kind = kind
         self._settings = settings
@@ -35,10 +35,10 @@ class WatchedActors:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, handles: Sequence[ActorHandle]) -> None:
-        """Wait until they answer, and watch them from then on; end those of owners before.
+        """Wait until they answer, and watch them from then on; end those of previous owners.
 
         Raises:
-            ActorUnavailable: one does not come up.
+            ActorUnavailable: one does not start.
         """
         self.handles = list(handles)
         await answering(handles, adopted=self._settings.detached)
@@ -50,7 +50,7 @@ class WatchedActors:
         """Watch more of them once they answer.
 
         Raises:
-            ActorUnavailable: one does not come up; all of these are ended.
+            ActorUnavailable: one does not start; all of these are ended.
         """
         await answering(handles)
         self.handles += handles
@@ -61,19 +61,19 @@ class WatchedActors:
         await all_done(*(each.end() for each in handles))
 
     async def lose(self) -> None:
-        """Call no actor any more: the Ray that ran them is gone."""
+        """Stop calling actors: their Ray is gone."""
         await self._end_watch()
         for handle in self.handles:
             handle.lose()
 
     async def heal(self) -> None:
-        """Start every actor again that is not there: there is another Ray."""
+        """Start every missing actor again, in another Ray."""
         for handle in self.handles:
             handle.respawn()
         self._begin()
 
     async def stop(self) -> None:
-        """End them, unless they outlive whoever owns them."""
+        """End them, unless they outlive their owner."""
         detached = self._settings.detached
         try:
             await self._end_watch()
@@ -88,7 +88,7 @@ class WatchedActors:
             await all_done(*(handle.end() for handle in self.handles))
 
     def status(self) -> list[dict[str, Any]]:
-        """Return them as parts of the stack."""
+        """Return their status as parts of the stack."""
         now = time.monotonic()
         return [
             {
@@ -117,5 +117,5 @@ class WatchedActors:
 
 
 def digest_of(*made_of: str) -> str:
-    """Return a short text for what an actor was made of, for its name in Ray."""
+    """Return a digest of what an actor was made of, for its name in Ray."""
     return hashlib.blake2b("\n".join(made_of).encode(), digest_size=5).hexdigest()

@@ -1,8 +1,8 @@
 """What `rayfold check` says: whether the code reads what the lock file says is on the log.
 
 An event of the log is read by the class of its name, after the upcasters from its version on. So
-each locked version needs one of three: to be the present one and fit, to have an upcaster, or to
-be the author's to mend.
+each locked version must either be the current one and fit, or have an upcaster, or be corrected by
+the author.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from rayfold import Registry
 
 @dataclass
 class Broken:
-    """A version of an event that the code does not read as it was: a line for each reason."""
+    """A version of an event that the code cannot read as it was: a line for each reason."""
 
     name: str
     version: int
     reasons: list[str]
     remedy: str
     code: str = ""
-    """An upcaster to paste; empty where none helps."""
+    """An upcaster to paste; empty if none helps."""
 
     def lines(self) -> list[str]:
         """Return a line for each reason."""
@@ -34,11 +34,11 @@ class Broken:
 
 @dataclass
 class Report:
-    """Faults, and how far the lock is behind the code."""
+    """The faults, and the differences of the lock from the code."""
 
     broken: list[Broken] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
-    """Categories that have lost their events to others, a line for each: see `_moved`."""
+    """Categories whose events now belong to others, a line for each: see `_moved`."""
     behind: list[str] = field(default_factory=list)
 
 
@@ -61,7 +61,7 @@ def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
 
 
 def taken_up(lock: Catalogue, code: Catalogue, report: Report) -> Catalogue:
-    """Return the lock with what the code has; without what is broken."""
+    """Return the lock updated from the code, except for broken events."""
     dropped = {(each.name, each.version) for each in report.broken}
     return Catalogue(
         _taken_up(lock.events, code.events, dropped),
@@ -107,9 +107,9 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
 
 
 def _moved(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
-    """Return the categories whose streams nobody would see: `up` and `upgrade` refuse those.
+    """Return the categories whose streams would no longer be read: `up` and `upgrade` refuse those.
 
-    What they know is noted in Postgres, and whether there are such streams the log says.
+    They know the categories from Postgres; whether there are such streams, the log says.
     """
     found: dict[str, str] = {}
     for name, locked in sorted(lock.items()):
@@ -125,7 +125,7 @@ def _moved(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
 
 
 def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:
-    """Return the versions whose personal data nobody would decrypt any more."""
+    """Return the versions whose personal data would no longer be decrypted."""
     told = "its personal data is encrypted, and a domain without any decrypts nothing"
     return [
         Broken(name, version, [told], "keep a field of some event Personal[…]")
@@ -141,12 +141,12 @@ def _of_versions(
     found = [
         broken
         for version, schema in sorted(locked.versions.items())
-        # Of those that the code has not come to yet, the last one says what to do.
+        # For versions above the code's, the last one gives the advice.
         if not (present and present.version < version < last)
         and (broken := _of_event(registry, name, version, schema, present))
     ]
     if present and any(each.version == present.version for each in found):
-        # It is to get another version, of which the upcasters that there are know nothing.
+        # It needs a new version, for which there are no upcasters yet.
         return [each for each in found if not registry.has_upcaster(name, each.version)]
     return found
 
@@ -182,11 +182,11 @@ def _of_event(
 def _of_integration_event(
     registry: Registry, name: str, version: int, schema: Schema, present: Locked | None
 ) -> Broken | None:
-    """Return what is wrong with one that a process may have published: no upcaster reads it."""
+    """Return the faults of an event that a process may have published: no upcaster reads it."""
     if present is None:  # nothing is published any more
         return None
     is_present = version == present.version
-    if not is_present and not registry.processes:  # handlers derive them, from facts, each time
+    if not is_present and not registry.processes:  # handlers derive these from facts each time
         return None
     found = faults(schema, present.versions[present.version], lost=is_present)
     remedy = "keep it readable, with a default; or declare an integration event of another name"

@@ -1,8 +1,8 @@
-"""Whether what one JSON schema allows, another one reads: a fault for each place where not.
+"""Compares two JSON schemas: a fault for each place where the new one fails on old values.
 
-The schemas are those that pydantic makes of Rayfold's events, and the reader is pydantic's, which
-passes over fields that it does not know. What holds for a keyword of JSON Schema is in the tables
-`LIMITS` and `_STEPS`; a keyword that is in neither has to stay as it was.
+The schemas are those that pydantic generates for Rayfold's events, and the reader is pydantic,
+which ignores unknown fields. The rules for keywords of JSON Schema are in the tables `LIMITS` and
+`_STEPS`; any other keyword must be unchanged.
 """
 
 from __future__ import annotations
@@ -16,39 +16,43 @@ from typing import Any
 Schema = dict[str, Any]
 
 ALIASES = "x-aliases"
-"""Of a field: other names that it is read under."""
+"""On a field: other names under which it is read."""
 
 NAME = "x-name"
-"""Of a field that is written under an alias: its own name, by which it is read too."""
+"""On a field that is written under an alias: its own name, by which it is read too."""
 
 PERSONAL = "x-personal"
-"""Of a field: it is encrypted on the log. Old events read either way, and are as they were."""
+"""On a field: it is encrypted on the log. Old events are read in either form, and stay as they
+are.
+"""
 
 NO_DEFAULT = "and the code no default"
 UNREAD = "which nobody reads any more"
 
 IN_CLEAR, ENCRYPTED = "it in clear", "it encrypted"
-"""What old events have of a field that is, or was, personal data: an upcaster sees its value."""
+"""The content of old events in a field that is, or was, personal data: an upcaster sees its
+value.
+"""
 
 _MARKS = frozenset(("title", "description", "examples", "deprecated", "readOnly", "writeOnly"))
-"""They mean nothing to the reader."""
+"""Keywords that do not matter to the reader."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Old events have something at `path` that is not read, or not as what it was."""
+    """Old events have a value at `path` that cannot be read, or is read with another meaning."""
 
     path: tuple[str, ...]
     old: str
-    """What old events have."""
+    """The content of old events."""
     new: str
     """What the code does with it."""
     been: str = ""
-    """What they were read as where they have nothing, as Python: the default that they had."""
+    """The Python value that a missing field was read as: its old default."""
 
     @property
     def field(self) -> str:
-        """The field of the event that it is in."""
+        """The field of the event that has the fault."""
         return self.path[0] if self.path else ""
 
     def __str__(self) -> str:
@@ -57,16 +61,16 @@ class Fault:
 
 
 def faults(old: Schema, new: Schema, *, lost: bool = True) -> list[Fault]:
-    """Return what values of the old schema do not survive when the new one reads them.
+    """Return the values of the old schema that the new one cannot read unchanged.
 
-    Without `lost`, only what is not read at all: not what the reader passes over.
+    Without `lost`, only values that cannot be read, not those that are ignored.
     """
     found = _Comparison(old, new, lost).compare(old, new, ())
     return list(dict.fromkeys(found))
 
 
 def bare(schema: Any) -> Any:
-    """Return the schema without what means nothing to the reader."""
+    """Return the schema without keywords that do not matter to the reader."""
     if isinstance(schema, list):
         return [bare(each) for each in schema]
     if not isinstance(schema, dict):
@@ -75,7 +79,7 @@ def bare(schema: Any) -> Any:
     kept: Schema = {}
     for word, value in schema.items():
         if word in _MARKS or (is_model and word == "additionalProperties"):
-            continue  # what a model does not know is passed over, whatever its config says
+            continue  # unknown fields are ignored, whatever the model's config says
         if word in ("properties", "$defs", "patternProperties"):
             kept[word] = {name: bare(each) for name, each in value.items()}
         elif word == "discriminator":
@@ -90,15 +94,15 @@ def bare(schema: Any) -> Any:
 
 
 def is_personal(schema: Schema) -> bool:
-    """Tell whether an event of that schema has encrypted fields."""
+    """Return whether an event of that schema has encrypted fields."""
     return any(field.get(PERSONAL) for field in schema.get("properties", {}).values())
 
 
 def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-    """Yield a fault where a field becomes personal data, or ceases to be.
+    """Yield a fault if a field becomes personal data, or ceases to be.
 
-    It is read as before. But what an author may take it for is not so: that is to be said once,
-    with another version.
+    It is read as before, but its meaning for the author changes: that must be declared once, by a
+    new version.
     """
     if new.get(PERSONAL) and not old.get(PERSONAL):
         yield Fault(path, IN_CLEAR, "and stay so: `rayfold forget` does not reach them")
@@ -107,10 +111,10 @@ def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
 
 
 def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-    """Yield a fault where old events that lack a field would have another value in it from now on.
+    """Yield a fault if old events that lack a field would get another value for it.
 
-    They are read in many places and at many times: a row that was folded before, a snapshot, a
-    history of tomorrow would not agree on what has happened.
+    They are read in many places and at many times: rows folded earlier, snapshots and later
+    histories would disagree on what has happened.
     """
     if "default" in old and "default" in new and not _says(new["default"], old["default"]):
         been, becomes = (json.dumps(each["default"], ensure_ascii=False) for each in (old, new))
@@ -119,7 +123,7 @@ def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
 
 
 def _says(new: Any, old: Any) -> bool:
-    """Return whether a default says what another one said: its models may have fields more."""
+    """Return whether two defaults are equal, apart from new fields of models."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(name in new and _says(new[name], each) for name, each in old.items())
     if isinstance(old, list) and isinstance(new, list):
@@ -133,7 +137,7 @@ class _Comparison:
         self._assumed: set[tuple[str, str]] = set()
 
     def compare(self, old: Schema, new: Schema, path: tuple[str, ...]) -> list[Fault]:
-        """Return the faults below one place; models that hold themselves are compared once."""
+        """Return the faults below one place; recursive models are compared once."""
         pair = (json.dumps(old, sort_keys=True), json.dumps(new, sort_keys=True))
         if pair in self._assumed:
             return []
@@ -141,7 +145,7 @@ class _Comparison:
         self._assumed.add(pair)
         found = self._compared(_resolved(old, self._old), _resolved(new, self._new), path)
         if found:
-            self._assumed = before  # with what was found good because this was assumed
+            self._assumed = before  # with what was accepted under this assumption
         return found
 
     def _compared(self, old: Schema, new: Schema, path: tuple[str, ...]) -> list[Fault]:
@@ -165,7 +169,7 @@ class _Comparison:
         return [fault for step in _STEPS for fault in step(self, old, new, path)]
 
     def _of_any(self, old: Schema, members: list[Schema], path: tuple[str, ...]) -> list[Fault]:
-        """Return the faults with the member of a union that comes closest, none if one fits."""
+        """Return the faults with the closest member of a union, none if one fits."""
         tried = [self.compare(old, each, path) for each in members]
         best = min(tried, key=len)
         if not best:
@@ -181,7 +185,7 @@ class _Comparison:
         return [_retyped(path, told(old, self._old), wanted)]
 
     def _constant(self, value: Any, new: Schema, path: tuple[str, ...]) -> list[Fault]:
-        """Return a fault if one value is not read: a limit is asked, a form is not guessed."""
+        """Return a fault if one value cannot be read; formats are not guessed."""
         if "const" in new or "enum" in new:
             taken = any(_same(value, each) for each in new.get("enum", [new.get("const")]))
         else:
@@ -189,13 +193,13 @@ class _Comparison:
         return [] if taken else [Fault(path, json.dumps(value), "which is refused")]
 
     def limits(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield what the table of limits finds."""
+        """Yield the faults found by the table of limits."""
         for words, is_within in LIMITS.items():
             if not is_within(old, new):
                 yield Fault(path, _words(old, words), f"the code wants {_words(new, words)}")
 
     def fields(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield what is wrong between two models."""
+        """Yield the faults between two models."""
         if "properties" not in new or "properties" not in old:
             if "properties" in new and old.get("type") == "object":
                 yield _retyped(path, told(old, self._old), "a model")
@@ -225,7 +229,7 @@ class _Comparison:
                 yield Fault((*path, name), old_has, UNREAD)
 
     def maps(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield what is wrong with the values of a map."""
+        """Yield the faults of a map's values."""
         if new.get("type") != "object" or "properties" in new:
             return
         values = new.get("additionalProperties", True)
@@ -241,7 +245,7 @@ class _Comparison:
                 )
 
     def keys(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield what is wrong with the keys of a map."""
+        """Yield the faults of a map's keys."""
         if "propertyNames" not in new:
             return
         if "properties" in old:
@@ -251,7 +255,7 @@ class _Comparison:
         yield from self.compare(before, _key(new["propertyNames"]), (*path, "[key]"))
 
     def items(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield what is wrong with the items of a list, and of a tuple place by place."""
+        """Yield the faults of the items of a list, or of a tuple place by place."""
         if old.get("type") != "array":
             return
         before, after = old.get("prefixItems", []), new.get("prefixItems", [])
@@ -265,14 +269,14 @@ class _Comparison:
             yield from self.compare(one, two, (*path, "[]"))
 
     def others(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
-        """Yield a fault for each keyword that no rule is known for, and that is another now."""
+        """Yield a fault for each changed keyword without a known rule."""
         for word in sorted(new.keys() - _KNOWN):
             if old.get(word) != new[word]:
                 yield Fault(path, _words(old, (word,)), f"the code wants {_words(new, (word,))}")
 
 
 def _named(word: str, is_within: Callable[[Any, Any], bool]) -> tuple[tuple[str, ...], Any]:
-    """Return a row of the table for one keyword, which limits nothing where it is missing."""
+    """Return a table row for one keyword, which limits nothing if it is missing."""
 
     def rule(old: Schema, new: Schema) -> bool:
         return word not in new or (word in old and is_within(old[word], new[word]))
@@ -297,11 +301,11 @@ def _shortest(schema: Schema) -> int:
 
 
 def _is_uuid(old: str, new: str) -> bool:
-    return new == "uuid" and old.startswith("uuid")  # of one version, as pydantic names it
+    return new == "uuid" and old.startswith("uuid")  # pydantic's name for a UUID of one version
 
 
 def _lowest(schema: Schema) -> tuple[float, bool]:
-    """Return the least number, and whether it is left out."""
+    """Return the smallest number, and whether it is excluded."""
     least = (schema.get("minimum", float("-inf")), False)
     above = (schema.get("exclusiveMinimum", float("-inf")), "exclusiveMinimum" in schema)
     if schema.get("type") == "integer" and above[1]:
@@ -310,7 +314,7 @@ def _lowest(schema: Schema) -> tuple[float, bool]:
 
 
 def _highest(schema: Schema) -> tuple[float, bool]:
-    """Return the greatest number, and whether it is within."""
+    """Return the largest number, and whether it is included."""
     most = (schema.get("maximum", float("inf")), True)
     below = (schema.get("exclusiveMaximum", float("inf")), "exclusiveMaximum" not in schema)
     if schema.get("type") == "integer" and not below[1]:
@@ -344,7 +348,7 @@ LIMITS: dict[tuple[str, ...], Callable[[Schema, Schema], bool]] = dict(
         _named("patternProperties", lambda old, new: old == new),
     ]
 )
-"""By keywords: whether the new limit lets through all that the old one does."""
+"""By keywords: whether the new limit allows all values that the old one does."""
 
 _STEPS = (
     _Comparison.limits,
@@ -420,12 +424,12 @@ def _members(schema: Schema) -> list[Schema]:
 
 
 def _key(schema: Schema) -> Schema:
-    """Return what a map's keys are, which is text unless it says otherwise."""
+    """Return the schema of a map's keys, which is text by default."""
     return schema if schema.keys() & {"type", "anyOf", "$ref"} else {"type": "string", **schema}
 
 
 def _tagged(union: Schema, member: Schema) -> Schema:
-    """Return a member of a union: where a field told which it is, all have it."""
+    """Return a member of a union: with a discriminator field, all members have that field."""
     tag = union.get("discriminator", {}).get("propertyName")
     if tag is None or "properties" not in member:
         return member
@@ -433,7 +437,7 @@ def _tagged(union: Schema, member: Schema) -> Schema:
 
 
 def _untagged(old: Schema, union: Schema, path: tuple[str, ...]) -> list[Fault]:
-    """Return a fault if the union is told by a field that old values may lack."""
+    """Return a fault if the union's discriminator may be missing in old values."""
     tag = union.get("discriminator", {}).get("propertyName")
     if tag is None or old.get("type") != "object" or tag in old.get("required", ()):
         return []
@@ -441,12 +445,12 @@ def _untagged(old: Schema, union: Schema, path: tuple[str, ...]) -> list[Fault]:
 
 
 def _names(name: str, field: Schema) -> list[str]:
-    """Return under what names a field may stand in an event."""
+    """Return the names under which a field may be in an event."""
     return [name, *field.get(ALIASES, ())]
 
 
 def _readers(fields: dict[str, Schema]) -> dict[str, str]:
-    """Return by name in an event the field that reads it."""
+    """Return, by name in an event, the field that reads it."""
     aliases = {alias: name for name, field in fields.items() for alias in field.get(ALIASES, ())}
     return aliases | {each: name for name, field in fields.items() for each in _own(name, field)}
 
@@ -460,7 +464,7 @@ def _fits(old: Any, new: Any) -> bool:
 
 
 def _rest(schema: Schema) -> Schema | None:
-    """Return what the items after a tuple's own places are; None: there are none."""
+    """Return the schema of the items after a tuple's own places; None if there are none."""
     items = schema.get("items", {})
     if items is False or schema.get("maxItems", float("inf")) <= len(schema.get("prefixItems", ())):
         return None
@@ -472,7 +476,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 _ALL_OF: dict[str, list[Any]] = {"null": [None], "boolean": [False, True]}
-"""By type, if it has few values: all of them."""
+"""By type: all values of types that have few."""
 
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
@@ -495,7 +499,7 @@ def _takes(value: Any, new: Schema) -> bool:
 def _matches(pattern: str, text: str) -> bool:
     try:
         return re.search(pattern, text) is not None
-    except re.error:  # pydantic's patterns are Rust's, which have more
+    except re.error:  # pydantic's patterns are Rust's, which support more
         return False
 
 

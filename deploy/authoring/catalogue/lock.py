@@ -1,8 +1,8 @@
-"""The event catalogue: what each event may look like on the log, of the code and of the lock file.
+"""The event catalogue: the forms of each event on the log, from the code and the lock file.
 
 `events.lock.json` is committed with the domain. It has the schema of every version that was ever
-locked, sorted, a field on a line, so that a review sees what a change means for the log; and of
-which categories the aggregates are that yield an event.
+locked, sorted, with one field per line, so that a review shows what a change means for the log; and
+the categories of the aggregates that yield each event.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rayfold.core_schemas import fields_within
 from rayfold.ordered_sets import ordered
 
 FORMAT = 2
-"""Of the lock file; a later Rayfold may write another. The first has no categories."""
+"""The version of the lock file; a later Rayfold may write another. The first has no categories."""
 
 FILE = "events.lock.json"
 
@@ -36,19 +36,21 @@ class Locked:
     version: int
     versions: dict[int, Schema]
     categories: list[str] = field(default_factory=list)
-    """Of the aggregates that yield it. None where nobody does, or nobody has noted it."""
+    """The categories of the aggregates that yield it. Empty if there are none, or none were
+    recorded.
+    """
 
 
 @dataclass
 class Catalogue:
-    """By name: the facts that aggregates yield, and what publications carry."""
+    """By name: the events that aggregates yield, and those that publications carry."""
 
     events: dict[str, Locked] = field(default_factory=dict)
     integration_events: dict[str, Locked] = field(default_factory=dict)
 
 
 class _File(BaseModel, extra="forbid"):
-    """The lock file, as it is read."""
+    """The content of the lock file."""
 
     class Entry(BaseModel, extra="forbid"):
         version: int
@@ -61,7 +63,7 @@ class _File(BaseModel, extra="forbid"):
 
 
 class _AsRead(GenerateJsonSchema):
-    """What the reader of the log takes, under the names in which fields stand there."""
+    """Generates the schema that the log's reader accepts, with the field names used on the log."""
 
     ignored_warning_kinds = {  # noqa: RUF012 (as pydantic has it)
         "skipped-choice",
@@ -70,7 +72,7 @@ class _AsRead(GenerateJsonSchema):
     }
 
     def model_field_schema(self, schema: Any) -> Schema:
-        """See pydantic; says under what other names the field is read."""
+        """See pydantic; adds the other names under which the field is read."""
         return super().model_field_schema(schema) | _aliases(schema)
 
     def dataclass_field_schema(self, schema: Any) -> Schema:
@@ -78,7 +80,7 @@ class _AsRead(GenerateJsonSchema):
         return super().dataclass_field_schema(schema) | _aliases(schema)
 
     def decimal_schema(self, schema: Any) -> Schema:
-        """See pydantic, which says of the text only that it is one."""
+        """See pydantic, whose schema only says that it is text."""
         digits = {
             word: schema[each]
             for word, each in (("x-digits", "max_digits"), ("x-places", "decimal_places"))
@@ -88,7 +90,7 @@ class _AsRead(GenerateJsonSchema):
         return {"anyOf": [number, {"type": "string", "format": "decimal", **digits}]}
 
     def dict_schema(self, schema: Any) -> Schema:
-        """See pydantic, which does not tell numbers as keys, written as text, from any text."""
+        """See pydantic, which does not distinguish numeric keys (as text) from other text."""
         found = super().dict_schema(schema)
         keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
         if keys.keys() & {"type", "anyOf"} and keys.get("type") != "string":
@@ -96,7 +98,7 @@ class _AsRead(GenerateJsonSchema):
         return found
 
     def date_schema(self, schema: Any) -> Schema:
-        """See pydantic, whose schema does not have the limits of these texts; so below."""
+        """See pydantic, whose schema lacks the limits of these texts; so do those below."""
         return super().date_schema(schema) | _limits(schema)
 
     def time_schema(self, schema: Any) -> Schema:
@@ -116,25 +118,25 @@ class _AsRead(GenerateJsonSchema):
         return super().url_schema(schema) | _limits(schema)
 
     def bytes_schema(self, schema: Any) -> Schema:
-        """See pydantic, which gives the lengths of the bytes as those of their text."""
+        """See pydantic, which gives the lengths in bytes as those of the text."""
         found = super().bytes_schema(schema)
         lengths = {word: found.pop(word) for word in ("minLength", "maxLength") if word in found}
         return found | {f"x-{word}": length for word, length in lengths.items()}
 
     def encode_default(self, dflt: Any) -> Any:
-        """See pydantic, which writes a set in another order in each process."""
+        """See pydantic, which writes a set in a different order in each process."""
         return super().encode_default(ordered(dflt))
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
-        """See pydantic; what has no schema is not compared."""
+        """See pydantic; types without a schema are not compared."""
         return {}
 
 
 class _AsPublished(_AsRead):
-    """The same of an integration event, which has aliases on the log where it says so."""
+    """The same for an integration event, which uses its declared aliases on the log."""
 
     def model_schema(self, schema: Any) -> Schema:
-        """See pydantic; a field has the name that is written."""
+        """See pydantic; a field has the name under which it is written."""
         return _as_written(schema, super().model_schema(schema))
 
     def dataclass_schema(self, schema: Any) -> Schema:
@@ -157,7 +159,7 @@ def _as_written(schema: Any, found: Schema) -> Schema:
 
 
 def catalogue_of(registry: Registry) -> Catalogue:
-    """Return the catalogue of the code: of each event the present version alone."""
+    """Return the catalogue of the code, which has only the current version of each event."""
     return Catalogue(
         {
             name: _locked(each, sorted(registry.categories_of.get(name, ())))
@@ -173,14 +175,14 @@ def _locked(definition: EventDefinition, categories: Sequence[str] = ()) -> Lock
 
 
 def schema_of(model: type[Event]) -> Schema:
-    """Return what the reader of the log takes for that event."""
+    """Return the schema that the log's reader accepts for that event."""
     generator = _AsPublished if issubclass(model, IntegrationEvent) else _AsRead
     schema: Schema = bare(model.model_json_schema(by_alias=False, schema_generator=generator))
     return schema
 
 
 def read(file: Path) -> Catalogue | None:
-    """Return what a lock file has; None if there is none.
+    """Return the content of a lock file; None if there is none.
 
     Raises:
         StartError: it is damaged, or of a later Rayfold.
@@ -219,7 +221,7 @@ def _first_of(refused: ValidationError) -> str:
 
 
 def _check(name: str, entry: _File.Entry) -> None:
-    """Raise an exception if an entry was changed by hand into what cannot be compared."""
+    """Raise an exception if an entry was edited such that it cannot be compared."""
     if entry.version not in entry.versions:
         raise ValueError(f"{name} lacks version {entry.version}")
     for schema in entry.versions.values():
@@ -235,7 +237,7 @@ def _entries(entries: dict[str, _File.Entry]) -> dict[str, Locked]:
 
 
 def text_of(catalogue: Catalogue) -> str:
-    """Return the lock file's text: of the same catalogue always the same."""
+    """Return the lock file's text, which is always the same for the same catalogue."""
     kinds = {"events": catalogue.events, "integration_events": catalogue.integration_events}
     data = {
         "format": FORMAT,
@@ -255,7 +257,7 @@ def text_of(catalogue: Catalogue) -> str:
 
 
 def _lines(value: Schema, indent: str = "", *, is_fields: bool = False) -> str:
-    """Return JSON, sorted, in which each field of a model has one line."""
+    """Return sorted JSON with one line for each field of a model."""
     deeper = indent + "  "
     lines = []
     for name, each in sorted(value.items(), key=lambda item: _in_order(item[0])):
@@ -273,7 +275,7 @@ def _in_order(name: str) -> tuple[int, str]:
 
 def _limits(core: Any) -> Schema:
     words = ("ge", "gt", "le", "lt", "now_op", "tz_constraint", "allowed_schemes")
-    # All instants have an offset, so that it is no limit of one of them.
+    # All instants have an offset, so it does not limit one of them.
     return {f"x-{word}": str(core[word]) for word in words if core.get(word, "aware") != "aware"}
 
 

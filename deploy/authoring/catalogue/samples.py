@@ -19,22 +19,22 @@ _TEXTS = {
     "uri": "https://example.org/",
     "base64url": "YWJj",
 }
-"""By format: what all types of that format read."""
+"""By format: a value that all types of that format read."""
 
 _BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 
 _DEEPEST = 8
 
 _LONGEST = 10_000
-"""Characters of a text, items of a list."""
+"""The most characters of a text, or items of a list."""
 
 
 class Unknown(Exception):
-    """No value of that schema is known for certain."""
+    """No value is certain to be valid for the schema."""
 
 
 def samples(schema: Schema) -> Iterator[Any]:
-    """Yield at most two values; none where they would be guessed."""
+    """Yield at most two values; none if they would be guesses."""
     for whole in (False, True):
         try:
             yield _value(schema, schema.get("$defs", {}), whole, 0)
@@ -43,7 +43,7 @@ def samples(schema: Schema) -> Iterator[Any]:
 
 
 def what_is_left(schema: Schema, sample: dict[str, Any]) -> dict[str, Any]:
-    """Return a sample as it reads once all persons in it are forgotten."""
+    """Return a sample as it is read once all persons in it are forgotten."""
     fields = schema.get("properties", {})
     return {
         name: _stand_in(fields[name]) if fields[name].get(PERSONAL) else value
@@ -57,7 +57,7 @@ def _stand_in(schema: Schema) -> str | None:
 
 
 def _value(schema: Schema, definitions: dict[str, Schema], whole: bool, depth: int) -> Any:
-    if depth > _DEEPEST:  # a model that holds itself
+    if depth > _DEEPEST:  # a recursive model
         raise Unknown
     if "$ref" in schema:
         return _value(definitions[schema["$ref"].rpartition("/")[2]], definitions, whole, depth + 1)
@@ -146,7 +146,7 @@ def _number(schema: Schema) -> int:
 
 
 def _is_limited(schema: Schema) -> bool:
-    """Whether by words of our own, which are for comparison."""
+    """Return whether it has keywords of ours, which are only for comparison."""
     return any(word.startswith("x-") for word in schema.keys() - {ALIASES, NAME, PERSONAL})
 
 

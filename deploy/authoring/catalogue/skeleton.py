@@ -22,7 +22,7 @@ def skeleton(
     old: Schema | None = None,
     new: Schema | None = None,
 ) -> str:
-    """Return the text of an upcaster from that version, to be completed where it has dots."""
+    """Return the text of an upcaster from that version, with dots to be filled in."""
     head = (
         f"@upcaster({json.dumps(name, ensure_ascii=False)}, from_version={version})\n"
         f"def {_function(name)}_{version}(data: dict[str, Any])"
@@ -62,7 +62,7 @@ def _type(schema: Schema) -> Schema:
 
 
 def _function(name: str) -> str:
-    """Return the name as Python's functions are called: an event's may be any text."""
+    """Return the name as that of a Python function: an event's name may be any text."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     found = "".join(each if f"_{each}".isidentifier() else "_" for each in words)
     return found if found.isidentifier() else f"_{found}"

@@ -1,9 +1,9 @@
 """Tries upcasters on events that the lock file allows.
 
-What they make of a sample is a fault only where no other value would have fared better: a field
-that is missing, or a value of another kind. What depends on the value (a text that is no member of
-an enumeration, say) may be right for all that was ever written, and is passed over. But for one
-value, which is known: what is left of personal data.
+The result for a sample is only a fault if every other value would have failed too: a missing field,
+or a value of the wrong type. A fault that depends on the value (text that is not a member of an
+enumeration, for example) may not occur with the values that were written, and is ignored. The
+exception is a known value: the stand-ins for personal data.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rayfold import Registry, UnknownEventType, UnreadableEvent
 _KINDS = frozenset(
     ("string_type", "dict_type", "list_type", "tuple_type", "set_type", "frozen_set_type")
 ) | {"model_type", "bool_type", "int_type", "float_type", "decimal_type"}
-"""Errors of pydantic's that tell of a value's kind, whatever the value."""
+"""Pydantic errors about a value's type, whatever the value."""
 
 
 def complaints(registry: Registry, name: str, version: int, schema: Schema) -> list[str]:
-    """Return in a sentence each what upcasters make of events of that version, and is not read."""
+    """Return a sentence for each result of upcasters from that version that cannot be read."""
     found: dict[str, str] = {}
     for sample in samples(schema):
         for told in _tried(registry, name, version, sample):
@@ -52,7 +52,7 @@ def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator
 
 
 def _unread(registry: Registry, name: str, version: int, sample: Any) -> str:
-    """Return why a sample cannot be read; empty if it can."""
+    """Return why a sample cannot be read; "" if it can."""
     try:
         registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
     except (UnknownEventType, UnreadableEvent) as error:
@@ -61,7 +61,7 @@ def _unread(registry: Registry, name: str, version: int, sample: Any) -> str:
 
 
 def _certain(refused: ValidationError) -> Iterator[str]:
-    """Yield what is wrong with a field, unless something that depends on its value is, too."""
+    """Yield the faults of a field, unless it also has one that depends on its value."""
     errors = refused.errors(include_url=False)
     unsure = {
         each["loc"][:1]
@@ -79,7 +79,7 @@ def _certain(refused: ValidationError) -> Iterator[str]:
 
 
 def _values(value: Any) -> Iterator[Any]:
-    """Yield all that a value is made of: an upcaster may look it up in a table of its own."""
+    """Yield all values inside a value: an upcaster may look them up in a table of its own."""
     if isinstance(value, dict):
         for each in value.values():
             yield from _values(each)

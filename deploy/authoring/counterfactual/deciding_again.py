@@ -1,4 +1,4 @@
-"""A command decided by the code at hand: the checks are those of the write side."""
+"""Deciding a command with the current code, with the checks of the write side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayfold.unchanged import Unchanged
 
 
 class Told(NamedTuple):
-    """An event for a stream, and its data as it would be written."""
+    """An event for a stream, with its data as it would be written."""
 
     stream: str
     event: Event
@@ -22,19 +22,19 @@ class Told(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Which stream it is for, and its type."""
+        """Its stream and its type."""
         return self.stream, type(self.event).__rayfold__.name
 
 
 class Rejection(NamedTuple):
-    """A rule says no."""
+    """A business rule refused the command."""
 
     rule: str
     detail: str
 
 
 class Broken(NamedTuple):
-    """The code raised something else, or the write side would refuse what it yields."""
+    """The code raised another error, or the write side would refuse its result."""
 
     error: str
 
@@ -46,16 +46,16 @@ def told(stream: str, event: Event) -> Told:
     """Return an event with its data as it would be written today.
 
     Raises:
-        ValueError: it would not come back from the log.
+        ValueError: it would not read back unchanged from the log.
     """
     return Told(stream, event, json.loads(plain(type(event).__rayfold__.encode(event))))
 
 
 def instances_of(registry: Registry, command: Command, tenant: str) -> tuple[Instance, ...]:
-    """Return what a tenant's command reads today, the leading one first.
+    """Return the aggregates that a tenant's command reads today, the leading one first.
 
     Raises:
-        Exception: the author's code, which makes an id of a command, broke.
+        Exception: the domain's code that makes an id from the command failed.
     """
     decision = registry.decisions.get(type(command))
     if decision is not None:
@@ -68,7 +68,7 @@ def instances_of(registry: Registry, command: Command, tenant: str) -> tuple[Ins
 def decide(
     registry: Registry, command: Command, instances: Sequence[Instance], states: Sequence[Any]
 ) -> Decided:
-    """Return what the command leads to where the instances have these states."""
+    """Return the result of the command if the aggregates have these states."""
     try:
         return list(_events(registry, command, tuple(instances), states))
     except Refused as refused:

@@ -1,7 +1,7 @@
-"""Whether two events say the same, but for what a decision draws: random ids, a factory's values.
+"""Compares two events, ignoring values that a decision draws: random ids, a factory's values.
 
-Nobody can decide these again as they were. A value is drawn if deciding twice gives two of them,
-or if a factory made it and the decision did not: the hour of the day is the same twice.
+These cannot be reproduced. A value counts as drawn if two decisions give different ones, or if a
+factory made it and not the decision: the hour of the day is the same in both.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ class _Drawn(str):
 
 
 DRAWN = _Drawn("(drawn)")
-"""In the place of a value that may be any; text, as reports show it. Compare with `is`."""
+"""Stands for any value; a text, as reports show it. Compare with `is`."""
 
 _FIXED = (list, dict, set, frozenset, tuple)
-"""Factories that make the same each time."""
+"""Factories that return the same value each time."""
 
 
 def without_drawn(event: BaseModel, once: Any, again: Any) -> Any:
-    """Return `once`, an event's JSON, with `DRAWN` for what was; `again` was decided after it."""
+    """Return an event's JSON `once` with `DRAWN` for drawn values; `again` was decided after it."""
     return _by_factory(event, _unlike(once, again))
 
 
 def says(now: Any, then: Any) -> bool:
-    """Tell whether what was recorded `then` is what is decided `now`, which may have `DRAWN`."""
+    """Return whether the event recorded `then` equals `now`, which may have `DRAWN`."""
     if now is DRAWN:
         return True
     if isinstance(now, dict) and isinstance(then, dict):

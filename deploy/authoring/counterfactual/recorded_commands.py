@@ -1,8 +1,8 @@
-"""Commands as the log has them, by the events that came of them.
+"""Finding recorded commands on the log from the events that they caused.
 
-An event's metadata has the command's id always, and the command itself only where its aggregate
-keeps commands. Those that processes sent stand in the processes' streams, and scheduled ones in
-theirs, before their events: they are remembered until these, or a refusal, come.
+An event's metadata always has the command's id, but the command itself only if its aggregate keeps
+commands. Commands sent by processes are in the processes' streams, and scheduled ones in theirs,
+before their events: they are remembered until these, or a refusal, follow.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from eventstore.records import Metadata, RawRecord
 from rayfold.foreign_json import UNREADABLE
 
 OUR_PREFIXES = [PROCESSES, SCHEDULES]
-"""What the names of the streams begin with that have commands before their events."""
+"""The prefixes of streams that have commands before their events."""
 
 
 class RecordedCommand(NamedTuple):
-    """A command's name and itself, as JSON.
+    """A command's name, and the command as JSON.
 
-    `untimed`: it was scheduled. The fields that the runtime fills were filled when it was sent,
-    and nobody wrote down with which instant. `as_sent`: it is what a process sent, or somebody had
-    scheduled, before middleware was around it.
+    `untimed`: it was scheduled. The fields that the runtime fills were filled when it was sent, at
+    a time that was not recorded. `as_sent`: it is in the form before middleware, as a process sent
+    it or as it was scheduled.
     """
 
     name: str
@@ -47,7 +47,7 @@ class _Told(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    """A record of a process or of a scheduled command, as far as it matters here."""
+    """The relevant part of a record of a process or of a scheduled command."""
 
     command_id: str = ""
     told: _Told | None = None
@@ -62,13 +62,13 @@ _ENDS = (ACCEPTED, CANCELLED, REFUSED)
 
 
 class RecordedCommands:
-    """Finds the command of an event; told all records of `OUR_PREFIXES` before it."""
+    """Finds the command of an event, if `note` was given all earlier records of `OUR_PREFIXES`."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, RecordedCommand] = {}
 
     def note(self, raw: RawRecord) -> None:
-        """Take in a record of a process or a scheduled command; what is neither says nothing."""
+        """Remember the commands of a process's or a scheduled command's record; ignore others."""
         try:
             body = _body(raw.data)
         except UNREADABLE:
@@ -93,7 +93,7 @@ class RecordedCommands:
             self._waiting.pop(body.told.command_id, None)
 
     def of(self, command_id: str, metadata: Metadata) -> RecordedCommand | None:
-        """Return the command that the event with this metadata began; None: it was not kept."""
+        """Return the command whose first event has this metadata; None if it was not kept."""
         sent = self._waiting.pop(command_id, None)
         if "command" in metadata and "payload" in metadata:
             return RecordedCommand(metadata["command"], metadata["payload"].encode())

@@ -1,4 +1,4 @@
-"""States of aggregates as they were at a place of the log, while the log is walked in its order."""
+"""Past states of aggregates, while the log is walked in its order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rayfold import Registry
 from rayfold.aggregate import AggregateType
 
 MOST = 100_000
-"""States in memory at a time: the others are folded again when they are needed."""
+"""The most states in memory: others are folded again when they are needed."""
 
 
 class HistoryGone(Exception):
-    """What the state was cannot be known: its events, or some of them, are not there any more."""
+    """The past state is unknown: some of its events are no longer there."""
 
 
 class HistoryUnreadable(Exception):
-    """The code at hand does not read, or does not fold, what was recorded."""
+    """The current code cannot read or fold the recorded events."""
 
 
 @dataclass(slots=True)
 class Folded:
-    """An aggregate as of `revision`; -1: its stream did not exist.
+    """An aggregate at `revision`; -1: its stream did not exist.
 
     `last` is the command that led there; `error` says why it cannot be folded further.
     """
@@ -40,7 +40,7 @@ class Folded:
 
 
 class StatesThen:
-    """At most `most` states, those used last. Only aggregates that were asked for are folded."""
+    """Keeps at most `most` states, the most recently used. Only requested aggregates are folded."""
 
     def __init__(self, registry: Registry, log: Log, most: int = MOST) -> None:
         self._registry = registry
@@ -52,12 +52,12 @@ class StatesThen:
     async def of(
         self, aggregate: AggregateType, stream: str, before: int | None, position: int
     ) -> Folded:
-        """Return the aggregate as it was before that revision, or else before that position.
+        """Return the aggregate before that revision, or else before that position.
 
-        `before` is None where nobody wrote down at which revision it was.
+        `before` is None if its revision was not recorded.
 
         Raises:
-            HistoryGone, HistoryUnreadable: that cannot be known.
+            HistoryGone, HistoryUnreadable: the state is unknown.
             StoreUnavailable: the log cannot be read.
         """
         known = self._known.get(stream)
@@ -76,13 +76,13 @@ class StatesThen:
         return known
 
     def fold(self, raw: RawRecord) -> None:
-        """Go on to an event, which is the next one of its stream."""
+        """Apply an event, which is the next one of its stream."""
         known = self._known.get(raw.stream)
         if known is not None and not known.error:
             _fold(self._registry, known, raw)
 
     def deleted(self, stream: str) -> None:
-        """Let a stream that was deleted begin again, if it does."""
+        """Reset a stream that was deleted: it may begin again."""
         self._known.pop(stream, None)
         self._deleted[stream] = None
 
@@ -117,7 +117,7 @@ def _fold(registry: Registry, known: Folded, raw: RawRecord) -> None:
     try:
         for event, *_ in recorded(registry, raw):
             state = known.aggregate.fold([event], state)
-    except (Exception, SystemExit) as error:  # an upcaster's or `evolve`'s
+    except (Exception, SystemExit) as error:  # of an upcaster or of `evolve`
         known.error = f"{raw.revision}@{raw.stream}: {type(error).__name__}: {error}"
         return
     known.state, known.revision = state, raw.revision

@@ -1,7 +1,7 @@
-"""What would be on the log if the code at hand had decided: recorded commands, decided again.
+"""Decides recorded commands again with the current code, and compares the results with the log.
 
-The log is walked once, in its order. Each command is decided on the states that the recorded
-history had at that moment, whatever was decided before it: one difference leads to no others.
+The log is walked once, in its order. Each command is decided on the recorded states of that moment,
+whatever was decided before it: a difference does not cause others.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HISTORY_UNREADABLE = "history_unreadable"
 
 @dataclass
 class Finding:
-    """A command that would lead to something else now, or that cannot be decided, and why."""
+    """A command whose result would differ now, or that cannot be decided, and why."""
 
     raw: RawRecord
     command_id: str
@@ -63,10 +63,10 @@ class Finding:
     undecidable: str = ""
     reason: str = ""
     perhaps_rewritten: bool = False
-    """Whether the domain's middleware may have made another command of it before it was decided."""
+    """Whether the domain's middleware may have rewritten the command before it was decided."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for a line of JSON."""
+        """Return it as data for a line of JSON."""
         metadata = Metadata(self.raw.metadata)
         at = self.raw.recorded_at
         return {
@@ -114,7 +114,7 @@ class Finding:
 
 @dataclass
 class Summary:
-    """Counts of commands; `foreign_events` are events that no command of ours led to."""
+    """Counts of commands; `foreign_events` are events that no command of ours caused."""
 
     same: int = 0
     different: int = 0
@@ -124,16 +124,16 @@ class Summary:
 
     @property
     def decided(self) -> int:
-        """How many were decided again."""
+        """The number of commands decided again."""
         return self.same + self.different
 
     @property
     def says_nothing(self) -> bool:
-        """Whether there were commands, and none could be decided: that is no good news."""
+        """Whether there were commands, but none could be decided: the result then means nothing."""
         return not self.decided and bool(self.not_kept or self.not_decidable)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for a line of JSON."""
+        """Return it as data for a line of JSON."""
         return {
             "decided": self.decided,
             "same": self.same,
@@ -146,7 +146,7 @@ class Summary:
 
 
 class Counterfactual:
-    """Reads the log, and writes nothing. `summary` is whole when `findings` has ended."""
+    """Reads the log, and writes nothing. `summary` is complete when `findings` has ended."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Counterfactual:
         self.summary = Summary()
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Yield them in the log's order.
+        """Yield the findings in the log's order.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -191,9 +191,9 @@ class Counterfactual:
                         self._states.fold(raw)
 
     async def _runs(self) -> AsyncGenerator[list[RawRecord], None]:
-        """Yield the domain's events, those together that one group commit appended."""
+        """Yield the domain's events, grouped by group commit."""
         prefixes = self._prefixes()
-        # What comes while it is read, beside a running stack, is left for the next time.
+        # Events that a running stack appends meanwhile are left for the next run.
         end = await self._log.end_position(prefixes)
         run: list[RawRecord] = []
         writer = ""
@@ -221,7 +221,7 @@ class Counterfactual:
             yield run
 
     def _prefixes(self) -> list[str]:
-        # A decision that writes to the category may lead, and write, elsewhere.
+        # A decision that writes to the category may also lead and write in others.
         together = {each.category for each in self._registry.decided_together}
         if self._category is None or self._category in together:
             return self._registry.prefixes
@@ -255,9 +255,9 @@ class Counterfactual:
         return finding
 
     async def _decide(self, finding: Finding) -> bool:
-        """Decide it again; leave `now` away where that is what was recorded.
+        """Decide the command again; leave `now` empty if the result equals the recorded one.
 
-        False: its first events are before those that were asked for.
+        Returns False if its first events are before the requested ones.
         """
         definition = self._registry.commands.get(finding.command.name)
         if definition is None:
@@ -266,7 +266,7 @@ class Counterfactual:
             return True
         try:
             command = definition.decode(finding.command.payload)
-        except (Exception, SystemExit) as error:  # also what the author's validator raises
+        except (Exception, SystemExit) as error:  # also errors in the domain's validator
             told = str(error) if isinstance(error, ValidationError) else repr(error)
             finding.undecidable = PAYLOAD_INVALID
             finding.reason = " ".join(told.split())
@@ -291,8 +291,8 @@ class Counterfactual:
         states = [each.state for each in found]
         again = command
         if finding.command.untimed and (at := finding.raw.recorded_at):
-            # Close to when it was sent; what is made of it differs the second time, and so is
-            # not compared.
+            # The time is close to when it was sent; values derived from it differ the second time,
+            # and so are not compared.
             command, again = stamped(command, at), stamped(command, at + timedelta.resolution)
         now = decide(self._registry, command, instances, states)
         if not _is_same(then, now):
@@ -307,10 +307,10 @@ class Counterfactual:
         return await self._states.of(instance.aggregate, instance.stream, before, position)
 
     def _told(self, raw: RawRecord) -> list[Told]:
-        """Return a recorded event as today's code reads it, and would write it."""
+        """Return a recorded event as the current code reads and would write it."""
         try:
             return [told(raw.stream, event) for event, *_ in recorded(self._registry, raw)]
-        except (Exception, SystemExit) as error:  # also an upcaster's
+        except (Exception, SystemExit) as error:  # also errors in an upcaster
             raise HistoryUnreadable(f"{raw.revision}@{raw.stream}: {error}") from error
 
 
@@ -326,19 +326,19 @@ def _is_of(category: str, raw: RawRecord) -> bool:
 
 
 def _before(finding: Finding, stream: str) -> int | None:
-    """Return the revision that the stream was before, when the command was decided."""
+    """Return the stream's revision when the command was decided."""
     for raw in finding.recorded:
         if raw.stream == stream:
             return raw.revision
     try:
         after = json.loads(Metadata(finding.raw.metadata)["streams"])[stream]
         return int(after) + 1
-    except (LookupError, TypeError, OverflowError, *UNREADABLE):  # somebody else's metadata
+    except (LookupError, TypeError, OverflowError, *UNREADABLE):  # metadata of another client
         return None
 
 
 def _without_drawn(now: Decided, again: Decided) -> Decided:
-    """Return what is decided `now`, and was decided `again`, without what each of them drew."""
+    """Return the result `now`, without drawn values: those that differ from `again`."""
     if not isinstance(now, list) or not isinstance(again, list) or _kinds(now) != _kinds(again):
         return now
     return [

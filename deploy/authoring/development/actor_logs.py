@@ -1,7 +1,7 @@
-"""What a stack's actors say, on the terminal of `rayfold dev`: Ray has it in files.
+"""Shows the actors' output on the terminal of `rayfold dev`: Ray writes it to files.
 
-Folds, decisions and handlers run in actors: an author is to see what they print, and where they
-break.
+Folds, decisions and handlers run in actors: their author needs to see what they print, and where
+they fail.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from rayfold.runtime.lasting import lasting
 
 _EVERY = 0.3
-"""Seconds between two looks: the folder is another one with each start."""
+"""Seconds between two checks: the folder is a new one with each start."""
 
 _MOST = 2**20
-"""Bytes that are read of a file at once."""
+"""The most bytes of a file that are read at once."""
 
 
 class ActorLogs:
@@ -26,12 +26,12 @@ class ActorLogs:
     def __init__(self, data: Path) -> None:
         self._folder = data / "ray" / "tmp" / "session_latest" / "logs"
         self._read: dict[Path, int] = {}
-        for file in self._files():  # what was said before we came is no news
+        for file in self._files():  # earlier output is not shown
             with suppress(OSError):
                 self._read[file] = file.stat().st_size
 
     async def follow(self) -> None:
-        """Tell what comes, until cancelled."""
+        """Print new lines, until cancelled."""
         await lasting(self._tell, "telling what actors say")
 
     async def _tell(self) -> None:
@@ -45,7 +45,7 @@ class ActorLogs:
         return sorted(each for kind in ("err", "out") for each in logs.glob(f"worker-*.{kind}"))
 
     def news(self) -> list[str]:
-        """Return the lines that have come since this was asked last."""
+        """Return the lines that are new since the last call."""
         found: list[str] = []
         for file in self._files():
             with suppress(OSError), file.open("rb") as opened:
@@ -55,4 +55,5 @@ class ActorLogs:
                     come = come[: come.rfind(b"\n") + 1]
                 self._read[file] = self._read.get(file, 0) + len(come)
                 found += come.decode(errors="replace").splitlines()
-        return [line for line in found if not line.startswith(":")]  # Ray's marks, of who it is
+        # Ray's markers, which identify the worker.
+        return [line for line in found if not line.startswith(":")]

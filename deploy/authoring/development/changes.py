@@ -1,7 +1,7 @@
-"""What changes on disk while `rayfold dev` runs: the code of the domain, and rayfold.toml.
+"""Watches for changes on disk during `rayfold dev`: the domain's code, and rayfold.toml.
 
-Of the domain's package that is whatever is below it, also what comes; of code elsewhere the files
-that it has run.
+Everything below the domain's package is watched, including new files; of other code, the files that
+it has run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from deploy.authoring.new import SETTINGS
 from deploy.errors import StartError, tell
 
 QUIET = 150
-"""Milliseconds without a change, before those until then are one: many files are saved at once."""
+"""Milliseconds without a change after which earlier ones count as one: many files are saved at
+once.
+"""
 
 
 def place_of(domain: str) -> Path:
-    """Return the file of the domain's module, or the folder of its package; no link to it.
+    """Return the file of the domain's module, or the folder of its package, with links resolved.
 
-    Of `shop.core` it is that of `shop`: its code may be anywhere below, and finding out by
-    importing would run it.
+    For `shop.core` it is that of `shop`: its code may be anywhere below, and importing it to find
+    out would run it.
 
     Raises:
         StartError: there is none.
@@ -35,7 +37,7 @@ def place_of(domain: str) -> Path:
     importlib.invalidate_caches()
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # of a module that says nothing of itself
+    except ValueError:  # for a module without a spec
         spec = None
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations))).resolve()
@@ -45,12 +47,12 @@ def place_of(domain: str) -> Path:
 
 
 class Changes:
-    """What is followed is watched; `wait` returns once something of it has changed."""
+    """Watches followed files; `wait` returns once one of them has changed."""
 
     def __init__(self) -> None:
         self._happened = asyncio.Event()
         self._files: dict[Path, set[str]] = {}
-        """By their folder."""
+        """The watched files by folder."""
         self._watching: dict[asyncio.Task[None], None] = {}
         self._place: Path | None = None
 
@@ -62,15 +64,15 @@ class Changes:
         await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def wait(self) -> None:
-        """Return once something changes, or has since `forget`."""
+        """Return once something changes, or if it has since `forget`."""
         await self._happened.wait()
 
     def forget(self) -> None:
-        """Wait for later changes alone."""
+        """Ignore earlier changes."""
         self._happened.clear()
 
     def follow(self, place: Path) -> None:
-        """Watch this, if it is there and is not watched already."""
+        """Watch a file or folder, if it exists and is not watched yet."""
         if place == self._place or not place.exists():
             return
         self._leave()
@@ -80,18 +82,19 @@ class Changes:
             self._watch([place], partial(_is_source, place), deep=True)
 
     def follow_files(self, files: Iterable[Path]) -> None:
-        """Watch these as well, until `follow` is given another place.
+        """Watch these files as well, until `follow` gets another place.
 
-        Whoever is watched goes on to be: a change of a moment ago is not lost.
+        Files that are watched already stay so: a recent change is not lost.
         """
         new: dict[Path, set[str]] = {}
         for file in files:
             if self._place in file.parents:
-                continue  # as all of the package is
-            # An editor replaces a file: who watches it by itself sees its end, so its folder is.
+                continue  # as everything in the package is
+            # Editors replace files: a watched file would only be seen to end, so its folder is
+            # watched.
             folder = file.parent
             if folder not in self._files:
-                if not folder.exists():  # it is gone again
+                if not folder.exists():  # it has been removed again
                     continue
                 self._files[folder] = new[folder] = set()
             self._files[folder].add(str(file))
@@ -111,7 +114,7 @@ class Changes:
                     self._lose(gone)
                     if gone or any(wanted(path) for _, path in changes):
                         self._happened.set()
-            except (OSError, RuntimeError) as error:  # the kernel's limit, say
+            except (OSError, RuntimeError) as error:  # for example the kernel's limit
                 names = ", ".join(map(str, folders))
                 tell(StartError(f"changes in {names} are not seen any more: {error}"))
 
@@ -120,7 +123,7 @@ class Changes:
         task.add_done_callback(self._watching.pop)
 
     def _lose(self, folders: Iterable[Path]) -> None:
-        """Watch no more what is gone: a folder that is made again is another, also by its inode."""
+        """Stop watching removed folders: a new folder of the same name has another inode."""
         for each in folders:
             self._files.pop(each, None)
             if each == self._place:
@@ -133,6 +136,6 @@ class Changes:
 
 
 def _is_source(package: Path, path: str) -> bool:
-    """Whether a file of the package is somebody's: Python and editors leave others beside them."""
+    """Return whether a file of the package is source code; Python and editors leave others."""
     parts = Path(path).relative_to(package).parts
     return not any(part.startswith(".") or part == "__pycache__" for part in parts)

@@ -22,12 +22,12 @@ from rayfold.runtime.ending_signals import ending_signals
 
 
 async def dev(flags: dict[str, Any], up: list[str]) -> int:
-    """Serve, and start again with each change, until it is told to end; return the exit code.
+    """Serve, and restart with each change, until told to end; return the exit code.
 
     `flags` are those of `rayfold up`, and `up` is that command with them, for this Python.
 
     Raises:
-        StartError: nothing is known to be watched: the settings are wrong, or there is no domain.
+        StartError: there is nothing to watch: the settings are wrong, or there is no domain.
     """
     settings = load(**flags)
     place_of(settings.domain)
@@ -41,7 +41,7 @@ async def dev(flags: dict[str, Any], up: list[str]) -> int:
 
 
 def _cancel_once(task: asyncio.Future[None]) -> None:
-    """Cancel it; a second time would cut short how it ends."""
+    """Cancel a task once; a second cancellation would interrupt its cleanup."""
     for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     task.cancel()
@@ -59,12 +59,13 @@ async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
                 if sound:
                     _say("starting")
                     await stack.stop()
-                    with suppress(StartError):  # they are wrong again: the next look tells
+                    with suppress(StartError):  # they are wrong again: the next check reports it
                         data = load(**flags).data
                     left = announced(data)
                     await stack.start()
                 elif sound is not None:
-                    # One that takes requests says where: all of it has read the code by then.
+                    # A stack that accepts requests has announced its address: by then all of it has
+                    # read the code.
                     if stack.runs and announced(data) in (None, left):
                         _say("a start is broken off: it may have read some of it")
                         await stack.stop()
@@ -80,15 +81,15 @@ async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
 
 
 def _follow(changes: Changes, flags: dict[str, Any]) -> None:
-    """Watch the domain that the settings name now; where they name none, go on as before."""
-    with suppress(StartError, OSError):  # what is wrong is told when it is loaded
+    """Watch the domain that the settings name now; if they name none, keep watching the old one."""
+    with suppress(StartError, OSError):  # errors are reported when it is loaded
         changes.follow(place_of(load(**flags).domain))
 
 
 async def _is_sound(flags: dict[str, Any], changes: Changes) -> bool:
-    """Load settings and domain elsewhere; the mistakes are told there. Ended when cancelled.
+    """Check settings and domain in a process that prints errors, and ends if this is cancelled.
 
-    What code that runs, wherever it is, is watched from then on.
+    All code that this runs, wherever it is, is watched from then on.
     """
     with tempfile.TemporaryDirectory(prefix="rayfold-dev-") as folder:
         noted = Path(folder, "files")
@@ -106,14 +107,14 @@ async def _is_sound(flags: dict[str, Any], changes: Changes) -> bool:
 
 
 def _noted(file: Path) -> list[Path]:
-    """Return the files that `loading` has noted; none if it ended in the middle."""
+    """Return the files that `loading` has recorded; none if it was interrupted."""
     with suppress(OSError, ValueError):
         return [Path(each) for each in json.loads(file.read_text(encoding="utf-8"))]
     return []
 
 
 async def _until(changes: Changes, work: Awaitable[Any]) -> Any:
-    """Return what the work comes to; None, and the work is cancelled, if a change comes first."""
+    """Return the result of the work; if a change comes first, cancel the work and return None."""
     working = asyncio.ensure_future(work)
     changing = asyncio.ensure_future(changes.wait())
     try:

@@ -1,7 +1,7 @@
-"""Load the settings and the domain and say what is wrong with them; run as a module, by `dev`.
+"""Load the settings and the domain and print errors; run as a module, by `dev`.
 
-In a process of its own: Python imports a module once, and a broken one may do anything. It notes
-whose code was run, so that a change of it is seen too.
+This is a process of its own: Python imports a module once, and a broken one may do anything. It
+records whose code was run, so that changes of it are noticed too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ _INSTALLED = [
     *(sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")),
     site.getusersitepackages(),
 ]
-"""Nobody changes what is there while they write a domain."""
+"""Folders that are not changed while writing a domain."""
 
 
 def main(flags: dict[str, Any], noted: Path) -> int:
-    """Return 0, or 2 after a line for each mistake; `noted` gets the files of the code, as JSON."""
+    """Print errors, a line each; return 2 if there are any. `noted` gets the code's files as
+    JSON.
+    """
     ran: set[Any] = set()
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        # A module that breaks is none of `sys.modules` afterwards, nor is who imports it.
+        # A failed module is not in `sys.modules` afterwards, nor is the one that imports it.
         if event == "exec":
             ran.add(getattr(arguments[0], "co_filename", ""))
         elif event == "compile":
@@ -47,7 +49,7 @@ def main(flags: dict[str, Any], noted: Path) -> int:
 
 
 def _files(ran: Iterable[Any]) -> list[str]:
-    """Return those that are an author's; code may be of no file at all."""
+    """Return the files of the domain's author; code may have no file."""
     files = {Path(each).resolve() for each in ran if isinstance(each, str) and Path(each).is_file()}
     return [str(each) for each in files if not any(map(each.is_relative_to, _INSTALLED))]
 
@@ -68,7 +70,7 @@ def _load(flags: dict[str, Any]) -> int:
 
 
 def _tell_of_old_events(registry: Registry) -> None:
-    """Say what `rayfold check` would refuse; it is served all the same, as a log may have none."""
+    """Print what `rayfold check` would refuse; the log may have no such events."""
     try:
         lock = read(Path(FILE))
     except StartError as error:

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from deploy.stack import launch
 
 STOP_TIMEOUT = 60.0
-"""Seconds for a stack to end in order."""
+"""Seconds that a stack has for an orderly end."""
 
 
 async def child(*arguments: str) -> asyncio.subprocess.Process:
-    """Start this Python with these arguments; it is told to end when we do, whatever ends us."""
-    # The kernel sends the signal when the thread that forked ends: this is the main thread.
-    # In a group of its own, Ctrl-C is for us, and we stop it.
+    """Start this Python with these arguments; the child is told to end when we end."""
+    # The kernel sends the signal when the forking thread ends: this is the main thread.
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", launch.__file__),
         *(str(signal.SIGTERM.value), str(os.getpid()), "-1", "-1"),
@@ -27,10 +26,10 @@ async def child(*arguments: str) -> asyncio.subprocess.Process:
 
 
 class Served:
-    """A stack that is started again, and ends in order."""
+    """A stack that is restarted, with an orderly end."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """`command` is what this Python is told to run."""
+        """`command` is what this Python runs."""
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
 
@@ -40,20 +39,20 @@ class Served:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start it, and do not wait: it says itself when it is ready."""
+        """Start the stack without waiting: it reports itself when it is ready."""
         self._process = await child(*self._command)
 
     async def ended(self) -> int:
-        """Return its exit code once it has ended by itself; never, if it does not run."""
+        """Return its exit code once it has ended by itself; wait forever if it does not run."""
         if self._process is None:
             await asyncio.Event().wait()
-            raise AssertionError  # for who reads types
+            raise AssertionError  # for the type checker
         code = await self._process.wait()
         self._process = None
         return code
 
     async def stop(self) -> None:
-        """Let it finish what it acknowledged, and end it; again, if that was cancelled."""
+        """Let it finish what it acknowledged, and end; can be called again if it was cancelled."""
         if (process := self._process) is None:
             return
         if process.returncode is None:
@@ -62,6 +61,6 @@ class Served:
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await process.wait()
             except TimeoutError:
-                process.kill()  # what it leaves, the next one ends
+                process.kill()  # the next one ends what it leaves
                 await process.wait()
         self._process = None
