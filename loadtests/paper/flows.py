@@ -18,10 +18,6 @@ class Flow(NamedTuple):
     """The limit of writes per second, however many there are."""
     divided_by: str
 
-    def needed(self, rate: float) -> int | None:
-        """Return how many a rate needs with even shares; None if no number is enough."""
-        return math.ceil(rate / self.one) if rate <= self.most else None
-
 
 def partitions_for(rate: float, measured: Measured, bounds: Bounds) -> int | None:
     """Return how many partitions of a view follow this many events per second; None if none do.
