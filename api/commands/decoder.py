@@ -182,9 +182,8 @@ def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
         fields = decode(body)
         if not isinstance(fields, dict):
             raise malformed("the body must be a JSON object")
-        if body.count(b":") != len(
-            fields
-        ):  # else each colon ends a name, and no two names are equal
+        # With as many colons as fields, each ends a name, and no two names are equal.
+        if body.count(b":") != len(fields):
             _refuse_repeated(body, fields)
         if b"\\u0000" in body:  # rare, and perhaps only an escaped backslash before "u0000"
             _refuse_nul(fields)

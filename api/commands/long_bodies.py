@@ -1,8 +1,8 @@
 """How a long body is read: each collection in it is given up at its first mistake.
 
-pydantic finds all mistakes there are. A megabyte of `{}`, in a list of what has five fields, has
-1.7 million: the gateway stood still for ten seconds over one request, and took 1.7 GB. Names that
-no field has are mistakes too; see `api.commands.strangers`.
+pydantic reports every mistake. A megabyte of `{}`, in a list of models with five fields, has 1.7
+million: one such request blocked the gateway for ten seconds and took 1.7 GB. Unknown field names
+are mistakes too; see `api.commands.strangers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import SchemaValidator
 
 LONG = 16 * 1024
-"""Bytes. In a shorter body all mistakes are told: they may be as many as a form has fields."""
+"""Bytes. For a shorter body all mistakes are reported, so that a form can show them all."""
 
 _COLLECTIONS = {
     "list", "deque", "tuple", "set", "frozenset",
@@ -23,12 +23,12 @@ _NO_SCHEMAS = {
     "metadata", "serialization", "default", "function", "config", "cls", "members",
 }  # fmt: skip
 _BY_NAME = {"fields", "choices"}
-"""What has schemas by names that are the author's: a field may be called `type`, or `default`."""
+"""Keys whose values are schemas by the author's names: a field may be called `type`, say."""
 
 
 def validator_of_long(model: type[BaseModel]) -> SchemaValidator:
-    """Return what reads the same as the model's own validator, and tells less of what it is not."""
-    # Else models would be read by the validators that they have.
+    """Return a validator that accepts the same as the model's own, but reports fewer mistakes."""
+    # Else pydantic would use the existing validators of nested models.
     return SchemaValidator(_hasty(model.__pydantic_core_schema__), _use_prebuilt=False)
 
 

@@ -1,8 +1,8 @@
 """Names that no field has: of very many in one object of a long body, one is told.
 
-pydantic tells of each, and knows no end: over a megabyte of them a gateway stood still for half a
-second. So they are counted before it is asked, along the command's schema, of which nothing is
-looked at that holds no model.
+pydantic reports each of them without a limit: a megabyte of them blocked a gateway for half a
+second. So they are counted before it validates, along the command's schema, skipping parts of the
+schema without models.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from rayfold.core_schemas import definitions_of, fields_within
 
 MOST = 100
-"""Names of one object that pydantic may tell of one by one."""
+"""The most unknown names in one object that pydantic may report one by one."""
 
 Check = Callable[[Any], str | None]
-"""Gives a name that no field has, where an object in what was decoded has too many of them."""
+"""Returns an unknown name if an object in decoded JSON has too many of them, else None."""
 
 
 def check_of(model: type[BaseModel]) -> Check:
-    """Return what looks through the fields of a model."""
+    """Return the check of a model."""
     schema = model.__pydantic_core_schema__
     return _Checks(definitions_of(schema)).of(schema) or _nothing
 
@@ -32,7 +32,7 @@ def _nothing(_: Any) -> None:
 
 
 class _Checks:
-    """Makes checks of pydantic's schemas; None for one that holds no model."""
+    """Makes checks from pydantic's schemas; None for a schema without models."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
@@ -63,7 +63,7 @@ class _Checks:
 
     def _of_ref(self, ref: str) -> Check:
         if ref not in self._of_refs:
-            self._of_refs[ref] = lambda value: self._of_refs[ref](value)  # it may hold its own kind
+            self._of_refs[ref] = lambda value: self._of_refs[ref](value)  # it may be recursive
             self._of_refs[ref] = self.of(self._definitions[ref]) or _nothing
         return self._of_refs[ref]
 
@@ -85,7 +85,7 @@ class _Checks:
             if type(value) is not dict:
                 return None
             if len(value) > most and len(others := value.keys() - names) > most:
-                return str(max(others))  # never the empty one, which is as none
+                return str(max(others))  # never the empty name, which would count as none
             return next(
                 (told for name, each in within if name in value and (told := each(value[name]))),
                 None,
@@ -97,7 +97,7 @@ class _Checks:
         checks = [self.of(each) for each in choices]
         whole = [each for each in checks if each is not None]
         if len(whole) < len(checks):
-            return None  # it may be one that holds no model
+            return None  # the member without models may be meant
 
         def check(value: Any) -> str | None:
             found = [each(value) for each in whole]

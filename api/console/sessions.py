@@ -1,9 +1,9 @@
-"""Sessions of the console: what a browser shows in place of the operator's token.
+"""Sessions of the console: a browser sends a session in place of the operator's token.
 
-A browser has a random text. What all gateways can find by it is the token, encrypted under a key
-made of that text: neither what a browser keeps nor what the gateways keep is of use without the
-other. The token itself is checked with each request, as any other: a session counts as long as
-its token does, and for `LASTS` at most.
+A browser keeps a random text. By it, all gateways find the token, encrypted with a key derived from
+that text: neither what the browser keeps nor what the gateways keep is useful without the other.
+The token itself is checked in each request, as any other: a session is valid as long as its token
+is, and at most for `LASTS` seconds.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ LASTS = 8 * 3600
 """Seconds after which an operator signs in again."""
 
 _NONCE = bytes(12)
-"""A key encrypts one token, ever."""
+"""A constant is safe, because each key encrypts only one token."""
 
 
 class SessionsLost(Exception):
-    """Where sessions are kept cannot be asked now."""
+    """The store of sessions cannot be reached now."""
 
 
 class KeptSessions(Protocol):
-    """Where sessions are kept for all gateways; each method may raise `SessionsLost`."""
+    """The store of sessions, shared by all gateways; each method may raise `SessionsLost`."""
 
     async def keep(self, name: bytes, sealed: bytes, seconds: float) -> None:
-        """Keep what is sealed under a name for so long."""
+        """Keep sealed data under a name for so many seconds."""
         ...
 
     async def find(self, name: bytes) -> bytes | None:
-        """Return what is kept under a name, None if there is nothing or it is over."""
+        """Return the sealed data under a name; None if there is none or it has expired."""
         ...
 
     async def drop(self, name: bytes) -> None:
-        """Keep it no more."""
+        """Delete the data under a name."""
         ...
 
 
@@ -52,14 +52,14 @@ class _Remembered(NamedTuple):
     token: bytes
     ends: float
     is_kept: bool = True
-    """Whether it has been kept for all gateways: then it counts as long as it is found there."""
+    """Whether it is in the store for all gateways: then it is valid while it is found there."""
 
 
 class Sessions:
-    """Begins, finds and ends them.
+    """Begins, finds and ends sessions.
 
-    The console is needed most while something is down. A gateway remembers the sessions that it
-    has met, and goes by that as long as it cannot ask where they are kept.
+    The console is needed most while something is down. So a gateway remembers the sessions that it
+    has seen, and uses these while it cannot reach the store.
     """
 
     def __init__(self, kept: KeptSessions) -> None:
@@ -67,7 +67,7 @@ class Sessions:
         self._remembered: dict[bytes, _Remembered] = {}
 
     async def begin(self, token: bytes) -> bytes:
-        """Return the text of a new session of whoever has shown this token."""
+        """Return the text of a new session for this token."""
         text = secrets.token_urlsafe(32).encode()
         name, key = _derived(text)
         now = time.monotonic()
@@ -81,10 +81,10 @@ class Sessions:
         return text
 
     async def token(self, text: bytes) -> bytes | None:
-        """Return the token of a session; None where there is no such session, or no more.
+        """Return the token of a session; None if there is no such session or it has ended.
 
         Raises:
-            Problem: 503 if nobody can tell.
+            Problem: 503 if the session is unknown here and the store cannot be reached.
         """
         name, key = _derived(text)
         remembered = self._remembered.get(name)
@@ -99,7 +99,7 @@ class Sessions:
                     self._remembered.pop(name, None)
                     return None
             elif remembered is None or not remembered.is_kept:
-                # Of another gateway, which knows when it ends: asked for as long as it can be.
+                # Another gateway began it. The store knows its end, and is asked while possible.
                 token = _cipher(key).decrypt(_NONCE, sealed, None)
                 remembered = self._remembered[name] = _Remembered(token, time.monotonic() + LASTS)
         return remembered.token if remembered.ends > time.monotonic() else None
@@ -119,19 +119,19 @@ class Sessions:
 def _unavailable(error: SessionsLost) -> Problem:
     detail = "who is signed in is not known now"
     problem = Problem(503, "sessions-unavailable", detail, headers={"Retry-After": "1"})
-    problem.said = f"{detail}: {error}"  # with addresses, and anybody may ask
+    problem.said = f"{detail}: {error}"  # has addresses, and the request needs no token
     return problem
 
 
 def _derived(text: bytes) -> tuple[bytes, bytes]:
-    """Return the name and the key that are made of a session's text."""
+    """Return the name and the key that are derived from a session's text."""
     name = hashlib.blake2b(text, digest_size=32, person=b"session name").digest()
     key = hashlib.blake2b(text, digest_size=32, person=b"session key").digest()
     return name, key
 
 
 def _cipher(key: bytes) -> AESGCM:
-    # Imported once somebody has signed in: it takes 7 MB, which a gateway at rest does without.
+    # Imported at the first sign-in, as it takes 7 MB.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(key)

@@ -71,7 +71,7 @@ class Problem(Exception):
         self.headers = headers or {}
         self.members = members
         self.said = ""
-        """The detail in full, where that is for operators alone."""
+        """The full detail, if it is for operators only."""
 
     def reply(self) -> Reply:
         """Return the problem as it goes out."""
@@ -112,7 +112,7 @@ MOST_ERRORS = 100
 
 
 def invalid(error: ValidationError, detail: str) -> Problem:
-    """Return 422, with the offending fields: with so many of them as somebody may read."""
+    """Return 422 with the offending fields, at most `MOST_ERRORS` of them."""
     if error.error_count() > MOST_ERRORS:
         detail += f", the first {MOST_ERRORS} of {error.error_count()}"
     found = error.errors(include_url=False, include_context=False, include_input=False)
@@ -145,7 +145,7 @@ def unavailable(kind: str, detail: str, retry_after: int = 1) -> Problem:
 def _down(kind: str, said: str, retry_after: int = 1) -> Problem:
     """Return 503 for a part that is down, in a plain sentence.
 
-    What stands behind a colon has been said by a driver, and may name hosts: see `Problem.said`.
+    The text after a colon is a driver's, and may name hosts: it is only in `Problem.said`.
     """
     plain = said.partition(": ")[0]
     problem = unavailable(kind, plain if " " in plain else _SOME_PART, retry_after)
@@ -157,7 +157,7 @@ _SOME_PART = "the event store, or another part that this needs, does not answer"
 
 
 def problem_of(error: RayfoldError) -> Problem:
-    """Return what a client is told of an error of ours."""
+    """Return the problem that a client gets for one of our errors."""
     for kind, tell in _TELL.items():
         if isinstance(error, kind):
             return tell(error)
@@ -229,12 +229,12 @@ def on_problem(_: Request[Any, Any, Any], error: Problem) -> Response[bytes]:
 
 
 def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> Response[bytes]:
-    """Answer Litestar when an error of ours was raised."""
+    """Answer Litestar when one of our errors was raised."""
     return problem_of(error).response()
 
 
 def allowed(methods: Iterable[str]) -> str:
-    """Return the value of `Allow`, the same wherever it is said."""
+    """Return the value of the `Allow` header, which is the same in every answer."""
     return ", ".join(sorted(methods))
 
 

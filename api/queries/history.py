@@ -96,7 +96,7 @@ class HistoryOf:
         """Return the resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
             raise invalid_field("as_of", "goes with no other parameter")
-        store(call.headers)  # one that is none of ours is refused, though the log answers
+        store(call.headers)  # an unknown store is refused, although the log answers
         moment = _moment(given["as_of"])
 
         async def ask(query: Query) -> Answer:

@@ -179,9 +179,7 @@ def parameters(query_string: bytes) -> dict[str, str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise invalid_field(twice, "is given more than once")
     for name, value in pairs:
-        if (
-            "\x00" in value or "\x00" in name
-        ):  # as in api.commands.decoder: Postgres cannot store it
+        if "\x00" in value or "\x00" in name:  # see api.commands.decoder: it cannot be stored
             raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
     return given
 

@@ -1,9 +1,9 @@
 """The fulfilment of an order: a saga over the order and its items of stock.
 
 Stock is reserved for each line. Once all of it is, the order waits for its payment, and is shipped.
-Where an item lacks, or nobody pays in time, the order is cancelled; and whoever cancelled it,
-what was reserved is released, the last first. The order alone says whether it is cancelled or paid:
-stock is never released for one that may still be shipped.
+If an item is missing, or the payment does not come in time, the process cancels the order. Whoever
+cancels it, the process then releases what was reserved, the last first. Only the order decides
+whether it is cancelled or paid: stock is never released for one that may still be shipped.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Fulfilment(
     @staticmethod
     @on(StockReserved)
     def reserved(state: FulfilmentState, event: StockReserved) -> Iterator[Step]:
-        if state.cancelled:  # while this was on its way
+        if state.cancelled:  # while this reservation was being made
             yield _release(state, event.sku, event.quantity)
         if state.ready and state.paid:
             yield Send(ShipOrder(order_id=state.order_id))
@@ -171,6 +171,6 @@ def _release(state: FulfilmentState, sku: str, quantity: int) -> Send:
 
 
 def _if_over(state: FulfilmentState) -> Iterator[Step]:
-    """End it once the order has ended and nothing is on its way that may have to be undone."""
+    """End the process once the order has ended and no answer is pending that may need undoing."""
     if (state.cancelled or state.shipped) and not state.unanswered:
         yield Complete()

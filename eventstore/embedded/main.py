@@ -18,12 +18,12 @@ from rayfold.runtime.ending_signals import ending_signals
 from rayfold.runtime.log_format import log_to_stderr
 
 _SWITCH_INTERVAL = 0.0005
-"""Seconds. The writer thread and the event loop share the interpreter; at Python's default of 5 ms
-either would wait longer for the other than a commit takes."""
+"""Seconds. The writer thread and the event loop share the interpreter; with Python's default of
+5 ms, either would wait for the other longer than a commit takes."""
 
 
 _GC_THRESHOLDS = (50_000, 20, 50)
-"""Events hold no cycles; at Python's defaults the collector walks over them again and again."""
+"""Events have no cycles, but with Python's defaults the collector visits them again and again."""
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
 ) -> int:
     """Serve until told to end; return the process's exit code.
 
-    1: the disk failed so that only a new process can go on; 2: it cannot start.
+    1: the disk failed, so that only a new process can continue; 2: the server cannot start.
     """
     if private and not peer_user.is_known():
         return _refuse(ValueError("this system does not tell whose a connection is"))

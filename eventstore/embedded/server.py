@@ -20,13 +20,13 @@ class _Part(Protocol):
 
 
 class AddressError(Exception):
-    """It cannot listen there. Give another host or port, as the message says."""
+    """The server cannot listen at the address. Give another host or port, as the message says."""
 
 
 class EmbeddedServer:
     """A single node that speaks the EventStoreDB gRPC protocol, over TLS if told how.
 
-    ``port`` 0 takes a free one; ``private`` serves no other user of this machine, but root. Raises
+    ``port`` 0 takes a free one; ``private`` refuses other users of this machine except root. Raises
     ``FolderInUseError`` if another server has the folder, ``AddressError`` if the port is taken.
     """
 
@@ -92,9 +92,9 @@ class EmbeddedServer:
             raise AddressError(advice) from error
 
     async def wait(self) -> str | None:
-        """Wait until somebody calls ``stop``; or return why nothing can be written any more.
+        """Wait until ``stop`` is called, or return why nothing can be written any more.
 
-        Whoever runs the server then ends it: a new process sees what is on the disk.
+        Then the caller must end the process: a new one reads what is on the disk.
         """
         stopped = asyncio.create_task(self._stopped.wait())
         waiting: set[asyncio.Future[Any]] = {stopped}
@@ -106,9 +106,9 @@ class EmbeddedServer:
         return self._failure.result() if failed and self._failure is not None else None
 
     async def stop(self) -> None:
-        """Answer what was taken, end all calls, close the store. Safe to call twice."""
+        """Answer pending writes, end all calls, close the store. Safe to call twice."""
         parts, self._parts = self._parts, ()
-        # From the outside in: whoever writes is stopped before the store it writes to.
+        # From the outside in: each writer is stopped before the store to which it writes.
         for part in parts:
             await part.stop()
         self._stopped.set()

@@ -234,9 +234,7 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
     if was_cancelled():
         raise asyncio.CancelledError from error
     name, said = type(error).__name__, f"{error}"
-    if isinstance(
-        error, grpc.Call | grpc.aio.AioRpcError
-    ):  # its text repeats itself, on many lines
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):  # its text is long and repetitive
         code = error.code()
         name, said = code.name if code is not None else name, error.details() or ""
     text = without_password(" ".join(said.split()))

@@ -264,9 +264,7 @@ class KeySet(NamedTuple):
 async def prepare_keys(connection: Connection) -> KeySet:
     """Create the tables of keys if they do not exist; return the set of keys."""
     async with connection.transaction():
-        await connection.execute(
-            "SELECT pg_advisory_xact_lock(7820171)"
-        )  # two processes may create it at once
+        await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two may create it
         await connection.execute(TABLES)
         return await key_set(connection)
 

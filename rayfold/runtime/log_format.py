@@ -16,10 +16,10 @@ FORMAT = "RAYFOLD_LOG_FORMAT"
 """The environment variable that says `text` or `json`: processes inherit it."""
 
 CURRENT_TRACE: ContextVar[str] = ContextVar("traceparent", default="")
-"""The W3C trace context of what this task works on, where that is traced."""
+"""The W3C trace context of the task's present work, if that is traced."""
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every record has; all else came in by `extra`."""
+"""The attributes that every record has; all others came from `extra`."""
 
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -39,8 +39,8 @@ _SET_IN = "\n  "
 class FieldFormatter(logging.Formatter):
     """Appends what was given as `extra`, in order.
 
-    What stands at the beginning of a line is ours: a traceback is set in, as the text of an
-    exception may have lines that look like a record.
+    Only our own records begin at the start of a line: a traceback is indented, because the text of
+    an exception may have lines that look like a record.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class FieldFormatter(logging.Formatter):
         return on_one_line(super().formatMessage(record)) + fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; whatever others have written in it is seen."""
+        """Return the line, with invisible characters in foreign text escaped."""
         return shown(super().format(record)).replace("\n", _SET_IN)
 
 
@@ -64,10 +64,10 @@ def _plain(value: object) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: its own fields first, then those of `extra`, and the trace.
+    """Writes one JSON object per line: its own fields, then those of `extra`, then the trace.
 
-    `part` names what the process does. A field of `extra` that has the name of one of ours is kept
-    under `field_<name>`.
+    `part` names the process's part of the stack. A field of `extra` with the name of one of our own
+    fields is kept under `field_<name>`.
     """
 
     def __init__(self, part: str = "") -> None:
@@ -100,7 +100,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(part: str = "") -> None:
-    """Send the process's log to stderr, fields and all; once, however often it is called.
+    """Send the process's log with its fields to stderr; further calls do nothing.
 
     `part` names the process in JSON. See `FORMAT`.
     """
@@ -108,4 +108,4 @@ def log_to_stderr(part: str = "") -> None:
     as_json = os.environ.get(FORMAT, "").lower() == "json"
     handler.setFormatter(JsonFormatter(part) if as_json else FieldFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.captureWarnings(as_json)  # they are lines of their own else
+    logging.captureWarnings(as_json)  # else they would be lines that are not JSON

@@ -120,9 +120,7 @@ class Connection(_Connection):
         """Return a transaction for `async with`; see asyncpg and `_ISOLATION`."""
         self._check_open()  # type: ignore[attr-defined]
         if isolation is None and self._top_xact is None:  # type: ignore[attr-defined]
-            isolation = _ISOLATION.replace(
-                " ", "_"
-            )  # a pooler accepts no such connection parameter
+            isolation = _ISOLATION.replace(" ", "_")  # a pooler accepts no setting
         return _OpenTransaction(self, isolation, readonly, deferrable)
 
     async def _cancel(self, *waiters: Any) -> None:

@@ -208,7 +208,7 @@ def _traceparent_in(raw: bytes) -> str:
 
     try:
         return str(json.loads(raw).get("traceparent", ""))
-    except (*UNREADABLE, AttributeError):  # somebody else's
+    except (*UNREADABLE, AttributeError):  # metadata of another system
         return ""
 
 

@@ -17,12 +17,12 @@ _V2 = "/kurrentdb.protocol."
 _READ = "/event_store.client.streams.Streams/Read"
 _GROUP_READ = "/event_store.client.persistent_subscriptions.PersistentSubscriptions/Read"
 _STAYS = (_READ, _GROUP_READ)
-"""Calls that outlive a change of the leader. Reads are any node's; groups drop their consumers."""
+"""Calls that continue when the leader changes. Any node serves reads; groups drop consumers."""
 
 
 @dataclass(eq=False)
 class Node:
-    """A node: where it listens, and whether it does."""
+    """A node: its address, and whether it listens."""
 
     host: str
     port: int = 0
@@ -42,7 +42,7 @@ class Roles:
         self.lead(nodes[0])
 
     def lead(self, leader: Node | None) -> None:
-        """Change the leader. A node that is away keeps what it was, as real gossip tells it."""
+        """Change the leader. A node that is away keeps its role, as in real gossip."""
         self.leader = leader
         for node in self.nodes:
             if node.is_alive:
@@ -53,20 +53,20 @@ class Roles:
         self._changed = asyncio.Event()
 
     def members(self) -> list[MemberInfo]:
-        """Return what gossip tells."""
+        """Return the members as in gossip."""
         return [
             member_info(each.state, each.host, each.port, each.instance, is_alive=each.is_alive)
             for each in self.nodes
         ]
 
     async def demotion(self, node: Node) -> None:
-        """Return once this node does not lead."""
+        """Return once this node is not the leader."""
         while node is self.leader:
             await self._changed.wait()
 
 
 class Guard:
-    """One node's handlers, which serve what demands the leader only while this node leads."""
+    """One node's handlers, which serve calls for the leader only while this node leads."""
 
     def __init__(self, roles: Roles, node: Node) -> None:
         self._roles = roles
@@ -87,7 +87,7 @@ class Guard:
             epoch = self._roles.epoch
             answer = await handler(raw, call)
             if self._roles.epoch != epoch:
-                # What was on its way: done, or not; here it is done, and nobody is told.
+                # The outcome of a pending call is open; here it is done, but not acknowledged.
                 raise timed_out("the leader has changed")
             return answer
 
@@ -130,7 +130,7 @@ class Guard:
 
 
 def _demands_leader(path: str, call: Call) -> bool:
-    """Tell whether it does; what demands nothing, a real follower passes on to the leader."""
+    """Return whether a call requires the leader; a real follower forwards those that do not."""
     if path.startswith(_V2):
         return True
     return call.header("requires-leader") == "true" and not path.endswith("Gossip/Read")

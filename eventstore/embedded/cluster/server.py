@@ -17,7 +17,7 @@ NODES = 3
 
 
 class PlayedCluster:
-    """Nodes that answer as a cluster's do; a follower is never behind, for all share one log.
+    """Nodes that answer like a cluster's; a follower is never behind, because all share one log.
 
     Raises what `EmbeddedServer` does.
     """
@@ -62,20 +62,20 @@ class PlayedCluster:
         node.is_alive = True
 
     async def lead(self, number: int | None) -> None:
-        """Make a node the leader; None: an election begins. Groups drop their consumers."""
+        """Make a node the leader; None begins an election. Groups drop their consumers."""
         self.roles.lead(None if number is None else self.roles.nodes[number])
         if self._groups is not None:
             await self._groups.restart()
 
     async def take_away(self, number: int) -> None:
-        """End a node: gossip goes on to name it, as what it was, dead."""
+        """End a node: gossip continues to list it in its last role, but as dead."""
         node = self.roles.nodes[number]
         node.is_alive = False
         if (listener := self._listeners.pop(node, None)) is not None:
             await listener.stop()
 
     async def bring_back(self, number: int) -> None:
-        """Start a node again, as a follower, or as the leader if nobody else has become that."""
+        """Start a node again as a follower, or as the leader if no other node has become leader."""
         node = self.roles.nodes[number]
         await self._listen(node)
         self.roles.lead(self.roles.leader)

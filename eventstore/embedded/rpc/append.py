@@ -72,7 +72,7 @@ def _success(store: Store, verdict: Verdict) -> bytes:
         success.no_stream.SetInParent()
     else:
         success.current_revision = verdict.revision
-    # Zero events have no position of their own; the newest event's is as good and clients want one.
+    # Zero events have no position, but clients need one: that of the newest event.
     position = verdict.position or store.log.recent.last_position
     success.position.commit_position = position
     success.position.prepare_position = position

@@ -1,8 +1,8 @@
 """``Streams.BatchAppend``: many appends in flight on one long-lived call.
 
-Each correlation id is opened by its options, grows by chunks, and is run at its final chunk, in
-the order in which final chunks arrive. Answers come as commits finish. One id's failure never ends
-the call.
+The options open a correlation id, chunks add to it, and its final chunk starts the append, in the
+order in which final chunks arrive. Answers are sent as commits finish. The failure of one id never
+ends the call.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ Response = streams_pb2.BatchAppendResp
 
 _OPEN_IDS = 10_000
 _OPEN_BYTES = 4 * MAX_APPEND_SIZE
-"""Of one call: what its clients have begun, and do not end, is in memory."""
+"""The most bytes of unfinished appends in one call, as they are held in memory."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Batch:
         self._call = call
         self._open: dict[bytes, _Open] = {}
         self._size = 0
-        """Bytes of all that is open."""
+        """Bytes of all open appends."""
         self._running: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
 
@@ -81,7 +81,7 @@ class _Batch:
                 self._start(key, request.options)
             append = self._open.get(key)
             if append is None:
-                return  # never opened, or failed at once: it has had its answer
+                return  # it was never opened, or has failed already and was answered
             for message in request.proposed_messages:
                 event = proposed_event(message)
                 append.size += event.size
@@ -108,7 +108,7 @@ class _Batch:
             self._size -= append.size
 
     def _start(self, key: bytes, options: Request.Options) -> None:
-        self._close(key)  # it begins anew
+        self._close(key)  # options for an open id begin it anew
         if len(self._open) >= _OPEN_IDS:
             raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "Too many appends are open on this call.")
         stream = decode_stream_name(options.stream_identifier.stream_name)
@@ -178,7 +178,7 @@ class _Batch:
             await asyncio.gather(*self._running)
 
     def abandon(self) -> None:
-        """Forget a caller that is gone: queued appends commit, their answers go nowhere."""
+        """Drop a caller that has disconnected: queued appends commit, their answers are dropped."""
         for task in self._running:
             task.cancel()
 

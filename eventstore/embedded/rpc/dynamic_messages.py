@@ -1,7 +1,7 @@
 """Messages of services that the client's wheel does not ship: server features and operations.
 
-Described here and built at import, in a descriptor pool of their own: the default pool refuses a
-second file under a name that somebody else registers.
+They are built at import, in a descriptor pool of their own: the default pool refuses a second file
+under a name that another package has registered.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

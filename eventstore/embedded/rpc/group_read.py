@@ -46,7 +46,7 @@ class GroupReadHandler:
         answers = asyncio.create_task(_take_answers(call, group))
         sending = asyncio.create_task(_send(call, consumer))
         try:
-            # Half-close alone ends nothing: answers may end while sending goes on.
+            # A half-close does not end the call: acknowledgements may end while sending goes on.
             await asyncio.wait((answers, sending), return_when=asyncio.FIRST_EXCEPTION)
             if answers.done() and answers.exception() is not None:
                 answers.result()

@@ -57,7 +57,7 @@ class GroupHandlers:
         return persistent_pb2.CreateResp().SerializeToString()
 
     async def update(self, raw: bytes, call: Call) -> bytes:
-        """Give a group new settings; its filter and its progress stay."""
+        """Give a group new settings; its filter and its progress are kept."""
         options = parse(persistent_pb2.UpdateReq, raw).options
         stream, start = self._source(options)
         old = self._groups.get(stream, options.group_name).settings
@@ -83,13 +83,13 @@ class GroupHandlers:
     ) -> tuple[str, int]:
         stream, start = _source(options)
         if stream == ALL and start > self._store.log.recent.last_position:
-            # A position that no event has had comes from another store: its group would skip
-            # what this one has. A stream's revision may lie ahead: it says what is wanted.
+            # A position beyond the log comes from another store: the group would skip this
+            # store's events. A stream's revision may be ahead of it: it is taken as it is.
             raise group_failed(ALL, options.group_name, "The start position is beyond the log")
         return stream, start
 
     def _origin(self, stream: str, start: int) -> int:
-        """Return the start; the end is what it is now, also after a restart."""
+        """Return the start; "the end" is the present end, also after a restart."""
         if start != -1:
             return start
         if stream == ALL:

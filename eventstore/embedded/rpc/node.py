@@ -26,7 +26,7 @@ _GROUPS = "event_store.client.persistent_subscriptions.persistentsubscriptions"
 def member_info(
     state: State, address: str, port: int, instance: str, *, is_alive: bool = True
 ) -> MemberInfo:
-    """Return a node as gossip tells of it."""
+    """Return a node as a member in gossip."""
     member = MemberInfo(
         time_stamp=time.time_ns() // 100,
         state=state,
@@ -38,7 +38,7 @@ def member_info(
 
 
 class NodeHandlers:
-    """Always the leader, always alive: there is one node, unless `members` tells of a cluster."""
+    """Answers for one node, always alive and the leader, unless `members` returns a cluster."""
 
     def __init__(self, host: str, members: Callable[[], list[MemberInfo]] | None = None) -> None:
         self._host = host
@@ -48,7 +48,7 @@ class NodeHandlers:
         self._features = b""
 
     def announce(self, port: int, paths: list[str]) -> None:
-        """Fix what is told, once port and methods are known."""
+        """Set the answers, once port and methods are known."""
         self.port = port
         methods = []
         for path in sorted(paths):
@@ -61,7 +61,7 @@ class NodeHandlers:
         self._features = told.SerializeToString()
 
     async def gossip(self, raw: bytes, call: Call) -> bytes:
-        """Return the cluster: this node, or whoever else is in it."""
+        """Return the cluster's members: this node, or those of `members`."""
         if self._members is not None:
             return gossip_pb2.ClusterInfo(members=self._members()).SerializeToString()
         address, port = self._reached_at(call)
@@ -69,9 +69,9 @@ class NodeHandlers:
         return gossip_pb2.ClusterInfo(members=[member]).SerializeToString()
 
     def _reached_at(self, call: Call) -> tuple[str, int]:
-        """Return the address that the caller dialled: clients (Node) dial what they are told here.
+        """Return the address that the caller used, since clients (Node) connect to what they get.
 
-        The bound one may lead nowhere from where they are: 0.0.0.0, or a container's port.
+        The bound address may be unreachable for them: 0.0.0.0, or a container's port.
         """
         address, _, port = (call.header(":authority") or "").rpartition(":")
         if address and _PORT.fullmatch(port) and int(port) < 1 << 16:

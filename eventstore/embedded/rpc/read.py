@@ -10,7 +10,7 @@ from eventstore.embedded.storage.store import Store
 
 
 class ReadHandler:
-    """Send a call to what its options ask for."""
+    """Dispatches a call by its options."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -28,8 +28,8 @@ async def send_page(call: Call, rows: list[tuple[int, bytes]], form: Shape | Non
 
 
 async def send_bounded(call: Call, messages: Iterable[bytes]) -> None:
-    """Send in portions, each when the one before is on its way: a slow reader of large events
-    holds one portion in memory, not a page of them."""
+    """Send in portions, each when the one before was sent: a slow reader of large events keeps
+    only one portion in memory, not a page."""
     portion: list[bytes] = []
     size = 0
     for message in messages:
@@ -137,7 +137,7 @@ async def read_all(log: LogReader, request: ReadRequest, call: Call) -> None:
     if request.start is Edge.END:
         return
     after = request.start - 1 if isinstance(request.start, int) else 0
-    # The end as of now: on a busy log a read would otherwise never end.
+    # Until the present end: on a busy log, a read would otherwise never end.
     end = log.recent.last_position
     while left > 0 and after < end:
         rows, after = log.scan_forwards(after, request.match, min(left, PAGE))

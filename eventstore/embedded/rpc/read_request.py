@@ -94,7 +94,7 @@ def _start(options: Options) -> int | Edge:
     if kind == "start":
         return Edge.START
     if kind is None:
-        # A subscription without a start begins at the start, a read has no meaning without one.
+        # A subscription without a start begins at the beginning; a read without one is invalid.
         if options.WhichOneof("count_option") == "subscription":
             return Edge.START
         raise invalid_argument("The start of the read is a required argument.")

@@ -1,8 +1,8 @@
 """Catch-up subscriptions: the log after a point, then whatever is committed, for ever.
 
-A subscription is a cursor, not a queue: it reads from disk until level, then from the shared recent
-events (or what is pushed to its stream's followers), and goes back to disk when it has fallen
-behind. Slow consumers thereby cost no memory and are never dropped.
+A subscription is a cursor, not a queue: it reads from disk until it has caught up, then from the
+shared recent events (or what is pushed to its stream's followers), and from disk again when it has
+fallen behind. So slow consumers cost no memory and are never dropped.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class StreamSubscription:
 
 
 class AllSubscription:
-    """Follows ``$all``; with a filter it also tells how far it has looked."""
+    """Follows ``$all``; with a filter, it also reports the position that it has reached."""
 
     def __init__(self, store: Store, request: ReadRequest, call: Call) -> None:
         self._log = store.log
@@ -123,7 +123,7 @@ class AllSubscription:
                 raise invalid_argument("Trying to read from an invalid position.")
             self._position = request.start
         self._reported = self._position
-        """Position up to which checkpoints have been given."""
+        """The position of the last checkpoint that was sent."""
 
     async def run(self) -> None:
         """Serve until the caller goes away."""
@@ -149,7 +149,7 @@ class AllSubscription:
             await recent.wait()
 
     def _room(self) -> int:
-        """Return how many events to look at in one step: never past the next checkpoint."""
+        """Return how many events to read in one step: never beyond the next checkpoint."""
         if not self._interval:
             return SCAN_ROWS
         return max(1, min(SCAN_ROWS, self._interval - (self._position - self._reported)))

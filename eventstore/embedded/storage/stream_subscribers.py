@@ -1,8 +1,8 @@
 """Live delivery to those who follow single streams.
 
-A follower gets the events of its stream pushed, up to a bound; beyond that it is told to read from
+The events of its stream are pushed to a follower, up to a bound; beyond that it must read from
 disk. So a thousand followers of quiet streams cost nothing when another stream is busy, and a slow
-one holds no more than its bound.
+follower holds at most that many events.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _BOUND = 512
 
 
 class Follower:
-    """One follower's events since it last looked."""
+    """One follower's events since its last ``take``."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -22,7 +22,7 @@ class Follower:
         self._has_news = asyncio.Event()
 
     def push(self, event: Event) -> None:
-        """Take an event of a commit that is published."""
+        """Add an event of a published commit."""
         if len(self._events) >= _BOUND:
             self._events.clear()
             self._overflown = True
@@ -31,7 +31,7 @@ class Follower:
         self._has_news.set()
 
     async def take(self) -> list[Event] | None:
-        """Wait for news; None means there were too many: read on from disk."""
+        """Wait for events; None means that there were too many: continue from disk."""
         await self._has_news.wait()
         self._has_news.clear()
         if self._overflown:
@@ -49,13 +49,13 @@ class StreamSubscribers:
         self._followers: dict[str, set[Follower]] = {}
 
     def follow(self, stream: str) -> Follower:
-        """Start to collect; call ``leave`` in the end."""
+        """Begin to collect events; call ``leave`` at the end."""
         follower = Follower(stream)
         self._followers.setdefault(stream, set()).add(follower)
         return follower
 
     def leave(self, follower: Follower) -> None:
-        """Stop to collect."""
+        """Stop collecting events."""
         followers = self._followers.get(follower.stream)
         if followers is not None:
             followers.discard(follower)
@@ -63,7 +63,7 @@ class StreamSubscribers:
                 del self._followers[follower.stream]
 
     def publish(self, events: list[Event]) -> None:
-        """Hand committed events to the followers of their streams."""
+        """Push committed events to the followers of their streams."""
         if not self._followers:
             return
         for event in events:

@@ -1,9 +1,9 @@
 """The system projections ``$by_category``, ``$by_event_type`` and ``$streams``, as links.
 
 Rules: EventStoreDB docs, "System projections". ``$ce-<category>`` (the text before the first dash
-of the stream), ``$et-<type>``, and ``$streams`` get a link an event (a stream). They follow the log
-as a subscriber does; links and the position reached are one transaction, so each link is written
-once however often the server dies.
+of the stream) and ``$et-<type>`` get a link for each event, ``$streams`` one for each stream. They
+follow the log like a subscriber. Links and the reached position are written in one transaction, so
+each link is written once, even if the server dies.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from eventstore.embedded.storage.write_transaction import WriteTransaction
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until what could not be written is tried again."""
+"""Seconds until a failed write is tried again."""
 
 _BATCH = 200
 _KEY = "system_projections"
@@ -45,15 +45,15 @@ def links_of(event: Event) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class WriteLinks:
-    """Links for some events, and the position up to which all have theirs."""
+    """Links for some events, and the position up to which all events have their links."""
 
     events: Sequence[Event]
     position: int
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """Write the links. Deleted link streams are skipped: somebody did not want them."""
+        """Write the links. Tombstoned link streams are skipped: an operator has deleted them."""
         found = transaction.query(f"SELECT value FROM meta WHERE key = '{_KEY}'")
-        done = int(found[0][0]) if found else 0  # by an attempt that had no answer in time
+        done = int(found[0][0]) if found else 0  # by an attempt that was not answered in time
         for event in self.events:
             if event.position <= done:
                 continue
@@ -77,13 +77,13 @@ class SystemProjections:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Go on where the last run ended; a store that never ran them is projected as a whole."""
+        """Continue where the last run ended; without an earlier run, project the whole store."""
         rows = self._store.log.query(f"SELECT value FROM meta WHERE key = '{_KEY}'")
         position = int(rows[0][0]) if rows else 0
         self._task = asyncio.create_task(self._run(position))
 
     async def stop(self) -> None:
-        """Finish the batch in hand."""
+        """Finish the present batch."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -92,14 +92,14 @@ class SystemProjections:
         while True:
             try:
                 position = await self._step(position)
-            except RpcError:  # the writer says why
+            except RpcError:  # the writer logs the reason
                 await asyncio.sleep(RETRY)
             except Exception:
                 log.exception("links cannot be written")
                 await asyncio.sleep(RETRY)
 
     async def _step(self, position: int) -> int:
-        """Write links for some events after a position; return that up to which all have theirs."""
+        """Write links for some events after a position; return the position of the last of them."""
         reader = self._store.log
         if position >= reader.recent.last_position:
             await reader.recent.wait()

@@ -1,7 +1,7 @@
 """The writer's view of the streams, and the events staged for the running transaction.
 
-Only the writer thread touches a transaction. Requests of one group are decided one after the other,
-each against everything staged before it; the rows go to SQLite in few statements at the end.
+Only the writer thread uses a transaction. The requests of a group are checked one after the other,
+each against everything staged before it; at the end, few statements write the rows to SQLite.
 """
 
 import sqlite3
@@ -19,18 +19,18 @@ from eventstore.embedded.storage.stream_names import StreamNames
 _CACHED_STREAMS = 100_000
 _KNOWN_METASTREAMS = 100_000
 _PREFETCHED = 8_000
-"""SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""
+"""SQLite takes 32,766 parameters in a statement; further streams are loaded one by one."""
 _COLUMNS = 8
 _SET_RIGHT = 24 * 3600 * 10_000_000
-"""Ticks by which the clock was set back, and was wrong before: a day. Else one that was years ahead
-for a moment would be the time of all events until then."""
+"""Ticks of a day. If the clock is set back by more, it was wrong before, and the new time counts.
+Else all events would keep the time of a clock that was years ahead for a moment."""
 _ROW_CHUNKS = (64, 16, 4, 1)
-"""Rows an INSERT, largest first. Every SQLite step lets go of the interpreter lock and has to win
-it back from the busy event loop, so 128 rows should be two steps, not 128."""
+"""Rows of an INSERT, largest first. Every SQLite step releases the interpreter lock and must get it
+back from the busy event loop, so 128 rows should be two steps, not 128."""
 
 
 class StreamState:
-    """What deciding about a stream needs, as of the latest staged event."""
+    """The state of a stream that checks need, as of the latest staged event."""
 
     __slots__ = ("flags", "ident", "last", "metadata", "name", "sid")
 
@@ -90,7 +90,7 @@ class WriteTransaction:
             (_KNOWN_METASTREAMS + 1,),
         ).fetchall()
         self._metastreams: set[str] | None = {name for (name,) in names}
-        """Every metastream, so that a new stream need not be looked for twice; None: too many."""
+        """All metastreams, so that a new stream needs no second lookup; None: too many."""
         if len(names) > _KNOWN_METASTREAMS:
             self._metastreams = None
         self._next_sid = 1 + self._scalar("SELECT max(id) FROM streams")
@@ -105,7 +105,7 @@ class WriteTransaction:
     def begin(self) -> None:
         """Start a group: one clock reading for all of it, not earlier than the last one.
 
-        But where that was wrong by far: see `_SET_RIGHT`.
+        Unless that one was wrong by far: see `_SET_RIGHT`.
         """
         now = time.time_ns() // 100
         if now > self._clock or now < self._clock - _SET_RIGHT:
@@ -198,7 +198,7 @@ class WriteTransaction:
         return (row[0], row[1]) if row else None
 
     def stage(self, state: StreamState, event: Proposed, revision: int | None = None) -> Event:
-        """Give an event its number and put it into the transaction; the stream is checked."""
+        """Give an event its number and add it to the transaction; its stream is checked already."""
         if not state.sid:
             state.sid = self._next_sid
             self._next_sid += 1
@@ -264,11 +264,11 @@ class WriteTransaction:
         self._db.execute(sql, parameters)
 
     def query(self, sql: str) -> list[tuple[str]]:
-        """Read such a table as of now."""
+        """Read such a table, including what this transaction has written."""
         return self._db.execute(sql).fetchall()
 
     def flush(self) -> None:
-        """Hand staged rows to SQLite, still inside the transaction, so that queries see them."""
+        """Write staged rows to SQLite, still within the transaction, so that queries see them."""
         if self._rows:
             self._dirty.clear()
             self._insert("streams", 2, self._new_streams)
@@ -289,8 +289,8 @@ class WriteTransaction:
         self._names.stage(self._db, len(self._new_names))
 
     def committed(self) -> None:
-        """Let all find the new names; cut the cache to its bound, now that
-        every state can be loaded again."""
+        """Publish the new names; shrink the cache to its bound, because every state can be loaded
+        again now."""
         self._names.committed(self._new_names)
         self._new_names.clear()
         excess = len(self._streams) - _CACHED_STREAMS

@@ -1,8 +1,8 @@
 """The one thread that writes: everything queued goes into one transaction, one fsync.
 
-No timer forms the groups: while one is being committed the next queues up, so latency unloaded is
-one fsync and throughput grows with the load. A request crosses threads twice, and the way back is
-shared by its whole group.
+No timer forms the groups: while one is being committed, the next queues up. So the latency without
+load is one fsync, and throughput grows with the load. A request crosses threads twice; all requests
+of a group share the way back.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ _FAILURES = (
     sqlite3.Error, OSError, MemoryError, ValueError, TypeError, LookupError, AttributeError,
     ArithmeticError, RuntimeError, AssertionError,
 )  # fmt: skip
-"""The disk's failures, and every kind of mistake of ours: a dead writer would hang all callers."""
+"""Disk failures and programming errors of any kind: a dead writer would block all callers."""
 _GROUP_LIMIT = 2_000
-"""Operations a transaction: bounds the time until the first of them is answered."""
+"""The most operations in a transaction, which bounds the time until the first is answered."""
 _QUEUE_BYTES = 512 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _WAL_BYTES = _CHECKPOINT_BYTES * 3 // 2
-"""Room that the write-ahead log has from the start: a checkpoint's, and what comes during one."""
+"""The initial size of the write-ahead log: the data until a checkpoint, and during one."""
 _RESTART_MS = 50
 _EVENT_OVERHEAD = 500
-"""Bytes of the write-ahead log an event beside its own: index entries and parts of pages."""
+"""Bytes of the write-ahead log for each event besides its own: index entries, parts of pages."""
 _COMMIT_OVERHEAD = 11_000
-"""Bytes of the write-ahead log a commit, whatever is in it: it takes whole pages, some three."""
+"""Bytes of the write-ahead log for each commit, whatever its size: some three whole pages."""
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +62,7 @@ class Writer:
         publish: Callable[[list[Event]], None],
         give_up: Callable[[str], None],
     ) -> None:
-        """`give_up` is called on the loop, with the reason, when nothing can be written again."""
+        """`give_up` is called on the loop, with the reason, when writing has failed for good."""
         self._database = database
         self._db = connect(database, writer=True)
         self._transaction = WriteTransaction(self._db, names)
@@ -81,14 +81,14 @@ class Writer:
         self._checkpointer: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to take operations."""
+        """Begin to accept operations."""
         self._thread.start()
 
     def submit(self, operation: Operation, size: int = 0) -> "asyncio.Future[object]":
         """Queue an operation; the future holds its result once the group is on disk.
 
-        Cancelling the future does not undo the write. Raises ``UNAVAILABLE`` when more than half a
-        gigabyte waits, or when writing has failed for good.
+        Cancelling the future does not undo the write. Raises ``UNAVAILABLE`` if more than half a
+        gigabyte waits, or if writing has failed for good.
         """
         if self._broken is not None:
             raise unavailable(self._broken)
@@ -100,7 +100,7 @@ class Writer:
         return job.future
 
     async def stop(self) -> None:
-        """Commit and answer what is queued, then close the file."""
+        """Commit and answer all queued operations, then close the file."""
         self._stopping = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -109,7 +109,7 @@ class Writer:
         if self._broken is None:
             try:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error as error:  # a full disk: all stays in the WAL
+            except sqlite3.Error as error:  # on a full disk, everything stays in the WAL
                 log.warning("wal checkpoint failed", extra={"error": str(error)})
         self._db.close()
 
@@ -136,7 +136,7 @@ class Writer:
                 self._keep_wal_short(events)
 
     def _commit(self, jobs: list[_Job]) -> list[Event]:
-        """Commit all in one transaction; on failure all fail, and nothing of it is remembered."""
+        """Commit all in one transaction; on failure all fail, and memory is reset to the disk."""
         transaction = self._transaction
         if self._broken is not None:
             self._fail(jobs, unavailable(self._broken))
@@ -162,13 +162,13 @@ class Writer:
         try:
             transaction.committed()
         except _FAILURES as error:
-            # It is on disk, and answered as such; memory no longer follows, so nothing else is.
+            # The group is on disk and answered so. Memory no longer matches, so writing ends.
             log.exception("following a commit failed")
             self._stop_writing(error)
         return transaction.staged
 
     def _note_failure(self, error: BaseException) -> None:
-        """Log the first of a row of failures alone: a full disk may last for hours."""
+        """Log only the first of consecutive failures: a disk may be full for hours."""
         if (reason := _reason(error)) != self._failing:
             known = isinstance(error, sqlite3.OperationalError | OSError)
             said = {"error": reason, **({"sqlite": str(error)} if str(error) != reason else {})}
@@ -199,7 +199,7 @@ class Writer:
             self._stop_writing(error)
 
     def _finish(self, jobs: list[_Job], events: list[Event]) -> None:
-        """Publish, then answer a group: so who is answered reads its own write. On the loop."""
+        """Publish a group, then answer it, so that callers read their own writes. On the loop."""
         if events:
             self._publish(events)
         for job in jobs:
@@ -209,17 +209,17 @@ class Writer:
                 continue
             if job.error is not None:
                 future.set_exception(job.error)
-                # Whoever waited may be gone; an unawaited failure is not worth a log entry.
+                # The caller may be gone; an unawaited failure is not worth a log entry.
                 future.exception()
             else:
                 future.set_result(job.result)
 
     def _keep_wal_short(self, events: list[Event]) -> None:
-        """Copy the WAL back now and then, and start it over: the longer it is, the more every read
-        of a page costs. Its file keeps its size, so what was written is reckoned.
+        """Checkpoint the WAL now and then, and start it over: the longer it is, the more every read
+        of a page costs. Its file keeps its size, so the written bytes are estimated.
 
-        Another thread does the work. What was committed meanwhile is little, so the writer copies
-        that itself; without this last step a steady load would keep the WAL growing for ever.
+        Another thread does the work. The writer itself copies the little that was committed
+        meanwhile; without this last step, a steady load would let the WAL grow for ever.
         """
         self._unchecked += _COMMIT_OVERHEAD
         self._unchecked += sum(len(event.resp) + _EVENT_OVERHEAD for event in events)
@@ -228,7 +228,7 @@ class Writer:
         if self._checkpointed:
             self._checkpointed = False
             try:
-                # It waits for whoever reads, and everybody who writes for it: a backup takes long.
+                # It waits for readers, and all writers wait for it: a backup may take long.
                 self._db.execute(f"PRAGMA busy_timeout={_RESTART_MS}")
                 self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             except sqlite3.Error as error:
@@ -256,7 +256,7 @@ class Writer:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Tell whether the disk is full: an I/O error too, where the log has room and its index not."""
+    """Return whether the disk is full; if only the WAL's index lacks room, it is an I/O error."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
