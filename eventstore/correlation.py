@@ -60,7 +60,7 @@ def origin_of_event(raw: RawRecord) -> Origin:
     """Return what an event's metadata says."""
     try:
         found = _ids(raw.metadata)
-    except UNREADABLE:  # somebody else's
+    except UNREADABLE:  # metadata of another system
         return Origin()
     command_id, cause = found.commandId, found.caused_by
     return Origin(found.correlation_id, command_id, (cause,) if cause != command_id else ())

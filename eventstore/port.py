@@ -197,7 +197,7 @@ class Log(Protocol):
         ...
 
     async def is_atomic(self) -> bool:
-        """Tell whether the store takes a `JointAppend`.
+        """Return whether the store takes a `JointAppend`.
 
         Raises:
             StoreUnavailable: no answer.
@@ -206,7 +206,7 @@ class Log(Protocol):
 
     @property
     def receipts_share_position(self) -> bool:
-        """Tell whether all records of one `append` get the same position, that of the last one."""
+        """Return whether all records of one `append` get the same position, the last one's."""
         ...
 
     async def close(self) -> None:

@@ -145,7 +145,7 @@ class Fulfilment(
     @staticmethod
     @on_abort
     def aborted(state: FulfilmentState, aborted: Aborted) -> Iterator[Step]:
-        # What is reserved is released once the order is cancelled: one that is paid may be too.
+        # Reservations are released once the order is cancelled, which can happen after payment.
         if not (state.cancelled or state.shipped):
             yield Send(CancelOrder(order_id=state.order_id))
         yield from _if_over(state)
@@ -153,8 +153,8 @@ class Fulfilment(
     @staticmethod
     @on_rejected(CancelOrder, ExpireOrder, ShipOrder, ReleaseStock)
     def came_otherwise(state: FulfilmentState, rejected: CommandRejected[Any]) -> tuple[Step, ...]:
-        # Somebody was faster. What the order is instead, an event of it says; what is no longer
-        # reserved needs no release.
+        # Another change was first. An event of the order says what it is instead; stock that is no
+        # longer reserved needs no release.
         return ()
 
 

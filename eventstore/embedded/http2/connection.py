@@ -393,7 +393,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it has no call, or has not even said that it speaks HTTP/2."""
+        """Whether it has no call, or has not sent the HTTP/2 preface yet."""
         return not self.calls
 
     def abort(self) -> None:

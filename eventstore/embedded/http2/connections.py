@@ -18,7 +18,7 @@ class Closable(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it has no call, or has not even said that it speaks HTTP/2."""
+        """Whether it has no call, or has not sent the HTTP/2 preface yet."""
 
     def abort(self) -> None:
         """Close it at once."""

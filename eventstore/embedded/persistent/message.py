@@ -57,7 +57,7 @@ class Message:
         self.replayed = replayed
         """Revision in the parked stream, if it comes from there: it then delays no checkpoint."""
         self.dangling = False
-        """Whether the original is a link that was to be resolved, and its target is gone."""
+        """Whether the original is a link to be resolved whose target no longer exists."""
         self.bucket: int | None = None
         """The bucket of a pinned group; computed once, since that may decode the event."""
         self.retries = 0

@@ -65,7 +65,7 @@ def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Prop
 
 @lru_cache(maxsize=4096)
 def _valid_name(name: str) -> bool:
-    """Tell whether a type is valid; types are few and come again and again."""
+    """Return whether a type is valid; types are few and come again and again."""
     return _NAME.fullmatch(name) is not None and unicodedata.is_normalized("NFC", name)
 
 

@@ -8,7 +8,7 @@ Record = streams_pb2.ReadResp.ReadEvent.RecordedEvent
 
 
 class Proposed:
-    """An event on its way in: not yet numbered."""
+    """An event to append, without a revision yet."""
 
     __slots__ = ("data", "id", "is_json", "metadata", "type")
 

@@ -39,7 +39,7 @@ class EventFilter:
         self.is_default = False
 
     def matches(self, stream: str, event_type: str) -> bool:
-        """Tell whether a name matches; for events that are not hidden."""
+        """Return whether a name matches; for events that are not hidden."""
         name = stream if self._on_stream else event_type
         known = self._known.get(name)
         if known is None:
@@ -49,7 +49,7 @@ class EventFilter:
         return known
 
     def shows(self, event: Event) -> bool:
-        """Tell whether a reader with this filter gets the event."""
+        """Return whether a reader with this filter gets the event."""
         if event.flags & FLAG_HIDDEN:
             return False
         known = self._known.get(event.stream if self._on_stream else event.type)

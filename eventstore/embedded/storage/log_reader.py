@@ -216,7 +216,7 @@ class LogReader:
         return rows
 
     def stream_events(self, sid: int, start: int, last: int, limit: int) -> list[Event]:
-        """Read as ``stream_forwards``, with all that a group needs; at least one, and no more
+        """Read like ``stream_forwards``, but whole events, for a group; at least one, and no more
         than a page's bytes."""
         events: list[Event] = []
         size = 0

@@ -24,14 +24,14 @@ def decode_stream_name(raw: bytes) -> str:
 
 
 def is_valid(name: str) -> bool:
-    """Tell whether a name can hold events."""
+    """Return whether a name can hold events."""
     if len(name) * 4 > MAX_STREAM_NAME_BYTES and len(name.encode()) > MAX_STREAM_NAME_BYTES:
         return False
     return bool(name) and name != "$$"
 
 
 def is_metastream(name: str) -> bool:
-    """Tell whether it holds metadata: ``$$s`` holds that of ``s``."""
+    """Return whether it holds metadata: ``$$s`` holds that of ``s``."""
     return name.startswith("$$")
 
 
@@ -44,5 +44,5 @@ def stream_flags(name: str) -> int:
 
 
 def type_flags(event_type: str) -> int:
-    """Tell whether the clients' default filter drops the type."""
+    """Return whether the clients' default filter drops the type."""
     return 0 if _default.search(event_type) else FLAG_SYSTEM

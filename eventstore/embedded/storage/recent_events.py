@@ -56,7 +56,7 @@ class RecentEvents:
             self._bytes = bytes_left
 
     def covers(self, position: int) -> bool:
-        """Tell whether every event after this position is still here."""
+        """Return whether every event after this position is still here."""
         return position >= self._before
 
     def after(self, position: int, limit: int) -> Sequence[Event]:
