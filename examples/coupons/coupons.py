@@ -67,7 +67,7 @@ class Coupon(
     id_field="coupon_id",
     initial=CouponState(),
 ):
-    """A coupon. Who has redeemed it how often, it does not know: that would grow without end."""
+    """A coupon. It does not count redemptions for each customer: that would grow without bound."""
 
     @staticmethod
     def decide(state: CouponState, command: CouponCommand) -> Iterable[CouponEvent]:
@@ -92,7 +92,7 @@ class Coupon(
 
 
 def usable(state: CouponState, coupon_id: str) -> None:
-    """Raise `NotFound` or `Rejected` for a coupon that is not there, or is withdrawn."""
+    """Raise `NotFound` for a coupon that does not exist, `Rejected` for a withdrawn one."""
     if not state.known:
         raise NotFound("unknown-coupon", f"there is no coupon {coupon_id!r}")
     if state.withdrawn:

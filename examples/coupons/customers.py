@@ -1,4 +1,4 @@
-"""Customers: what each has redeemed how often."""
+"""Customers, and how often each has redeemed which coupon."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Customer(
     id_field="customer_id",
     initial=CustomerState(),
 ):
-    """A customer. None is ever created: who has redeemed nothing is in the initial state."""
+    """A customer. There is no command to create one: without redemptions, it is in its initial
+    state."""
 
     @staticmethod
     def decide(state: CustomerState, command: BarCustomer) -> Iterable[CustomerEvent]:

@@ -25,9 +25,9 @@ class Concerned(TypedDict):
 
 
 class Redeem(Decision[RedeemCoupon], reads={"coupon": Coupon, "customer": Customer}):
-    """So many times in all, so many by one customer; neither by one that is barred.
+    """Limits redemptions in total and for each customer; a barred customer may not redeem.
 
-    The coupon leads, as many customers contend for one coupon.
+    The coupon leads, because many customers contend for one coupon.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A coupon, a customer, and a redemption, each with rules of its own alone."""
+"""A coupon, a customer, and a redemption, each with only its own rules."""
 
 from __future__ import annotations
 
