@@ -193,9 +193,7 @@ class Containers:
             self._restarts[name]()
 
     def ask(self, at: str, path: str, token: str, body: Any = None) -> tuple[int, str, float]:
-        """Send a gateway a request; return status, body, and seconds. A status of 0 means no
-        answer.
-        """
+        """Send a gateway a request; return status (0: no answer), body, and seconds."""
         data = [] if body is None else ["--data", json.dumps(body)]
         told = ["--write-out", "\n%{http_code} %{time_total}", "--max-time", "10"]
         url = f"http://{self.address[at]}:8000{path}"
