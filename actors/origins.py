@@ -19,7 +19,7 @@ from rayfold.process import ProcessDefinition
 
 PROCESSES = "process-"
 SCHEDULES = PREFIX
-"""The prefix of their stream names."""
+"""The prefixes of their stream names."""
 
 
 class _Told(msgspec.Struct):
