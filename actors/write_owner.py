@@ -289,8 +289,10 @@ class WriteOwner:
         self._announce()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return counts that a gateway does not know, by part: how often each host was restarted,
-        and all dedicated actors together; how many of these exist, and the limit.
+        """Return counts that a gateway does not know, by part.
+
+        They are: how often each host was restarted, and all dedicated actors together; how many
+        dedicated actors exist, and the limit.
         """
         hosts = {
             f"write#{number}": {"restarts": client.restarts}

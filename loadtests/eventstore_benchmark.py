@@ -131,8 +131,9 @@ CREATE INDEX by_id ON events (stream, id) WHERE revision >= 256;
 
 
 def sqlite_alone(folder: Path) -> float:
-    """Return the events per second that SQLite commits: rows are made beforehand; the tables index
-    every name and id that has to be found.
+    """Return the events per second that SQLite commits.
+
+    Rows are made beforehand; the tables index every name and id that has to be found.
     """
     db = connect(folder / "alone.sqlite", writer=True)
     db.executescript(_PLAIN_TABLES)
@@ -264,8 +265,10 @@ class Log:
 
 
 def growth(folder: Path, large: int) -> None:
-    """Print the median cost per event at 10,000 and at many events. Both logs exist at once and
-    take turns by fractions of a second, so that other load affects both.
+    """Print the median cost per event at 10,000 and at many events.
+
+    Both logs exist at once and take turns by fractions of a second, so that other load affects
+    both.
     """
     with server(folder / "small") as small_uri, server(folder / "large") as large_uri:
         small, grown = Log(small_uri, 10_000), Log(large_uri, large)

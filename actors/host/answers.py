@@ -45,9 +45,7 @@ class Answers:
             pending.answer.set_result(outcome)
 
     def give_all(self, planned: Plan | JointPlan, position: int) -> None:
-        """Answer all commands of a plan by its verdicts; `position` is that of its last written
-        event.
-        """
+        """Answer a plan's commands by its verdicts; what was written ends at `position`."""
         for pending, verdict in zip(planned.commands, planned.verdicts, strict=True):
             if isinstance(verdict, Written):
                 self.give(pending, Done(verdict.revision, position))

@@ -385,9 +385,7 @@ class Host:
         self._start_commits()
 
     def _give_up(self, planned: Plan | JointPlan, error: Exception) -> None:
-        """Answer the plan's commands, and those queued behind it, with the error: it may be
-        written.
-        """
+        """Answer a plan's commands, and those behind it, with the error: it may be written."""
         stream = planned.entity.stream
         self._streams.put_back(stream, planned.commands)
         self._drop(planned)

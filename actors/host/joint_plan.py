@@ -91,9 +91,7 @@ class JointPlan:
         )
 
     def leave(self, decided: int) -> None:
-        """Drop all but the first `decided` commands, and the streams that only the dropped ones
-        read.
-        """
+        """Drop all but the first `decided` commands, and the streams that only the others read."""
         self.commands = self.commands[:decided]
         read = {self.entity.stream}
         for each in self.commands:

@@ -89,8 +89,7 @@ class Plan:
 
     @property
     def is_unread(self) -> bool:
-        """Return whether a verdict depends on a stream that was not read and that no append will
-        check.
+        """Return whether a verdict depends on a stream that was not read and is not appended to.
 
         That is so for a refusal, and for a command that changes nothing.
         """

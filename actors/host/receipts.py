@@ -63,9 +63,7 @@ async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str
 
 
 def revisions_in(metadata: Metadata) -> dict[str, int]:
-    """Return the revisions at which a decision over several aggregates left its streams; empty for
-    other events.
-    """
+    """Return the revisions after a decision over several aggregates; empty for other events."""
     streams = metadata.get("streams")
     try:
         return msgspec.json.decode(streams, type=dict[str, int]) if streams else {}

@@ -251,8 +251,7 @@ class Streams:
     def at_hand(
         self, lead: str, commands: list[PendingCommand]
     ) -> tuple[list[PendingCommand], dict[str, Entity]]:
-        """Return the commands of a mailbox whose aggregates are all available, and these
-        aggregates.
+        """Return the commands of a mailbox whose aggregates are available, and these.
 
         The others wait at the head of the mailbox until theirs are. No stream is held while waiting
         for another, so there is no deadlock.

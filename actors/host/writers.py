@@ -114,9 +114,7 @@ class Writers:
         return sum(evicted)
 
     async def take_over(self) -> int:
-        """Relay to the log what other writers have left in the outbox; see
-        `StateStorage.take_over`.
-        """
+        """Relay what other writers have left in the outbox; see `StateStorage.take_over`."""
         return await self._storage.take_over() if self._storage is not None else 0
 
     async def drain(self) -> None:

@@ -38,9 +38,7 @@ class DedicatedClients:
         return client
 
     def known(self, stream: str) -> HostClient | None:
-        """Return the client of a stream's dedicated actor if it was used lately, without making
-        one.
-        """
+        """Return the client of a stream's dedicated actor if it was used lately."""
         return self._clients.get(stream)
 
     def lose(self) -> None:

@@ -52,7 +52,7 @@ starts with all of them at once.
 """
 
 BROKEN = 50
-"""Attempts per second at commands that fail on the domain's code."""
+"""The most attempts per second at commands that fail on the domain's code."""
 
 SENDING = 128
 """Commands in progress at a time, not counting those between two attempts."""

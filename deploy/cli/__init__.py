@@ -1,4 +1,4 @@
-"""The `rayfold` command line: the door to it, which is quick to open and can be left at once."""
+"""The entry point of the `rayfold` command line: starts quickly, and can be interrupted at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import NoReturn
 __all__ = ["main"]
 
 INTERRUPTED = 128 + signal.SIGINT
-"""The exit code, as a shell has it."""
+"""The exit code that shells use for it."""
 
 
 def main() -> None:
-    """Run the console script. Ctrl-C ends it without a word, at whatever moment it comes.
+    """Run the console script. Ctrl-C ends it silently, at any moment.
 
-    Importing the command line takes a quarter of a second, in which nothing is begun that would
-    have to be undone. So the process ends there and then: an exception is not raised in the middle
-    of an import, where Python prints and forgets one that meets its own bookkeeping.
+    Importing the command line takes a quarter of a second, in which nothing is started that would
+    have to be undone. So the process ends at once: no exception is raised in the middle of an
+    import, where Python prints and drops one that hits its own bookkeeping.
     """
     _open_standard_streams()
     usual = signal.getsignal(signal.SIGINT)
-    if usual is signal.default_int_handler:  # else whoever started us has it ignored
+    if usual is signal.default_int_handler:  # otherwise our parent process ignores it
         signal.signal(signal.SIGINT, _leave)
     from deploy.cli.command_line import main as run
 
@@ -34,18 +34,18 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Have all three open, to nothing where whoever started us has closed one (`2>&-`).
+    """Open standard streams that the parent process has closed (`2>&-`) to nothing.
 
-    The next file that is opened would have its number, and whatever prints there, a child say,
-    would write into that.
+    Otherwise the next opened file would get their number, and whatever prints there, such as a
+    child, would write into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            nothing = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            nothing = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
             os.set_inheritable(nothing, True)
-        if getattr(sys, name) is None:  # as Python has found it
+        if getattr(sys, name) is None:  # it was closed when Python started
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 

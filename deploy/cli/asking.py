@@ -1,4 +1,4 @@
-"""Options and requests that the commands for a running stack have in common."""
+"""Options and requests shared by the commands for a running stack."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def ask(
     method: str | None = None,
     tenant: str | None = None,
 ) -> Any:
-    """Return the answer of the gateway at a URL, else of a data folder.
+    """Return the answer of the gateway at a URL, or else of a data folder.
 
-    Without a `method` it is a GET, with a body a POST. `tenant` is whose it is, where it is one's.
+    Without a `method` it is a GET, with a body a POST. `tenant` is the tenant of the request, if
+    any.
 
     Raises:
-        StartError: no gateway, two of them, or one that says no.
+        StartError: there is no gateway, or two, or it refuses.
     """
     if data is not None and url is not None:
         raise StartError("give --data or --url: each names a gateway")
@@ -38,7 +39,7 @@ def ask(
     from deploy.stack.folder import gateway_of
     from deploy.stack.settings import load
 
-    # Whoever says which folder means that one, whatever the environment says.
+    # A folder that is given overrides the environment.
     settings = load(data=data, url=url)
     at = settings.url if url is not None or data is None else None
     gateway = at or gateway_of(settings.data)

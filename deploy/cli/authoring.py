@@ -1,4 +1,4 @@
-"""Commands for who writes a domain: a package to begin with, and a stack that follows it."""
+"""Commands for authors of a domain: create a package, and run a stack that follows its changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def new(
     from deploy.authoring.new import write
     from deploy.stack.settings import load
 
-    load()  # what is wrong with the settings is said before anything is written
+    load()  # errors in the settings are reported before anything is written
     for path in write(name, Path.cwd()):
         say(f"wrote {path}")
     settings = load()

@@ -1,4 +1,4 @@
-"""A command and all that it led to, as lines of a terminal."""
+"""Prints a command and everything it led to, for a terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _once(applications: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return what the replicas of a view say alike once, with the longest that one of them took."""
+    """Return equal entries of a view's replicas once, with the longest time among them."""
     found: dict[str, Mapping[str, Any]] = {}
     for each in applications:
         alike = _application({**each, "within_seconds": None})

@@ -1,6 +1,6 @@
 """The `rayfold` command: its groups of commands, its version, and how it fails.
 
-Imports happen inside the commands: `--help` is to be quick.
+Imports happen inside the commands, to keep `--help` quick.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ app.add_typer(publications.app, name="publications", no_args_is_help=True)
 app.add_typer(processes.schedules, name="schedules", no_args_is_help=True)
 
 TRACEBACK = "RAYFOLD_TRACEBACK"
-"""The environment variable that asks for Python's own account of what failed, where it did."""
+"""The environment variable that makes failures print Python's traceback."""
 
 _OTHERS = {"asyncpg", "grpc", "httpx", "kurrentdbclient", "ray", "redis", "sqlite3"}
-"""Packages whose errors say that a server, or what lies between, failed us."""
+"""Packages whose errors mean that a server or the network failed."""
 
 _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""A full disk, a limit, a terminal that is gone: where the output went, or a folder of ours."""
+"""Errors of the machine: a full disk, a limit, a closed terminal, for output or for our folders."""
 
 
 def _tell_version(wanted: bool) -> None:
@@ -76,17 +76,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the console script; whatever keeps a command from its work is a line each, and exit 2."""
+    """Run the console script; failures print a line each, and exit with 2."""
     try:
         folder = str(Path.cwd())
-    except OSError as error:  # a deployment has replaced it, say
+    except OSError as error:  # for example replaced by a deployment
         tell(StartError(f"the working folder is not there: {error.strerror}"))
         sys.exit(2)
-    # As `python -m` does: a console script has its own folder on the path, not the user's.
+    # As with `python -m`: a console script has its own folder on the path, not the user's.
     if folder not in sys.path:
         sys.path.insert(0, folder)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a domain, or somebody else's event, says is shown in whatever letters there are.
+        # Output with text of a domain, or of another client's event, must not fail on characters
+        # that the terminal lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -98,15 +99,15 @@ def main() -> None:
         tell(error)
         sys.exit(2)
     except Exception as raised:
-        # Of an actor Ray tells where it was called first, and the reason in its last line.
+        # For an actor, Ray gives the place of the first call, and the reason in its last line.
         cause = getattr(raised, "cause", None)
         reason = cause if isinstance(cause, Exception) else raised
         if os.environ.get(TRACEBACK) or not _is_of_others(reason):
-            raise  # a mistake of ours: whoever mends it is to see where
+            raise  # a bug of ours: its traceback is needed
         if isinstance(reason, OSError) and reason.errno in _NOT_WRITTEN:
             where = "" if reason.filename is None else f" {reason.filename}"
             tell(StartError(f"cannot write{where}: {reason.strerror}"))
-            # Python writes what is left as it ends, and would complain again.
+            # Python flushes the rest as it ends, and would report the error again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
             said = str(reason).strip().partition("\n")[0]
@@ -115,6 +116,6 @@ def main() -> None:
 
 
 def _is_of_others(error: Exception) -> bool:
-    """Tell the world that fails, or what a layer of ours says of it, from a mistake of ours."""
+    """Return whether an error is the environment's, or a layer's report, and not a bug of ours."""
     packages = {each.__module__.partition(".")[0] for each in type(error).__mro__}
     return isinstance(error, (OSError, RayfoldError)) or not _OTHERS.isdisjoint(packages)

@@ -36,10 +36,10 @@ def copy(source: Source, target: Target, up_to_now: UpToNow = False) -> None:
 
 
 async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bool]:
-    """Return what was copied, and whether there is personal data.
+    """Return the result, and whether there is personal data.
 
     Raises:
-        StartError: it is not copied, or not all of it.
+        StartError: the log was not copied, or not completely.
     """
     from deploy.copying.copy import Copy, CopyRefused
     from deploy.copying.own_records import UnknownRecord

@@ -42,7 +42,7 @@ def counterfactual(
 async def _run(
     settings: Settings, since: int | None, category: str | None, as_json: bool
 ) -> Summary:
-    """Print what is found, as it is found.
+    """Print findings as they are found.
 
     Raises:
         StartError: the domain or the store cannot be read, or nothing could be decided.

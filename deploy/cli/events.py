@@ -20,16 +20,16 @@ from rayfold import DomainError, Registry
 from rayfold.foreign_json import readable
 
 _AGAIN = 0.5
-"""Seconds until a gateway that had nothing new is asked again."""
+"""Seconds until a gateway without new events is asked again."""
 
 _FIELDS = ("stream", "revision", "position", "type", "recorded_at", "data", "metadata")
 
 
 async def print_events(settings: Settings, stream: str | None, *, follow: bool) -> None:
-    """Print one JSON object a line, in order.
+    """Print one JSON object per line, in order.
 
     Raises:
-        StartError: the store is not known or does not answer.
+        StartError: the store is unknown or does not answer.
     """
     uri = settings.eventstore or store_of(settings)
     try:
@@ -53,10 +53,10 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
 
 
 def print_events_of(ask: Callable[[str], Any], stream: str | None, *, follow: bool) -> None:
-    """Print the same of a gateway, which is asked for a path.
+    """Print the same through a gateway, where `ask` requests a path.
 
     Raises:
-        StartError: it does not answer.
+        StartError: the gateway does not answer.
     """
     found, asked = False, {} if stream is None else {"stream": stream}
     while True:
@@ -77,7 +77,7 @@ def print_events_of(ask: Callable[[str], Any], stream: str | None, *, follow: bo
 
 
 def _printed(event: dict[str, object]) -> bool:
-    """Print an event; return False where nobody reads on."""
+    """Print an event; return False if the reader has gone."""
     try:
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
@@ -99,9 +99,9 @@ def store_of(settings: Settings) -> str:
     """Return the URI of the store of the stack that runs in the data folder.
 
     Raises:
-        StartError: none does, or it does not tell.
+        StartError: no stack is running, or it does not tell.
     """
-    gateway_of(settings.data)  # says so when nothing runs
+    gateway_of(settings.data)  # raises if nothing is running
     try:
         return (settings.data / EVENT_STORE).read_text().strip()
     except OSError as error:
@@ -109,10 +109,10 @@ def store_of(settings: Settings) -> str:
 
 
 def postgres_of(settings: Settings, registry: Registry) -> str | None:
-    """Return the DSN of the stack's Postgres, where the domain has personal data: its keys.
+    """Return the DSN of the stack's Postgres if the domain has personal data, whose keys are there.
 
     Raises:
-        StartError: it is not known.
+        StartError: it is unknown.
     """
     if settings.postgres is not None or not registry.is_personal:
         return settings.postgres

@@ -1,4 +1,4 @@
-"""Follows a forgetting until nothing decrypted is left."""
+"""Requests to forget persons, and waits until none of their decrypted data is left."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from deploy.cli.saying import say
 
 LOOK = 0.3
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def follow_forgetting(ask: Callable[..., Any], subjects: Sequence[str]) -> bool:
-    """Forget persons, and return when nothing is left; return whether all of them were known.
+    """Forget persons, and wait until nothing is left; return whether all of them were known.
 
     Raises:
         StartError: the gateway does not answer, or the domain has no personal data.

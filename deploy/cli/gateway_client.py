@@ -1,4 +1,4 @@
-"""Ask the gateway of a running stack."""
+"""Requests to the gateway of a running stack."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deploy.errors import StartError
 from eventstore.kurrentdb.loopback import is_loopback
 
 _OPTIONS = {"/problems/tenant-needed": "the stack serves tenants: say by --tenant whose it is"}
-"""What is told in place of a problem's detail, which names what a program would send."""
+"""Texts instead of a problem's detail, which names what a program would send."""
 
 TIMEOUT = 600.0
-"""Seconds: scaling and verifying take their time."""
+"""The timeout in seconds: scaling and verifying take their time."""
 
 
 def ask(
@@ -31,7 +31,7 @@ def ask(
     """Return the gateway's JSON answer.
 
     Raises:
-        StartError: no gateway, or one that says no; the message is its problem's detail.
+        StartError: there is no gateway, or it refuses; the message is its problem's detail.
     """
     url = gateway + path
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -54,14 +54,15 @@ def ask(
         why = error.reason if isinstance(error, urllib.error.URLError) else error
         raise StartError(f"the gateway at {gateway} does not answer: {why}") from error
     except (ValueError, TypeError, http.client.HTTPException) as error:
-        # No URL, a token that no header can hold, another protocol, another kind of answer.
+        # An invalid URL, a token that no header can hold, another protocol, or another kind of
+        # answer.
         raise StartError(f"no gateway can be asked at {url}: {error}") from error
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Go by the environment's `http_proxy`, as any client, but not to this machine itself.
+    """Use the environment's `http_proxy`, like any client, but not for this machine.
 
-    A proxy elsewhere has another machine of that name, and would be shown our token.
+    A proxy elsewhere resolves that name to another machine, and would see our token.
     """
     here = is_loopback(urlsplit(url).hostname or "")
     own = [urllib.request.ProxyHandler({})] if here else []
@@ -69,14 +70,14 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 
 class _Stays(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the token would go along, to where people sign in, say."""
+    """Follows no redirect: it would send the token along, for example to a sign-in page."""
 
     def redirect_request(self, *_: Any) -> None:
         """See `HTTPRedirectHandler`."""
 
 
 class _Answer(dict[str, Any]):
-    """What a gateway says; something else that answers there, or a later one, lacks parts of it."""
+    """A gateway's answer; another program, or a later gateway, may lack parts of it."""
 
     def __missing__(self, key: str) -> Any:
         raise StartError(f"what answers is no gateway of this version: it does not say {key!r}")

@@ -1,4 +1,4 @@
-"""Commands of operators: they ask the gateway, or read the log."""
+"""Commands for operators: they ask the gateway, or read the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rayfold.foreign_text import on_one_line
 app = typer.Typer()
 
 _WITHOUT_ROWS = ("process", "publication", "reactor", "sql")
-"""Kinds of parts that park something else than rows of views, which `verify` compares."""
+"""Kinds of parts that park other things than rows of views, which `verify` compares."""
 
 
 @app.command()
@@ -46,15 +46,15 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     ]
     table = Table(*columns, "per second", "memory MB", "error", box=None)
     for part in parts:
-        # Commands of a write host, positions of what reads the log.
+        # Commands for a write host, positions for readers of the log.
         rate = f"{part['per_second']:.0f}" if "per_second" in part else ""
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
         cells = [on_one_line(part.get(column, "")) for column in columns]
         stopped = [f"{view} has stopped: {why}" for view, why in part.get("stopped", {}).items()]
         problem = part.get("error") or "; ".join(stopped)
-        # As text: in a string brackets are orders to Rich, and an error may have any.
+        # As text: in a string, Rich would interpret brackets, which an error may contain.
         table.add_row(*map(Text, [*cells, rate, memory, on_one_line(problem)]))
-    # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
+    # Names are needed for further commands: a narrow terminal, or a pipe, must not truncate them.
     for column in table.columns:
         column.no_wrap = column.header != "error"
     needed = Console(width=10_000).measure(table).maximum

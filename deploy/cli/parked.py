@@ -1,4 +1,4 @@
-"""`rayfold parked`: what waits behind events that cannot be folded."""
+"""`rayfold parked`: rows that wait behind events that cannot be folded."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def parked_discard(
 
 
 def _parked(data: Path | None, url: str | None, **named: str) -> Iterator[dict[str, Any]]:
-    """Yield what is parked, page by page: it may be as much as there are rows."""
+    """Yield what is parked, page by page: there may be as many entries as rows."""
     asked = dict(named)
     while True:
         page = ask(data, url, f"/operators/parked?{urlencode(asked, errors='surrogatepass')}")
         yield from page["parked"]
-        if (cursor := page.get("next_cursor")) is None:  # a gateway of before has one page
+        if (cursor := page.get("next_cursor")) is None:  # an older gateway has only one page
             return
         asked["cursor"] = cursor
 

@@ -1,4 +1,4 @@
-"""`rayfold processes` and `rayfold schedules`: what goes on between aggregates."""
+"""`rayfold processes` and `rayfold schedules`: process managers and scheduled commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rayfold publications`: what others are told, and what they have not taken."""
+"""`rayfold publications`: published events, and those that receivers have not accepted."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def publications_list(data: Data = None, url: Url = None, as_json: Json = False)
 
 
 def _rest_of(listed: dict[str, Any], data: Data, url: Url) -> list[dict[str, Any]]:
-    """Return the other pages of what is parked: it may be as much as there are keys."""
+    """Return the other pages of what is parked: there may be as many entries as keys."""
     rest: list[dict[str, Any]] = []
     asked = {"publication": listed["publication"]}
-    cursor = listed.pop("next_cursor", None)  # a gateway of before has one page
+    cursor = listed.pop("next_cursor", None)  # an older gateway has only one page
     while cursor is not None:
         page = ask(data, url, f"/publications?{urlencode({**asked, 'cursor': cursor})}")
         [one] = page["publications"]

@@ -1,4 +1,4 @@
-"""Shows the progress of a rebuild: a bar on a terminal, or else a line now and then."""
+"""Shows the progress of a rebuild: a bar on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from deploy.errors import StartError
 
 LOOK = 0.3
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def follow_rebuild(ask: Callable[..., Any], view: str, *, accept_parked: bool = False) -> None:
-    """Begin a rebuild, or join the one that is going on, and return when it is done.
+    """Start a rebuild, or join a running one, and return when it is done.
 
     Raises:
-        StartError: it failed or was broken off, or the gateway does not answer.
+        StartError: it failed or was cancelled, or the gateway does not answer.
     """
     console = Console(stderr=True)
     with Progress(
@@ -56,12 +56,12 @@ def follow_rebuild(ask: Callable[..., Any], view: str, *, accept_parked: bool = 
         if now.get("would_park"):
             why.append("mend what breaks; or put up with it, and add --accept-parked")
         raise StartError(*why)
-    rate = now["events_per_second"]  # 0 where it was over before anybody looked
+    rate = now["events_per_second"]  # 0 if it ended before the first check
     folded = f", {rate:,} events/s in {now['store']}" if rate else ""
     sys.stdout.write(f"{view}: rebuilt in {_listed(now['stores'])}, {now['seconds']} s{folded}\n")
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return them as a sentence has them: `memory, postgres and redis`."""
+    """Return the names as in a sentence: `memory, postgres and redis`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

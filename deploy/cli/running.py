@@ -1,4 +1,4 @@
-"""Commands that run something: the whole stack, or the store alone."""
+"""Commands that run processes: the whole stack, or the store alone."""
 
 from __future__ import annotations
 
@@ -200,9 +200,9 @@ def eventstore(
 
 
 def _hold(listening: Settings | None) -> NoReturn:
-    """Be the parent of the command's processes, which are started with our own arguments.
+    """Run as the parent of the command's processes, which are started with our own arguments.
 
-    They get a socket of the host and the port of these settings.
+    They get a socket bound to the host and port of these settings.
     """
     from deploy.stack.listening import bound
     from deploy.stack.settings import load
@@ -220,7 +220,7 @@ def _hold(listening: Settings | None) -> NoReturn:
 
 
 def _log(settings: Settings, part: str) -> None:
-    """Log as the settings want it, in this process and in those that it starts."""
+    """Configure logging by the settings, in this process and in those that it starts."""
     import os
 
     from rayfold.runtime.log_format import FORMAT, log_to_stderr
@@ -230,7 +230,7 @@ def _log(settings: Settings, part: str) -> None:
 
 
 def _run(name: str, role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:
-    """Run a process of a stack, `name` in its log; end with its exit code."""
+    """Run a process of a stack, called `name` in its log; end with its exit code."""
     from deploy.stack.settings import load
     from rayfold.runtime.to_the_end import run_to_the_end
 
@@ -238,6 +238,6 @@ def _run(name: str, role: Callable[[Settings], Coroutine[Any, Any, int]], **flag
     _log(settings, name)
     try:
         code = run_to_the_end(role(settings))
-    except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
+    except KeyboardInterrupt:  # before our own handler was installed, or after Ray's was
         code = 130
     raise typer.Exit(code)

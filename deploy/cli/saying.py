@@ -1,4 +1,4 @@
-"""Lines for whoever runs a command: what others have written in them is seen, and does nothing."""
+"""Prints lines: control characters in text of others are shown and have no effect."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from rayfold.foreign_text import on_one_line
 def say(*lines: str, err: bool = False) -> None:
     """Print lines, to standard error if `err`.
 
-    Ids, errors and data of events may have what a terminal takes for orders of its own, or what
-    would be a line of its own.
+    Ids, errors and data of events may contain terminal control sequences or line breaks.
     """
     for line in lines:
         typer.echo(on_one_line(line), err=err)

@@ -35,10 +35,10 @@ COMPOSE = Path(__file__).resolve().parents[1] / "compose.yaml"
 EXAMPLE = COMPOSE.with_name("env.example")
 
 READY = 120.0
-"""Seconds in which all of it must be ready, and be so again."""
+"""Seconds within which everything must be ready, also again after a failure."""
 
 AWAY = 12.0
-"""Seconds that the head is away, while commands are sent."""
+"""Seconds that the head is down while commands are sent."""
 
 SUBNET = "10.99.0"
 
@@ -55,14 +55,14 @@ exec "$bin/postgres" -D /data/pg -h 0.0.0.0 -k /tmp -c max_connections=200
 
 
 class MissingVariable(Exception):
-    """A variable that has no value, and must have one."""
+    """A required variable has no value."""
 
 
 def interpolated(text: str, env: Mapping[str, str]) -> str:
     """Return the text with `${NAME:-default}`, `${NAME:?error}` and `$$` as Compose reads them.
 
     Raises:
-        MissingVariable: one must have a value.
+        MissingVariable: a required one has none.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -79,7 +79,7 @@ def interpolated(text: str, env: Mapping[str, str]) -> str:
 
 
 def loaded(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the file as Compose would run it: merged, interpolated.
+    """Return the file as Compose would run it: merged and interpolated.
 
     Raises:
         MissingVariable: a secret is not given.
@@ -89,15 +89,15 @@ def loaded(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def secret_names() -> list[str]:
-    """Return the variables that have to be given."""
+    """Return the variables that must be given."""
     return re.findall(r"^(\w+)=$", EXAMPLE.read_text(), re.MULTILINE)
 
 
 class Containers:
-    """Services in network namespaces that are plugged into one switch."""
+    """Services in network namespaces that are connected to one switch."""
 
     def __init__(self, root: Path, config: Config, folder: Path, names: list[str]) -> None:
-        """`folder` is for logs; `names` are those by which services find each other."""
+        """`folder` is for logs; `names` are those by which services reach each other."""
         self._root, self._config, self._folder = root, config, folder
         self._tag = f"rf{os.getpid()}"
         self.address = {name: f"{SUBNET}.{place}" for place, name in enumerate(names, 1)}
@@ -133,7 +133,7 @@ class Containers:
             self._restarts[name] = lambda: self.start(name, command, env, restart)
         hosts = self._folder / f"hosts-{name}"
         lines = [f"{address} {other}" for other, address in self.address.items() if other != name]
-        # As an engine does it: its own name too, by which Ray finds its address.
+        # As an engine does: with its own name, by which Ray finds its address.
         own = f"127.0.0.1 localhost\n{self.address[name]} {os.uname().nodename} {name}\n"
         hosts.write_text(own + "\n".join(lines) + "\n")
         self._running[name] = enter(
@@ -152,7 +152,7 @@ class Containers:
         self._running[name] = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
 
     def kill(self, name: str) -> None:
-        """End a service as a machine without power would: its first process, and so all."""
+        """Kill a service as a power failure would: its first process, and so all."""
         process = self._running.pop(name)
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -180,10 +180,10 @@ class Containers:
         return name not in self._running
 
     def restart_ended(self) -> None:
-        """Start again what has ended by itself, as its policy says.
+        """Restart services that have ended by themselves, by their policy.
 
         Raises:
-            SystemExit: one ended that has no such policy.
+            SystemExit: a service without such a policy has ended.
         """
         ended = [name for name, each in self._running.items() if each.poll() is not None]
         for name in ended:
@@ -193,7 +193,7 @@ class Containers:
             self._restarts[name]()
 
     def ask(self, at: str, path: str, token: str, body: Any = None) -> tuple[int, str, float]:
-        """Ask a gateway from another address; return status, body, and seconds. 0 is no answer."""
+        """Send a gateway a request; return status (0: no answer), body, and seconds."""
         data = [] if body is None else ["--data", json.dumps(body)]
         told = ["--write-out", "\n%{http_code} %{time_total}", "--max-time", "10"]
         url = f"http://{self.address[at]}:8000{path}"
@@ -213,7 +213,7 @@ def _ip(*words: str) -> None:
 
 
 def waited(what: str, is_so: Callable[[], bool], containers: Containers) -> None:
-    """Wait until something is so, and tell how long it took; restart services that have ended."""
+    """Wait for a condition, and print how long it took; restart services that have ended."""
     since = time.monotonic()
     while not is_so():
         containers.restart_ended()
@@ -229,7 +229,7 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
 
     def start(service: str, name: str | None = None) -> None:
         found = compose["services"][service]
-        # Compose interpolates what YAML has read: a variable of nothing is an empty one there.
+        # Compose interpolates after YAML is parsed: a null variable is an empty one there.
         variables = {
             name: "" if value is None else value
             for name, value in found.get("environment", {}).items()
@@ -263,7 +263,7 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
 
     waited("an order is seen", seen, containers)
 
-    # As Prometheus asks, by an address and with the operator's token.
+    # As Prometheus does, by an address and with the operator's token.
     status, text, _ = containers.ask(GATEWAYS[0], "/metrics", env["OPERATOR_TOKEN"])
     if status != 200 or "rayfold_ready" not in text:
         raise SystemExit(f"no metrics: {status} {text[:200]}")
@@ -291,7 +291,7 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
 def send_while_the_head_is_away(
     containers: Containers, token: str, start_head: Callable[[], None]
 ) -> None:
-    """Send commands until some time after the head's return, and tell how many failed."""
+    """Send commands until some time after the head's return, and print how many failed."""
     answered = since = time.monotonic()
     gap, count, failed = 0.0, 0, 0
     while time.monotonic() - since < 2 * AWAY:

@@ -32,14 +32,16 @@ CONTEXT = Path(__file__).resolve().parents[2]
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
 
 READY = 120.0
-"""Seconds in which the stack must be ready, and each of the README's commands be done."""
+"""Seconds within which the stack must be ready, and each of the README's commands must finish."""
 
 LENT = re.compile(r"PIP_|(https?|no)_proxy$", re.IGNORECASE)
-"""Variables that an engine would hand to the steps too: how this machine reaches its registries."""
+"""Environment variables that an engine would pass to the steps too: this machine's access to its
+registries.
+"""
 
 
 class Instruction(NamedTuple):
-    """One instruction: `RUN`, and what it says."""
+    """An instruction, such as `RUN`, and its text."""
 
     name: str
     text: str
@@ -47,7 +49,7 @@ class Instruction(NamedTuple):
 
 @dataclass
 class Config:
-    """What a container begins with."""
+    """The configuration with which a container starts."""
 
     env: dict[str, str] = field(default_factory=dict)
     user: str = "0:0"
@@ -65,7 +67,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def sent(context: Path, ignored: str) -> Iterator[Path]:
-    """Return the context's files as `.dockerignore` leaves them, relative to it."""
+    """Return the context's files that `.dockerignore` leaves, relative to it."""
     rules = [(line.lstrip("!"), line.startswith("!")) for line in ignored.splitlines() if line]
     patterns = [(_pattern(rule), kept) for rule, kept in rules if not rule.startswith("#")]
     for folder, folders, files in os.walk(context):
@@ -81,14 +83,14 @@ def sent(context: Path, ignored: str) -> Iterator[Path]:
 
 
 def _pattern(rule: str) -> re.Pattern[str]:
-    """Return what matches a path, or a folder above it, by a rule of `.dockerignore`."""
+    """Return a pattern for a rule of `.dockerignore`, matching a path or a folder above it."""
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     tokens = re.split(r"(\*\*/|\*\*|\*|\?)", rule)
     return re.compile("".join(parts.get(each, re.escape(each)) for each in tokens) + "(?:/|$)")
 
 
 class Builder:
-    """Runs each stage in a root of its own; what is left of the last is the image."""
+    """Runs each stage in a root folder of its own; the last one becomes the image."""
 
     def __init__(self, scratch: Path, lent: list[str]) -> None:
         """`lent` are files of this machine that the steps may read: `file`, or `file:elsewhere`."""
@@ -117,7 +119,7 @@ class Builder:
         elif suite := re.fullmatch(r"debian:(\w+)-slim", image):
             command = ["mmdebstrap", "--quiet", "--variant=minbase", suite[1], str(root)]
             subprocess.run(command, check=True)
-            # What `mmdebstrap` takes from this machine, an image would not have.
+            # An image would not have what `mmdebstrap` copies from this machine.
             (root / "etc/hostname").write_text("image\n")
             config = Config(env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"})
         else:
@@ -177,7 +179,7 @@ class Builder:
         self._config.health = json.loads(text.partition("CMD ")[2])
 
     def _expose(self, text: str) -> None:
-        """Do nothing: it is for who reads it."""
+        """Do nothing: it is documentation."""
 
     def _stopsignal(self, text: str) -> None:
         """Do nothing: `try` sends the same."""
@@ -196,10 +198,11 @@ def enter(
     inside: int | None = None,
     output: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in the root, as the first process of namespaces, or inside those of another.
+    """Start a command in the root, as the first process of new or of another's namespaces.
 
-    `env` and `files` are lent to it alone. Without `network` it has a loopback and nothing else, or
-    the network of `netns`. What is `read_only` writes to /tmp and /data alone, and leaves nothing.
+    `env` and `files` are only for this command. Without `network` it has only a loopback interface,
+    or the network of `netns`. A `read_only` command can only write to /tmp and /data, and leaves
+    nothing.
     """
     user, _, group = config.user.partition(":")
     variables = {"HOME": "/root", "LANG": "C.UTF-8"} | config.env | (env or {})
@@ -241,7 +244,7 @@ def enter(
 
 
 def first_process(unshared: int) -> int:
-    """Return the process that is first in the namespaces: the only child of `unshare`."""
+    """Return the first process in the namespaces: the only child of `unshare`."""
     children = Path(f"/proc/{unshared}/task/{unshared}/children")
     for _ in range(100):
         if found := children.read_text().split():
@@ -251,9 +254,9 @@ def first_process(unshared: int) -> int:
 
 
 def readme_commands(text: str) -> list[str]:
-    """Return the README's blocks of shell that ask a running stack something.
+    """Return the README's shell blocks that query a running stack.
 
-    The image has `rayfold` on its path; what is after it is the README's own.
+    The image has `rayfold` on its path; its arguments are the README's own.
     """
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     chosen = [each for each in blocks if "curl" in each or "rayfold status" in each]
@@ -283,14 +286,14 @@ def try_out(root: Path, config: Config) -> None:
 
 
 def _quiet(command: list[str]) -> list[str]:
-    """Return the command without its errors: until the stack serves, the check must fail."""
+    """Return the command without its error output: until the stack serves, the check must fail."""
     return ["/bin/sh", "-c", f"{shlex.join(command)} 2>/dev/null"]
 
 
 def _try_block(lines: list[str], root: Path, config: Config, first: int) -> None:
-    """Run a block line by line, in one shell, and stop at the first line that fails.
+    """Run a block line by line in one shell, and stop at the first failing line.
 
-    The image has no curl, and needs none: a client's is this machine's, on the image's loopback.
+    The image has no curl and needs none: this machine's runs on the image's loopback.
     """
     for_curl = [line for line in lines if "curl" in line or line.startswith("ORDER=")]
     for_rayfold = [line for line in lines if line not in for_curl]

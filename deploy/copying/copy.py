@@ -35,7 +35,7 @@ MOST_BYTES = 256_000
 
 UNREAD = 4_000
 UNREAD_BYTES = 8_000_000
-"""The most appended records that were not read back, not counting one batch."""
+"""The most bytes that were appended and not read back, not counting one batch."""
 
 SHOWS = 10.0
 """Seconds within which appended records must be readable."""

@@ -186,9 +186,7 @@ def _read(connection: socket.socket) -> Request:
 
 
 def _wanted(answer: socket.socket) -> bool:
-    """Tell the client that the fork is there; False if it has given up and runs the worker
-    itself.
-    """
+    """Tell the client that the fork is there; False if it runs the worker itself by now."""
     with answer:
         try:
             answer.send(b"ready")

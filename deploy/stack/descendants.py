@@ -44,9 +44,7 @@ def ray_processes(data: Path) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process]) -> list[int]:
-    """Kill these processes, and wait for their end; return the ids of those that existed.
-    Blocks.
-    """
+    """Kill these processes and wait for their end; return those that existed. Blocks."""
     ended = []
     for process in processes:
         try:

@@ -45,10 +45,10 @@ variable is set when Ray is imported, Ray checks that process instead; we give o
 """
 
 _joined: JoinedRaylet | None = None
-"""The name of a given cluster."""
+"""The raylet through which this process has joined a cluster; None otherwise."""
 
 _forks: ForkServer | None = None
-"""The name of a local Ray."""
+"""The fork server of a local Ray; None otherwise."""
 
 
 def start(

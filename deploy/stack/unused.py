@@ -13,7 +13,9 @@ from deploy.stack.settings import Settings
 from rayfold import Registry
 
 _OF_NO_TOKEN = {"anonymous", "default"}
-"""Other keys of rates, as in `api.http`, whose import would load the server."""
+"""Principals without a token that rates may be for, as in `api.http`, whose import would load the
+server.
+"""
 
 
 _PREFIX = "RAYFOLD_"

@@ -188,9 +188,7 @@ def disk_mb(folder: Path) -> float:
 
 
 def rested(stack: Stack, least: float = 13.0, most: float = 120.0) -> float:
-    """Wait until replicas have frozen cold rows, after two rounds of five seconds; return
-    seconds.
-    """
+    """Wait until replicas have frozen cold rows, twice five seconds on; return seconds."""
     began = time.perf_counter()
     while True:
         before = sum(cpu(stack).values())

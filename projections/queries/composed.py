@@ -20,8 +20,8 @@ Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
 """Returns a query's document and position; raises the same as `QueryBus.ask`."""
 
 _asked: ContextVar[count[int]] = ContextVar("queries asked for the outermost composed query")
-"""The most queries, including those of nested ones: a query that yields itself twice would never
-end.
+"""Counts the queries, including those of nested ones: a query that yields itself twice would
+otherwise never end.
 """
 
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -136,9 +136,7 @@ class RedisGenerations(PointedGenerations[str]):
             )
 
     async def _recut(self, keys: GenerationKeys, number: int) -> int | None:
-        """Divide a generation anew; return where all partitions begin; None if it does not
-        exist.
-        """
+        """Divide a generation anew; return where its partitions begin; None if there is none."""
         marks = [secrets.token_hex(4) for _ in range(number)]
         least = await self._server.run(RECUT, [keys.meta], [number, *marks])
         return None if least is None else int(least)

@@ -215,9 +215,7 @@ class ReadStore(Protocol):
         partitions: int,
         generations: Mapping[str, str],
     ) -> AbstractAsyncContextManager[Writer]:
-        """Connect a writer. `generations` has those being built; for other views, it is the live
-        one.
-        """
+        """Connect a writer. `generations` has those being built; other views use the live one."""
         ...
 
     def refuses(self, error: BaseException) -> bool:

@@ -261,9 +261,7 @@ class Projector:
         return self.runner.ready.is_set() and not self._generations
 
     def _is_mine(self, key: str) -> bool:
-        """Return whether the row is in this partition; a parked stream, without key, is in the
-        first.
-        """
+        """Return whether the row is in this partition; a parked stream is in the first one."""
         return (hash_of(key) if key else 0) % self._partitions == self._partition
 
     async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:

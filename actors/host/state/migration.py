@@ -162,9 +162,7 @@ async def _columns_of(connection: Connection, table: str) -> list[str]:
 
 
 def _moving(table: Table, before: str, known: list[str]) -> tuple[Any, ...]:
-    """Return SQL that copies a table's rows, with parameters; the last one, the ids, is not
-    included.
-    """
+    """Return SQL that copies a table's rows, and its parameters except the last one, the ids."""
     values, parameters = [], []
     for place in table.places:
         source, sql_type = source_of(place, known), place.column.sql_type

@@ -73,9 +73,7 @@ class Relay:
         return first.revision if first is not None else 0
 
     async def was_deleted(self, stream: str, version: int) -> bool:
-        """Return whether the stream was deleted at or after that revision, not just truncated or
-        aged.
-        """
+        """Return whether the stream was deleted at or after that revision, not just truncated."""
         try:
             metadata = await last_record(self._log, f"$${stream}")
         except StreamTombstoned:

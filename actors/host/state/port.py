@@ -133,8 +133,7 @@ class States(Protocol):
         ...
 
     async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
-        """Return ids of a class's stored aggregates that follow `after`, in order; "" is before
-        all.
+        """Return stored ids of a class that follow `after`, in order; "" is before all.
 
         Raises:
             StatesUnavailable: no answer.

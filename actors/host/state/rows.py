@@ -143,9 +143,7 @@ def state_of(layout: Layout, root: Sequence[Any], rows: Rows) -> Any:
 def _read(
     parts: Sequence[Part], values: Iterator[Any], key: Key, rows: Rows, *, there: bool = True
 ) -> dict[str, Any]:
-    """Return a model's fields from the next values of its columns; `there`: whether it is
-    present.
-    """
+    """Return a model's fields from its columns' next values; `there`: whether it is present."""
     fields: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, Place):

@@ -182,9 +182,7 @@ class Statements:
 
     @cached_property
     def load_root(self) -> str:
-        """The query for root rows of the ids in $1: id, version, began, layout, then the
-        columns.
-        """
+        """The query for root rows by the ids in $1: id, version, began, layout, columns."""
         columns = "".join(f", {place.column.quoted}" for place in self.layout.root.places)
         return (
             f"SELECT _id, _version, _began, _layout{columns} FROM {name_of(self.layout.root)}"

@@ -29,8 +29,9 @@ _INSTALLED = [
 
 
 def main(flags: dict[str, Any], noted: Path) -> int:
-    """Print errors, a line each; return 2 if there are any. `noted` gets the code's files as
-    JSON.
+    """Print errors, a line each; return 2 if there are any, or 0.
+
+    `noted` gets the files of the code, as JSON.
     """
     ran: set[Any] = set()
 
