@@ -201,7 +201,7 @@ async def test_the_command_says_why_it_does_not_copy(source_uri: str, target_uri
         (nobody, target_uri, "the source, kdb://admin:…@"),
         (source_uri, nobody, "the target, kdb://admin:…@"),
         (source_uri, source_uri, "the same store"),
-        ("nonsense", target_uri, "the source, nonsense, does not answer"),
+        ("nonsense", target_uri, "the source, nonsense, cannot be used"),
     ):
         with pytest.raises(StartError) as refused:
             await command(source, target, up_to_now=False)

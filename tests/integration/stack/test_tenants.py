@@ -146,7 +146,7 @@ def _cancel(stack: Stack, acme: Tenant) -> None:
     later = {"Rayfold-Not-Before": "2999-01-01T00:00:00Z", "Idempotency-Key": "a day"}
     told = acme.told("POST", "/accounts/a/deposits", json={"amount": 5}, headers=later)
     assert told["command_id"] in run_rayfold(stack, "schedules", "list")
-    assert "Rayfold-Tenant" in run_rayfold(stack, "schedules", "cancel", "a day", code=2)
+    assert "--tenant" in run_rayfold(stack, "schedules", "cancel", "a day", code=2)
     run_rayfold(stack, "schedules", "cancel", "a day", "--tenant", "globex", code=2)
     for known_as in ("a day", told["command_id"]):
         said = run_rayfold(stack, "schedules", "cancel", known_as, "--tenant", "acme")
