@@ -23,7 +23,7 @@ from actors.envelope import (
     stream_of,
 )
 from api.commands.long_bodies import LONG, validator_of_long
-from api.commands.strangers import Check, check_of
+from api.commands.unknown_names import Check, check_of
 from api.http import headers as read
 from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
@@ -88,7 +88,7 @@ class CommandDecoder:
         return validator_of_long(self.command.model).validate_json
 
     @cached_property
-    def _stranger(self) -> Check:
+    def _unknown_name(self) -> Check:
         return check_of(self.command.model)
 
     def envelope(
@@ -159,11 +159,11 @@ class CommandDecoder:
 
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         try:
-            found = self._stranger(fields)
+            found = self._unknown_name(fields)
         except RecursionError as error:
             raise malformed("the body is nested too deeply") from error
         if found is not None:
-            raise invalid_field(found, "is no field, and beside it are very many that are none")
+            raise invalid_field(found, "is not a field, and the object has very many other names that are not")
 
     def _from_path(self, name: str, value: str) -> Any:
         adapter = self._numbers.get(name)

@@ -2,7 +2,7 @@
 
 pydantic reports every mistake. A megabyte of `{}`, in a list of models with five fields, has 1.7
 million: one such request blocked the gateway for ten seconds and took 1.7 GB. Unknown field names
-are mistakes too; see `api.commands.strangers`.
+are mistakes too; see `api.commands.unknown_names`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, create_model
 from pydantic_core import SchemaValidator
 
 from api.commands.long_bodies import LONG, validator_of_long
-from api.commands.strangers import check_of
+from api.commands.unknown_names import check_of
 from rayfold import Message, Registry
 from tests.generated.field_types import field_types
 from tests.unit.api.conftest import Gateway

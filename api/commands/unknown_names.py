@@ -1,4 +1,4 @@
-"""Names that no field has: of very many in one object of a long body, one is told.
+"""Unknown names in a long body: if one object has very many, only one of them is reported.
 
 pydantic reports each of them without a limit: a megabyte of them blocked a gateway for half a
 second. So they are counted before it validates, along the command's schema, skipping parts of the
