@@ -18,7 +18,7 @@ Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
 class Purpose(StrEnum):
-    """What a customer can allow."""
+    """What a customer can consent to."""
 
     NEWSLETTER = "newsletter"
     PROFILING = "profiling"
@@ -26,7 +26,7 @@ class Purpose(StrEnum):
 
 
 class RegisterCustomer(Command, name="register-customer", creates=True):
-    """Somebody becomes a customer."""
+    """Register a new customer."""
 
     customer_id: UUID
     name: Name
@@ -35,7 +35,7 @@ class RegisterCustomer(Command, name="register-customer", creates=True):
 
 
 class ChangeProfile(Command, name="change-profile"):
-    """The customer is called, or reached, in another way; what is not given stays."""
+    """Change the customer's name or email; a field that is not given stays as it is."""
 
     customer_id: UUID
     name: Name | None = None
@@ -43,7 +43,7 @@ class ChangeProfile(Command, name="change-profile"):
 
 
 class AddAddress(Command, name="add-address"):
-    """Somewhere to deliver to, under a label; the same label again replaces it."""
+    """Add a delivery address under a label, or replace the address with that label."""
 
     customer_id: UUID
     label: Label
@@ -54,14 +54,14 @@ class AddAddress(Command, name="add-address"):
 
 
 class RemoveAddress(Command, name="remove-address"):
-    """Nothing is delivered there any more."""
+    """Remove the delivery address with this label."""
 
     customer_id: UUID
     label: Label
 
 
 class GiveConsent(Command, name="give-consent"):
-    """The customer allows something from now on."""
+    """Give consent for a purpose."""
 
     customer_id: UUID
     purpose: Purpose
@@ -69,7 +69,7 @@ class GiveConsent(Command, name="give-consent"):
 
 
 class WithdrawConsent(Command, name="withdraw-consent"):
-    """The customer allows it no more."""
+    """Withdraw the consent for a purpose."""
 
     customer_id: UUID
     purpose: Purpose

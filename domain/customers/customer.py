@@ -32,7 +32,7 @@ MAX_ADDRESSES = 50
 
 
 class Address(Message):
-    """Somewhere to deliver to."""
+    """A delivery address."""
 
     label: str
     street: str
@@ -42,7 +42,7 @@ class Address(Message):
 
 
 class Profile(Message):
-    """How the customer is called and reached."""
+    """The customer's name and email address."""
 
     name: str = ""
     email: str = ""

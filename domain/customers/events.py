@@ -9,7 +9,7 @@ from rayfold import Event, UtcDatetime
 
 
 class CustomerRegistered(Event, name="CustomerRegistered"):
-    """Somebody became a customer."""
+    """A customer was registered."""
 
     customer_id: UUID
     name: str
@@ -18,7 +18,7 @@ class CustomerRegistered(Event, name="CustomerRegistered"):
 
 
 class ProfileChanged(Event, name="ProfileChanged"):
-    """The customer is called and reached like this from now on."""
+    """The customer's name or email changed."""
 
     customer_id: UUID
     name: str
@@ -26,7 +26,7 @@ class ProfileChanged(Event, name="ProfileChanged"):
 
 
 class AddressAdded(Event, name="AddressAdded"):
-    """An address is there under a label, in place of another of the same."""
+    """A delivery address was added, or replaced the one with the same label."""
 
     customer_id: UUID
     label: str
@@ -37,14 +37,14 @@ class AddressAdded(Event, name="AddressAdded"):
 
 
 class AddressRemoved(Event, name="AddressRemoved"):
-    """The address of that label is gone."""
+    """The delivery address with this label was removed."""
 
     customer_id: UUID
     label: str
 
 
 class ConsentGiven(Event, name="ConsentGiven"):
-    """Allowed from then on."""
+    """The customer gave consent for a purpose."""
 
     customer_id: UUID
     purpose: Purpose
@@ -52,7 +52,7 @@ class ConsentGiven(Event, name="ConsentGiven"):
 
 
 class ConsentWithdrawn(Event, name="ConsentWithdrawn"):
-    """Allowed no more."""
+    """The customer withdrew the consent for a purpose."""
 
     customer_id: UUID
     purpose: Purpose

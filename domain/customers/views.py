@@ -24,7 +24,7 @@ class CustomerProfiles(
     stores=("memory", "postgres", "redis"),
     indexes=("email",),
 ):
-    """One customer, whole."""
+    """One customer, with addresses and consents."""
 
     customer_id: UUID
     name: str
@@ -86,6 +86,6 @@ class GetCustomer(Query, name="get-customer", view=CustomerProfiles):
 
 
 class ListCustomers(PageQuery, name="list-customers", view=CustomerProfiles):
-    """All customers, or those of an address of mail; oldest first."""
+    """All customers, or those with this email address; oldest first."""
 
     email: Email | None = None

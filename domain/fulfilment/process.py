@@ -38,7 +38,7 @@ from rayfold import (
 
 
 class FulfilmentState(Message):
-    """How far it has come. `reserved` is in the order in which it was."""
+    """How far the fulfilment has come. `reserved` keeps the order of the reservations."""
 
     order_id: UUID = UUID(int=0)
     unanswered: tuple[Line, ...] = ()
@@ -65,7 +65,7 @@ class Fulfilment(
     key="order_id",
     initial=FulfilmentState(),
 ):
-    """One order's."""
+    """The fulfilment of one order."""
 
     payment_timeout: ClassVar[timedelta] = timedelta(
         seconds=float(os.environ.get("FULFILMENT_PAYMENT_TIMEOUT", "900"))

@@ -9,14 +9,14 @@ from rayfold import IntegrationEvent, Publication, UtcDatetime, on
 
 
 class ShippedNotice(IntegrationEvent, name="order-shipped"):
-    """The goods are on their way."""
+    """The order was shipped."""
 
     order_id: UUID
     shipped_at: UtcDatetime
 
 
 class CancelledNotice(IntegrationEvent, name="order-cancelled"):
-    """Nothing will come of it; `was_placed` says whether anybody had counted on it."""
+    """The order was cancelled; `was_placed` says whether it had been placed before."""
 
     order_id: UUID
     was_placed: bool
@@ -26,7 +26,7 @@ class CancelledNotice(IntegrationEvent, name="order-cancelled"):
 
 
 class OrderNews(Publication[ShippedNotice | CancelledNotice], name="order-news", key="order_id"):
-    """How orders ended."""
+    """Tells others that an order was shipped or cancelled."""
 
     @staticmethod
     @on(OrderShipped)

@@ -13,7 +13,7 @@ from rayfold import PageQuery, Query, UtcDatetime, View, on, starts
 
 
 class Stage(StrEnum):
-    """How far a fulfilment is."""
+    """How far a fulfilment has come."""
 
     RESERVING = "reserving"
     AWAITING_PAYMENT = "awaiting-payment"
@@ -23,7 +23,7 @@ class Stage(StrEnum):
 
 
 class Fulfilments(View, name="fulfilments", key="order_id", indexes=("stage",)):
-    """One order's: what it wants, and what of it is reserved."""
+    """The fulfilment of one order: what was ordered, and how much of it is reserved."""
 
     order_id: UUID
     stage: Stage
@@ -72,7 +72,7 @@ class Fulfilments(View, name="fulfilments", key="order_id", indexes=("stage",)):
 
 
 class GetFulfilment(Query, name="get-fulfilment", view=Fulfilments):
-    """Where one order's fulfilment stands."""
+    """The state of one order's fulfilment."""
 
     order_id: UUID
 

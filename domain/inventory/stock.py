@@ -15,14 +15,14 @@ Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ReceiveStock(Command, name="receive-stock", creates=True):
-    """Goods have come in."""
+    """Add received goods to the stock."""
 
     sku: Sku
     quantity: Quantity
 
 
 class ReserveStock(Command, name="reserve-stock"):
-    """Keep so many for somebody: for an order, if one is named."""
+    """Reserve a quantity, for an order if one is named."""
 
     sku: Sku
     quantity: Quantity
@@ -30,7 +30,7 @@ class ReserveStock(Command, name="reserve-stock"):
 
 
 class ReleaseStock(Command, name="release-stock"):
-    """Give back what was kept."""
+    """Release a reserved quantity."""
 
     sku: Sku
     quantity: Quantity
@@ -38,14 +38,14 @@ class ReleaseStock(Command, name="release-stock"):
 
 
 class StockReceived(Event, name="StockReceived"):
-    """Goods came in."""
+    """Goods were received."""
 
     sku: str
     quantity: int
 
 
 class StockReserved(Event, name="StockReserved"):
-    """So many were kept."""
+    """A quantity was reserved."""
 
     sku: str
     quantity: int
@@ -53,7 +53,7 @@ class StockReserved(Event, name="StockReserved"):
 
 
 class StockReleased(Event, name="StockReleased"):
-    """So many were given back."""
+    """A reserved quantity was released."""
 
     sku: str
     quantity: int

@@ -9,7 +9,7 @@ from rayfold import Query, View, on
 
 
 class StockLevels(View, name="stock-levels", key="sku"):
-    """How many of an item are there, kept, and to be had."""
+    """How many of an item are on hand, reserved and available."""
 
     sku: str
     on_hand: int = 0

@@ -24,7 +24,7 @@ class CreateOrder(Command, name="create-order", creates=True):
 
 
 class AddLine(Command, name="add-line"):
-    """Put so many of an item into the order."""
+    """Add a quantity of an item to the order."""
 
     order_id: UUID
     sku: Sku
@@ -33,14 +33,14 @@ class AddLine(Command, name="add-line"):
 
 
 class RemoveLine(Command, name="remove-line"):
-    """Take an item out of the order, whatever its quantity."""
+    """Remove an item from the order, whatever its quantity."""
 
     order_id: UUID
     sku: Sku
 
 
 class PlaceOrder(Command, name="place-order"):
-    """Order what is in it; nothing in it changes afterwards.
+    """Place the order; its lines cannot change afterwards.
 
     With `fulfil` stock is reserved, and the order shipped once it is paid (`domain.fulfilment`);
     without, whoever places it sees to that.
@@ -66,14 +66,14 @@ class ShipOrder(Command, name="ship-order"):
 
 
 class CancelOrder(Command, name="cancel-order"):
-    """Nothing will come of this order."""
+    """Cancel the order."""
 
     order_id: UUID
     at: Now = NOW
 
 
 class ExpireOrder(Command, name="expire-order"):
-    """Nobody has paid in time: nothing will come of it, unless it is paid by now."""
+    """Cancel the order because it was not paid in time; rejected if it is paid by now."""
 
     order_id: UUID
     at: Now = NOW

@@ -18,7 +18,7 @@ class OrderCreated(Event, name="OrderCreated"):
 
 
 class LineAdded(Event, name="LineAdded"):
-    """So many of an item were put in, at this price each."""
+    """A quantity of an item was added, at this price each."""
 
     order_id: UUID
     sku: str
@@ -27,14 +27,14 @@ class LineAdded(Event, name="LineAdded"):
 
 
 class LineRemoved(Event, name="LineRemoved"):
-    """An item was taken out."""
+    """An item was removed."""
 
     order_id: UUID
     sku: str
 
 
 class OrderPlaced(Event, name="OrderPlaced"):
-    """The customer ordered what was in it, at this total."""
+    """The order was placed, with this total."""
 
     order_id: UUID
     total_cents: int
@@ -43,7 +43,7 @@ class OrderPlaced(Event, name="OrderPlaced"):
 
 
 class FulfilmentRequested(Event, name="FulfilmentRequested"):
-    """An order was placed that shall be fulfilled: all that a fulfilment needs to know of it."""
+    """Fulfilment of the placed order was requested; has all that a fulfilment needs to know."""
 
     order_id: UUID
     lines: tuple[Line, ...]
@@ -51,21 +51,21 @@ class FulfilmentRequested(Event, name="FulfilmentRequested"):
 
 
 class OrderPaid(Event, name="OrderPaid"):
-    """The money came in."""
+    """The order was paid."""
 
     order_id: UUID
     at: UtcDatetime
 
 
 class OrderShipped(Event, name="OrderShipped"):
-    """The goods left."""
+    """The order was shipped."""
 
     order_id: UUID
     at: UtcDatetime
 
 
 class OrderCancelled(Event, name="OrderCancelled"):
-    """Nothing will come of it. `placed_at` is None if it had not been placed."""
+    """The order was cancelled. `placed_at` is None if it had not been placed."""
 
     order_id: UUID
     total_cents: int

@@ -16,7 +16,7 @@ Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Line(Message):
-    """So many of one item, at a price each."""
+    """A quantity of one item, at a price each."""
 
     sku: str
     quantity: int

@@ -38,7 +38,7 @@ MAX_LINES_TO_FULFIL = 500
 
 
 class Status(StrEnum):
-    """Where an order is in its life."""
+    """The status of an order."""
 
     NONE = "none"
     OPEN = "open"

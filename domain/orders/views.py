@@ -23,7 +23,7 @@ from rayfold import UtcDatetime, View, on, starts
 
 
 class OrderDetails(View, name="order-details", key="order_id"):
-    """One order, whole."""
+    """One order, with its lines."""
 
     order_id: UUID
     customer_id: str
@@ -127,7 +127,7 @@ class OrderEntries(View, name="order-entries", key="order_id", stores=("memory",
 class OrderSummaries(
     View, name="order-summaries", key="order_id", indexes=("customer_id", "status")
 ):
-    """A line for each order: for the orders of a customer, and orders by status."""
+    """A summary of each order, to list the orders of a customer or with a status."""
 
     order_id: UUID
     customer_id: str

@@ -45,7 +45,7 @@ class Coupons(View, name="coupons", key="coupon_id"):
 
 
 class Customers(View, name="customers", key="customer_id"):
-    """A customer, and what was redeemed how often."""
+    """A customer, and how often each coupon was redeemed."""
 
     customer_id: str
     barred: bool = False

@@ -19,21 +19,21 @@ class IssueCoupon(Command, name="issue-coupon", creates=True):
 
 
 class TakeOff(Command, name="take-off"):
-    """One redemption less is left."""
+    """Take one redemption off the coupon."""
 
     coupon_id: str
     redemption_id: str
 
 
 class PutBack(Command, name="put-back"):
-    """One that was taken off is left after all."""
+    """Put back a redemption that was taken off."""
 
     coupon_id: str
     redemption_id: str
 
 
 class CouponIssued(Event, name="CouponIssued"):
-    """It may be redeemed."""
+    """A coupon was issued."""
 
     coupon_id: str
     times: int
@@ -41,7 +41,7 @@ class CouponIssued(Event, name="CouponIssued"):
 
 
 class TakenOff(Event, name="TakenOff"):
-    """One redemption less is left; a customer has `each` at most."""
+    """One redemption was taken off; `each` is the limit for one customer."""
 
     coupon_id: str
     redemption_id: str
@@ -49,7 +49,7 @@ class TakenOff(Event, name="TakenOff"):
 
 
 class HasBeenPutBack(Event, name="HasBeenPutBack"):
-    """One that was taken off is left after all."""
+    """A redemption that was taken off was put back."""
 
     coupon_id: str
     redemption_id: str
@@ -60,7 +60,7 @@ CouponEvent = CouponIssued | TakenOff | HasBeenPutBack
 
 
 class CouponState(Message):
-    """How many are left."""
+    """How many redemptions are left."""
 
     known: bool = False
     left: int = 0
@@ -75,7 +75,7 @@ class Coupon(
     id_field="coupon_id",
     initial=CouponState(),
 ):
-    """Redeemed so many times in all."""
+    """A coupon, which can be redeemed a limited number of times."""
 
     @staticmethod
     def decide(state: CouponState, command: CouponCommand) -> Iterable[CouponEvent]:
@@ -106,7 +106,7 @@ class Coupon(
 
 
 class NoteRedemption(Command, name="note-redemption"):
-    """The customer redeems a coupon, once more; `most` in all."""
+    """Note that the customer redeems a coupon once more; `most` is the customer's limit."""
 
     customer_id: str
     coupon_id: str
@@ -123,7 +123,7 @@ class RedemptionNoted(Event, name="RedemptionNoted"):
 
 
 class CustomerState(Message):
-    """What was redeemed how often."""
+    """How often the customer redeemed each coupon."""
 
     redeemed: Mapping[str, int] = Field(default_factory=dict)
 
@@ -134,7 +134,7 @@ class Customer(
     id_field="customer_id",
     initial=CustomerState(),
 ):
-    """Redeems each coupon so many times."""
+    """A customer, who can redeem each coupon a limited number of times."""
 
     @staticmethod
     def decide(state: CustomerState, command: NoteRedemption) -> Iterable[RedemptionNoted]:
@@ -205,7 +205,7 @@ RedemptionEvent = RedemptionRequested | RedemptionConfirmed | RedemptionRefused
 
 
 class RedemptionState(Message):
-    """Whether it is begun, and decided."""
+    """Whether the redemption was requested, and whether it is decided."""
 
     status: Status | None = None
 
@@ -216,7 +216,7 @@ class Redemption(
     id_field="redemption_id",
     initial=RedemptionState(),
 ):
-    """A wish to redeem, and what became of it."""
+    """A request to redeem a coupon, and its outcome."""
 
     @staticmethod
     def decide(state: RedemptionState, command: RedemptionCommand) -> Iterable[RedemptionEvent]:

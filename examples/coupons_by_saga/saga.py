@@ -30,7 +30,7 @@ from rayfold import (
 
 
 class RedeemingState(Message):
-    """Whose redemption it is."""
+    """Which redemption this is, by which customer and of which coupon."""
 
     redemption_id: str = ""
     coupon_id: str = ""
@@ -46,7 +46,7 @@ class Redeeming(
     key="redemption_id",
     initial=RedeemingState(),
 ):
-    """One redemption's."""
+    """The process of one redemption."""
 
     @staticmethod
     def evolve(state: RedeemingState, happened: Any) -> RedeemingState:

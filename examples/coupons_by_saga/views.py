@@ -14,7 +14,7 @@ from rayfold import Query, Route, View, on, starts
 
 
 class Redemptions(View, name="redemptions", key="redemption_id"):
-    """A redemption, and what became of it."""
+    """A redemption and its outcome."""
 
     redemption_id: str
     coupon_id: str

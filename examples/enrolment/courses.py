@@ -14,14 +14,14 @@ StudentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64
 
 
 class ResizeCourse(Command, name="resize-course"):
-    """It has so many seats from now on; who has one keeps it."""
+    """Change the number of seats of a course; enrolled students keep their seats."""
 
     course_id: CourseId
     seats: Annotated[int, Field(ge=0, le=100_000)]
 
 
 class CourseOpened(Event, name="CourseOpened"):
-    """Students may enrol in it."""
+    """A course was opened; students may enrol in it."""
 
     course_id: str
     title: str
@@ -29,21 +29,21 @@ class CourseOpened(Event, name="CourseOpened"):
 
 
 class CourseResized(Event, name="CourseResized"):
-    """It has so many seats from now on."""
+    """The number of seats of a course changed."""
 
     course_id: str
     seats: int
 
 
 class SeatTaken(Event, name="SeatTaken"):
-    """A student has enrolled in it."""
+    """A student enrolled in the course."""
 
     course_id: str
     student_id: str
 
 
 class SeatGiven(Event, name="SeatGiven"):
-    """A student has left it."""
+    """A student left the course."""
 
     course_id: str
     student_id: str
@@ -99,7 +99,7 @@ class TitleTaken(Event, name="TitleTaken"):
 
 
 class TitleState(Message):
-    """Whose title it is; nobody's if empty."""
+    """The course that has this title; empty if none has it."""
 
     course_id: str = ""
 
@@ -119,14 +119,14 @@ class Title(
 
 
 class Enrolled(Event, name="Enrolled"):
-    """The student takes the course."""
+    """The student enrolled in the course."""
 
     student_id: str
     course_id: str
 
 
 class Left(Event, name="Left"):
-    """The student takes the course no more."""
+    """The student left the course."""
 
     student_id: str
     course_id: str

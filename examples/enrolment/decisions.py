@@ -30,7 +30,7 @@ MAX_COURSES = 5
 
 
 class OpenCourse(Command, name="open-course"):
-    """A new course, of a title that no other has."""
+    """Open a course with a title that no other course has."""
 
     course_id: CourseId
     title: Annotated[str, Field(min_length=1, max_length=100)]
@@ -38,14 +38,14 @@ class OpenCourse(Command, name="open-course"):
 
 
 class Enrol(Command, name="enrol"):
-    """A student takes a course."""
+    """Enrol a student in a course."""
 
     course_id: CourseId
     student_id: StudentId
 
 
 class Leave(Command, name="leave"):
-    """A student takes a course no more."""
+    """Remove a student from a course."""
 
     course_id: CourseId
     student_id: StudentId
@@ -59,7 +59,7 @@ class Opened(TypedDict):
 
 
 class Opening(Decision[OpenCourse], reads={"course": Course, "title": Title}):
-    """No two courses have one title."""
+    """No two courses have the same title."""
 
     @staticmethod
     def decide(states: Opened, command: OpenCourse) -> Iterable[Event]:
@@ -67,7 +67,7 @@ class Opening(Decision[OpenCourse], reads={"course": Course, "title": Title}):
         if states["course"].known:
             raise Rejected("course-exists", f"course {command.course_id!r} exists already")
         if other := states["title"].course_id:
-            raise Rejected("title-taken", f"course {other!r} is called {command.title!r}")
+            raise Rejected("title-taken", f"course {other!r} has the title {command.title!r}")
         return [
             CourseOpened(**command.model_dump()),
             TitleTaken(title=command.title, course_id=command.course_id),
@@ -82,7 +82,7 @@ class Concerned(TypedDict):
 
 
 class Enrolment(Decision[Enrol | Leave], reads={"course": Course, "student": Student}):
-    """A course has so many seats, a student takes so many courses at most."""
+    """Limits the students of a course to its seats, and the courses of each student."""
 
     @staticmethod
     def decide(states: Concerned, command: Enrol | Leave) -> Iterable[Event]:

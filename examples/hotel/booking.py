@@ -24,7 +24,7 @@ from rayfold import Command, Decision, Event, NotFound, ReadMany, Rejected
 
 
 class BookStay(Command, name="book-stay"):
-    """A room from the evening of `arrival` to the morning of `departure`."""
+    """Book a room for each night from `arrival` until the day before `departure`."""
 
     hotel_id: HotelId
     stay_id: StayId
@@ -33,7 +33,7 @@ class BookStay(Command, name="book-stay"):
 
 
 class CancelStay(Command, name="cancel-stay"):
-    """Nobody comes. The days are asked for, as a command alone says which nights are read."""
+    """Cancel a stay. Its days are required, as they determine which nights are read."""
 
     hotel_id: HotelId
     stay_id: StayId
@@ -59,9 +59,9 @@ class Booking(
     Decision[BookStay | CancelStay],
     reads={"hotel": Hotel, "stay": Stay, "nights": ReadMany(Night, by=nights)},
 ):
-    """A room in every night, or in none.
+    """A stay is booked for all of its nights, or not at all.
 
-    The hotel leads: all who want its rooms wait for their turn, whichever nights they want.
+    The hotel leads: bookings of one hotel are decided one after the other, for any nights.
     """
 
     @staticmethod
@@ -76,7 +76,7 @@ def _booked(states: Concerned, command: BookStay) -> Iterable[Event]:
     if states["stay"].hotel_id:
         raise Rejected("stay-exists", f"stay {command.stay_id!r} exists already")
     if not states["nights"]:
-        raise Rejected("no-night", "a stay has a night at least")
+        raise Rejected("no-night", "a stay must have at least one night")
     for night_id, night in states["nights"].items():
         free = states["hotel"].rooms - night.taken
         if not free:
@@ -91,7 +91,7 @@ def _off(states: Concerned, command: CancelStay) -> Iterable[Event]:
         raise Rejected("stay-cancelled", f"stay {command.stay_id!r} is cancelled already")
     known = (stay.hotel_id, stay.arrival, stay.departure)
     if known != (command.hotel_id, command.arrival, command.departure):
-        raise NotFound("unknown-stay", f"there is no stay {command.stay_id!r} of these days")
+        raise NotFound("unknown-stay", f"there is no stay {command.stay_id!r} on these days")
     for night_id, night in states["nights"].items():
         free = states["hotel"].rooms - night.taken
         yield RoomFreed(night_id=night_id, stay_id=command.stay_id, free=free + 1)

@@ -15,14 +15,14 @@ StayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 
 
 class OpenHotel(Command, name="open-hotel", creates=True):
-    """A hotel with so many rooms."""
+    """Open a hotel with this number of rooms."""
 
     hotel_id: HotelId
     rooms: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class HotelOpened(Event, name="HotelOpened"):
-    """It can be booked."""
+    """A hotel was opened and can be booked."""
 
     hotel_id: str
     rooms: int
@@ -40,7 +40,7 @@ class Hotel(
     id_field="hotel_id",
     initial=HotelState(),
 ):
-    """A hotel. What is taken of it when, its nights know."""
+    """A hotel and its number of rooms. Which rooms are taken is in the streams of its nights."""
 
     @staticmethod
     def decide(state: HotelState, command: OpenHotel) -> Iterable[HotelOpened]:
@@ -56,7 +56,7 @@ class Hotel(
 
 
 class RoomTaken(Event, name="RoomTaken"):
-    """A stay has a room in this night; so many are free yet."""
+    """A stay took a room in this night; `free` is the number of rooms left."""
 
     night_id: str
     stay_id: str
@@ -64,7 +64,7 @@ class RoomTaken(Event, name="RoomTaken"):
 
 
 class RoomFreed(Event, name="RoomFreed"):
-    """A stay has no room in this night any more; so many are free now."""
+    """A stay gave back its room in this night; `free` is the number of rooms left."""
 
     night_id: str
     stay_id: str
@@ -92,7 +92,7 @@ class Night(
 
 
 class StayBooked(Event, name="StayBooked"):
-    """Somebody has a room, from the evening of one day to the morning of another."""
+    """A room was booked for each night from `arrival` until the day before `departure`."""
 
     stay_id: str
     hotel_id: str
@@ -101,7 +101,7 @@ class StayBooked(Event, name="StayBooked"):
 
 
 class StayCancelled(Event, name="StayCancelled"):
-    """Nobody comes."""
+    """The stay was cancelled."""
 
     stay_id: str
 

@@ -17,7 +17,7 @@ from rayfold import Query, Route, View, on, starts
 
 
 class Nights(View, name="nights", key="night_id"):
-    """How many rooms are free in a night; one that nobody has booked yet has no row."""
+    """How many rooms are free in a night; a night without any booking so far has no row."""
 
     night_id: str
     free: int

@@ -9,7 +9,7 @@ from rayfold import Aggregate, Command, Event, Message, Rejected, Route
 
 
 class PutIn(Command, name="put-in"):
-    """So many of an item."""
+    """Put a quantity of an item into the basket."""
 
     basket_id: str
     sku: str
@@ -17,14 +17,14 @@ class PutIn(Command, name="put-in"):
 
 
 class Buy(Command, name="buy"):
-    """All that is in it, on a day."""
+    """Buy all that is in the basket, on this day."""
 
     basket_id: str
     day: date
 
 
 class ItemPut(Event, name="ItemPut"):
-    """So many of an item are in it now, too."""
+    """A quantity of an item was put into the basket."""
 
     basket_id: str
     sku: str
@@ -32,14 +32,14 @@ class ItemPut(Event, name="ItemPut"):
 
 
 class BasketBought(Event, name="BasketBought"):
-    """All that was in it."""
+    """All that was in the basket was bought."""
 
     basket_id: str
     day: date
 
 
 class BasketState(Message):
-    """What decisions need."""
+    """What deciding on a basket needs to know."""
 
     items: int = 0
     bought: bool = False
@@ -51,12 +51,12 @@ class Basket(
     id_field="basket_id",
     initial=BasketState(),
 ):
-    """Can be bought once."""
+    """A basket, which can be bought once."""
 
     @staticmethod
     def decide(state: BasketState, command: PutIn | Buy) -> Iterable[ItemPut | BasketBought]:
         if state.bought:
-            raise Rejected("basket-bought", "this basket is bought")
+            raise Rejected("basket-bought", "this basket is bought already")
         if isinstance(command, PutIn):
             return [ItemPut(**command.model_dump())]
         return [BasketBought(**command.model_dump())]

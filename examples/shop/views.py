@@ -21,7 +21,7 @@ from rayfold import (
 
 
 class Baskets(View, name="baskets", key="basket_id", stores=("postgres",), delivery="competing"):
-    """A basket: its rows follow one stream each."""
+    """A basket; each row is folded from one stream."""
 
     basket_id: str
     items: Mapping[str, int] = Field(default_factory=dict)
@@ -47,7 +47,7 @@ class Demand(
     indexes=("sku",),
     delivery="competing",
 ):
-    """How many of an item were put in, over all baskets: sums need no order."""
+    """How many of an item were put into all baskets; a sum does not depend on their order."""
 
     sku: str
     quantity: int = 0
@@ -65,17 +65,17 @@ class GetBasket(Query, name="get-basket", view=Baskets):
 
 
 class GetDemand(Query, name="get-demand", view=Demand):
-    """How much one item is wanted."""
+    """How many of one item were put into all baskets."""
 
     sku: str
 
 
 class ListDemand(PageQuery, name="list-demand", view=Demand):
-    """How much each item is wanted."""
+    """How many of each item were put into all baskets."""
 
 
 class BasketAndDemand(Message):
-    """What is in a basket, and how much of each there is in all of them."""
+    """What is in a basket, and how many of each item were put into all baskets."""
 
     basket_id: str
     bought: bool
@@ -83,7 +83,7 @@ class BasketAndDemand(Message):
 
 
 class GetBasketAndDemand(ComposedQuery, name="get-basket-and-demand", result=BasketAndDemand):
-    """A basket, and how much its items are wanted elsewhere."""
+    """A basket, and how many of its items were put into all baskets."""
 
     basket_id: str
 
