@@ -20,7 +20,7 @@ stream that it has read, written to or not, has changed since.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -75,8 +75,10 @@ class ReadMany:
     aggregate: AggregateType
     by: str | Callable[[Any], Iterable[object]]
 
-    def ids_in(self, command: Command) -> Iterable[object]:
-        """Return the ids of the instances that a command means, each once.
+    def ids_in(self, command: Command) -> Iterator[object]:
+        """Yield the ids of the instances that a command means, each once.
+
+        They are taken one by one: a command may mean more than anybody wants to list.
 
         Raises:
             Exception: whatever the author's function raises.
@@ -86,7 +88,11 @@ class ReadMany:
             raise TypeError(f"by= of a ReadMany gives several ids, not a {type(ids).__name__}")
         if isinstance(ids, Set):  # its order differs between processes
             ids = sorted(ids, key=key_text)
-        return dict.fromkeys(ids)
+        seen = set()
+        for each in ids:
+            if each not in seen:
+                seen.add(each)
+                yield each
 
 
 class Instance(NamedTuple):

@@ -163,7 +163,7 @@ class CommandDecoder:
         except RecursionError as error:
             raise malformed("the body is nested too deeply") from error
         if found is not None:
-            raise invalid_field(found, "is not a field, and the object has very many other names that are not")
+            raise invalid_field(found, "is not a field, and there are many more unknown names")
 
     def _from_path(self, name: str, value: str) -> Any:
         adapter = self._numbers.get(name)

@@ -45,7 +45,7 @@ def upgrade(
     try:
         environment = None if runtime_env is None else dict(json.loads(runtime_env))
     except (ValueError, TypeError) as error:
-        raise StartError(f"--runtime-env is no JSON object: {error}") from error
+        raise StartError(f"--runtime-env is not a JSON object: {error}") from error
     settings = load(
         domain=domain,
         runtime_env=environment,

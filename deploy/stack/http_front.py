@@ -115,7 +115,7 @@ def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except OSError as error:
-        log.warning("nobody takes what is printed", extra={"line": line, "error": error})
+        log.warning("a line could not be printed", extra={"line": line, "error": error})
 
 
 async def _remind(monitor: Monitor) -> None:

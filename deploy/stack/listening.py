@@ -25,7 +25,7 @@ def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> s
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise StartError(f"{host} is no address of this machine: {error}") from error
+        raise StartError(f"{host} is not an address of this machine: {error}") from error
     # For a name with IPv4 and IPv6 addresses, such as `localhost`, more clients can reach IPv4.
     family, *_, address = min(found, key=lambda each: each[0] == socket.AF_INET6)
     if open_to_all and not ip_address(str(address[0]).partition("%")[0]).is_loopback:

@@ -108,7 +108,7 @@ async def _checked(url: str, parts: AsyncExitStack) -> RedisQuestion:
     try:
         asking = RedisQuestion(url)
     except ValueError as error:
-        raise StartError(f"--redis is no URL of a Redis: {error}") from error
+        raise StartError(f"--redis is not the URL of a Redis server: {error}") from error
     parts.push_async_callback(asking.close)
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from typing import TypedDict
 
@@ -41,10 +41,11 @@ class CancelStay(Command, name="cancel-stay"):
     departure: date
 
 
-def nights(command: BookStay | CancelStay) -> list[str]:
-    """Return the ids of a stay's nights: all of its days but the last."""
-    days = (command.departure - command.arrival).days
-    return [f"{command.hotel_id}:{command.arrival + timedelta(days=n)}" for n in range(days)]
+def nights(command: BookStay | CancelStay) -> Iterator[str]:
+    """Yield the ids of a stay's nights: all of its days but the last."""
+    # One by one: a client may ask for a stay of 9,998 years, which is refused at its 17th night.
+    for n in range((command.departure - command.arrival).days):
+        yield f"{command.hotel_id}:{command.arrival + timedelta(days=n)}"
 
 
 class Concerned(TypedDict):

@@ -39,7 +39,7 @@ from rayfold.state_layout import Table
 CONNECTIONS = 4
 """Connections of one host to Postgres: two commits, a load of many, and one spare."""
 
-CLOSED = "the way to Postgres was closed"
+CLOSED = "the connection to Postgres was closed"
 
 TIMEOUT = 10.0
 """Seconds that a statement or connecting may take."""

@@ -210,7 +210,7 @@ def read(file: Path) -> Catalogue | None:
     ) as error:
         reason = _first_of(error) if isinstance(error, ValidationError) else error
         raise StartError(
-            f"{file} is no lock file ({reason}): take the committed one back"
+            f"{file} is not a lock file ({reason}): restore the committed one"
         ) from error
     return Catalogue(_entries(found.events), _entries(found.integration_events))
 

@@ -74,7 +74,7 @@ async def test_a_server_that_does_not_answer_is_told_without_its_password(
 async def test_a_url_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"setting redis: .*embedded, or a URL"):
         await started(tmp_path, redis="localhost:6379")
-    with pytest.raises(StartError, match="--redis is no URL of a Redis"):
+    with pytest.raises(StartError, match="--redis is not the URL of a Redis server"):
         await started(tmp_path, redis="redis://localhost:many")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from types import ModuleType, new_class
 from typing import Any, Never
 
@@ -20,7 +22,7 @@ from rayfold import (
     Registry,
     Route,
 )
-from rayfold.decision import unfit
+from rayfold.decision import MAX_READS, unfit
 
 
 class State(Message):
@@ -220,6 +222,20 @@ def test_many_are_read_by_a_field_or_a_function_each_once_in_the_commands_order(
     assert list(states["made"]) == ["n-1", "n-2", "n-3"]
     nothing = known.states_for(instances[:1], lambda each: each.stream)
     assert (nothing["also"], nothing["made"]) == ({}, {})
+
+
+def test_no_more_ids_are_asked_for_than_a_decision_may_read() -> None:
+    given: list[int] = []
+
+    def endless(command: Command) -> Iterator[str]:
+        for n in count():
+            given.append(n)
+            yield str(n)
+
+    made = decision({"tree": Tree, "nests": ReadMany(Nest, by=endless)})
+    known = registry(Tree, Nest, made).decisions[Nest2]
+    assert unfit(known.instances(Nest2(tree_id="1", nest_id="n"))) is not None
+    assert len(given) == MAX_READS + 1
 
 
 @pytest.mark.parametrize(

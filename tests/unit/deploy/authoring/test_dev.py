@@ -128,7 +128,7 @@ async def test_what_old_events_would_not_survive_is_told_and_served(
         assert "dev: Gone 1: nobody declares it, and old events are on" in capfd.readouterr().err
         lock.write_text("<<<<<<< ours")
         assert await _is_sound({"domain": "watched_shop"}, changes)
-        assert "events.lock.json is no lock file" in capfd.readouterr().err
+        assert "events.lock.json is not a lock file" in capfd.readouterr().err
 
 
 async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Path) -> None:
