@@ -38,7 +38,7 @@ def test_an_address_that_cannot_be_bound_is_one_line(port: int) -> None:
         bound("127.0.0.1", port, open_to_all=True)
     with pytest.raises(StartError, match="cannot be bound"):
         bound("8.8.8.8", port, open_to_all=False)
-    with pytest.raises(StartError, match="no address"):
+    with pytest.raises(StartError, match="is not an address"):
         bound("x" * 70, port, open_to_all=False)
 
 
