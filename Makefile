@@ -7,12 +7,13 @@ install: .venv/installed
 # Installed once for a given lock, from hashes alone. The lock is complete, so nothing is resolved:
 # pip would take the newest grpcio for `grpcio[protobuf]`, whatever the lock says of `grpcio`.
 # All of it is compiled, on all cores, which pip would do on one: where Python may write no bytecode
-# (PYTHONDONTWRITEBYTECODE) each process of a stack would do that anew, and keep 15 MB for it.
+# (PYTHONDONTWRITEBYTECODE) each process of a stack would do that anew, and keep 15 MB for it. So are
+# our own sources; Python compiles those that change by itself.
 # `make PYTHON=…` takes another interpreter than the fastest of `python3`'s version.
 .venv/installed: requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || "$(or $(PYTHON),$$(python3 deploy/interpreter.py))" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements-dev.lock
-	-$(BIN)/python -m compileall -q -j 0 .venv/lib
+	-$(BIN)/python -m compileall -q -j 0 .venv/lib rayfold eventstore actors projections api deploy domain examples
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -91,10 +91,21 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
-            app()
+            status = app(prog_name="rayfold", standalone_mode=False)
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
+    except typer.TyperException as error:
+        # A wrong use, which typer would tell in a box of several lines. Nothing but a command's
+        # group has no message: its help has been printed.
+        if said := error.format_message():
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else "rayfold"
+            tell(StartError(f"{said.rstrip('.')}: see {command} --help"))
+        sys.exit(2)
+    except typer.Abort:  # of a question
+        tell(StartError("nothing was done"))
+        sys.exit(1)
     except StartError as error:
         tell(error)
         sys.exit(2)
@@ -113,6 +124,7 @@ def main() -> None:
             said = str(reason).strip().partition("\n")[0]
             tell(StartError(f"{type(reason).__name__}: {said} ({TRACEBACK}=1 tells where)"))
         sys.exit(2)
+    sys.exit(status)
 
 
 def _is_of_others(error: Exception) -> bool:

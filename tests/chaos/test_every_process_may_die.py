@@ -41,6 +41,8 @@ KILLS = int(os.environ.get("RAYFOLD_CHAOS_KILLS", "0"))
 SOME_PAIRS = 4
 WRITERS = 4
 LINES = 20
+PAUSE = 0.0 if KILLS else 0.05
+"""Seconds of a writer between two commands; other tests run beside the short form."""
 
 NOTICED = 3.0
 GOOD = 20.0
@@ -92,6 +94,7 @@ class Writer(threading.Thread):
             self.refused += 1
             time.sleep(0.05)  # a client's pause, not a wait for something
         self.token = answer.headers["consistency-token"]
+        time.sleep(PAUSE)
 
 
 def test_every_process_may_die(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def kill(stack: Stack, names: tuple[str, ...]) -> Kill:
             if noticed is not None and all(p["ready"] for p in parts) and answers(http):
                 good = time.monotonic() - since
                 break
-            time.sleep(0.02)
+            time.sleep(0.05)
     lost, doubled = compare(stack, writers)
     receipts = sum(len(skus) + 1 for w in writers for skus in w.acknowledged.values())
     return Kill(names, noticed, good, receipts, lost, doubled)

@@ -1,4 +1,4 @@
-"""What the command says where its output, or its folder, is not to be had."""
+"""What the command says where it is used wrongly, and where something is not to be had."""
 
 from __future__ import annotations
 
@@ -55,6 +55,30 @@ def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path
     told = "rayfold: the event store at kdb://127.0.0.1:1 cannot be used: Username and password"
     assert result.stderr.startswith(told)
     assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("scale", "Missing argument 'target': see rayfold scale --help"),
+        ("up --port x", "Invalid value for '--port': 'x' is not a valid int: see rayfold up --help"),
+        ("parked look", "No such command 'look': see rayfold parked --help"),
+        ("status --quick", "No such option: --quick: see rayfold status --help"),
+    ],
+)
+def test_a_wrong_use_is_one_line(arguments: str, told: str) -> None:
+    result = subprocess.run(
+        [*rayfold(), *arguments.split()], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"rayfold: {told}\n")
+
+
+def test_a_group_alone_shows_its_commands() -> None:
+    result = subprocess.run(
+        [*rayfold(), "parked"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (2, "")
+    assert "discard" in result.stdout
 
 
 def _fails(error: str, **environment: str) -> subprocess.CompletedProcess[str]:
