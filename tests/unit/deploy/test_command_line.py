@@ -61,7 +61,7 @@ def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path
     ("arguments", "told"),
     [
         ("scale", "Missing argument 'target': see rayfold scale --help"),
-        ("up --port x", "Invalid value for '--port': 'x' is not a valid int: see rayfold up --help"),
+        ("parked list 1", "Got unexpected extra argument(s) (1): see rayfold parked list --help"),
         ("parked look", "No such command 'look': see rayfold parked --help"),
         ("status --quick", "No such option: --quick: see rayfold status --help"),
     ],
