@@ -126,9 +126,9 @@ def _moved(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
 
 def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:
     """Return the versions whose personal data would no longer be decrypted."""
-    told = "its personal data is encrypted, and a domain without any decrypts nothing"
+    told = "its personal data is encrypted, and a domain without Personal fields cannot decrypt it"
     return [
-        Broken(name, version, [told], "keep a field of some event Personal[…]")
+        Broken(name, version, [told], "keep at least one field of an event Personal[…]")
         for version, schema in sorted(locked.versions.items())
         if is_personal(schema) and not registry.is_personal
     ]
@@ -156,10 +156,10 @@ def _of_event(
 ) -> Broken | None:
     if registry.has_upcaster(name, version):
         reasons = complaints(registry, name, version, schema)
-        return Broken(name, version, reasons, "mend the upcaster") if reasons else None
+        return Broken(name, version, reasons, "fix the upcaster") if reasons else None
     if present is None:
-        told = "nobody declares it, and old events are on the log"
-        remedy = "bring its class back, or write an upcaster that says what it is today"
+        told = "no class declares it, and old events of it may be on the log"
+        remedy = "bring its class back, or write an upcaster into an event of today"
         return Broken(name, version, [told], remedy, skeleton(name, version, []))
     wanted = present.versions[present.version]
     found = faults(schema, wanted)
@@ -171,7 +171,7 @@ def _of_event(
             name, version, _told(found), remedy, skeleton(name, version, found, schema, wanted)
         )
     if version > present.version:
-        told = f"the code is back at version {present.version}, which reads no later one"
+        told = f"the code is back at version {present.version}, which cannot read later ones"
         again = f"keep version {version}, or raise it to {version + 1} and write an upcaster"
         return Broken(name, version, [told], again)
     told = f"the code has version {present.version}, and no upcaster reads this one"
@@ -189,7 +189,7 @@ def _of_integration_event(
     if not is_present and not registry.processes:  # handlers derive these from facts each time
         return None
     found = faults(schema, present.versions[present.version], lost=is_present)
-    remedy = "keep it readable, with a default; or declare an integration event of another name"
+    remedy = "keep it readable, by a default; or declare an integration event of another name"
     return Broken(name, version, _told(found), remedy) if found else None
 
 

@@ -26,10 +26,11 @@ PERSONAL = "x-personal"
 are.
 """
 
-NO_DEFAULT = "and the code no default"
-UNREAD = "which nobody reads any more"
+NO_DEFAULT = "and the code has no default"
+UNREAD = "which no field reads any more"
 
-IN_CLEAR, ENCRYPTED = "it in clear", "it encrypted"
+IN_CLEAR, ENCRYPTED = "it unencrypted", "it encrypted"
+NONE, SOMETIMES_NONE = "no value", "no value in some cases"
 """The content of old events in a field that is, or was, personal data: an upcaster sees its
 value.
 """
@@ -105,9 +106,9 @@ def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
     new version.
     """
     if new.get(PERSONAL) and not old.get(PERSONAL):
-        yield Fault(path, IN_CLEAR, "and stay so: `rayfold forget` does not reach them")
+        yield Fault(path, IN_CLEAR, "and stay unencrypted: `rayfold forget` does not reach them")
     elif old.get(PERSONAL) and not new.get(PERSONAL):
-        yield Fault(path, ENCRYPTED, "and new ones would have it in clear")
+        yield Fault(path, ENCRYPTED, "and new ones would have it unencrypted")
 
 
 def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
@@ -118,8 +119,8 @@ def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
     """
     if "default" in old and "default" in new and not _says(new["default"], old["default"]):
         been, becomes = (json.dumps(each["default"], ensure_ascii=False) for each in (old, new))
-        had = f"none, at times, which has been {been}"
-        yield Fault(path, had, f"and would be {becomes}", repr(old["default"]))
+        had = f"{SOMETIMES_NONE}, which was read as {been}"
+        yield Fault(path, had, f"and would now be read as {becomes}", repr(old["default"]))
 
 
 def _says(new: Any, old: Any) -> bool:
@@ -154,7 +155,7 @@ class _Comparison:
             return [fault for each in members for fault in self.compare(each, new, path)]
         if "enum" in old:
             refused = [v for v in old["enum"] if self._compared({"const": v}, new, path)]
-            return [Fault(path, _listed(refused), "which is refused")] if refused else []
+            return [Fault(path, _listed(refused), "which the code refuses")] if refused else []
         if members := _members(new):
             return _untagged(old, new, path) or self._of_any(old, members, path)
         if "const" in old:
@@ -163,7 +164,9 @@ class _Comparison:
             if old.get("type") in _ALL_OF:
                 return self._compared({"enum": _ALL_OF[old["type"]]}, new, path)
             allowed = new.get("enum", [new.get("const")])
-            return [Fault(path, told(old, self._old), f"only {_listed(allowed)} is read")]
+            return [
+                Fault(path, told(old, self._old), f"and the code accepts only {_listed(allowed)}")
+            ]
         if not _fits(old.get("type"), new.get("type")):
             return [_retyped(path, told(old, self._old), told(new, self._new))]
         return [fault for step in _STEPS for fault in step(self, old, new, path)]
@@ -190,7 +193,7 @@ class _Comparison:
             taken = any(_same(value, each) for each in new.get("enum", [new.get("const")]))
         else:
             taken = _takes(value, new)
-        return [] if taken else [Fault(path, json.dumps(value), "which is refused")]
+        return [] if taken else [Fault(path, json.dumps(value), "which the code refuses")]
 
     def limits(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
         """Yield the faults found by the table of limits."""
@@ -219,7 +222,7 @@ class _Comparison:
                 yield from _kept_otherwise(had[owner], field, (*path, name))
             is_there = any(whole and owner in always for owner, whole in owners.items())
             if name in new.get("required", ()) and not is_there:
-                yield Fault((*path, name), "none, at times" if owners else "none", NO_DEFAULT)
+                yield Fault((*path, name), SOMETIMES_NONE if owners else NONE, NO_DEFAULT)
         for name, field in had.items():
             lost = [each for each in _names(name, field) if each not in readers]
             if lost and self._lost:
@@ -441,7 +444,7 @@ def _untagged(old: Schema, union: Schema, path: tuple[str, ...]) -> list[Fault]:
     tag = union.get("discriminator", {}).get("propertyName")
     if tag is None or old.get("type") != "object" or tag in old.get("required", ()):
         return []
-    return [Fault((*path, tag), "none, at times", "which says what it is: it has to be there")]
+    return [Fault((*path, tag), SOMETIMES_NONE, "and it says which member of the union it is")]
 
 
 def _names(name: str, field: Schema) -> list[str]:

@@ -97,7 +97,7 @@ def compared(before: Registry, after: Registry) -> Report:
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], str]] = {
     "a field with a default is new": ({}, {"note": (str, "")}, [{}], ""),
-    "a field without one is new": ({}, {"note": str}, [{}], "note: old events have none,"),
+    "a field without one is new": ({}, {"note": str}, [{}], "note: old events have no value,"),
     "a field is gone": (
         {"note": str},
         {},
@@ -108,7 +108,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], s
         {"note": str},
         {"remark": (str, "")},
         [{"note": "said"}],
-        "note: old events have text, which nobody reads any more",
+        "note: old events have text, which no field reads any more",
     ),
     "a field has another name, and an alias": (
         {"note": str},
@@ -116,7 +116,12 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], s
         [{"note": "said"}],
         "",
     ),
-    "a default went": ({"note": (str, "")}, {"note": str}, [{}], "note: old events have none, at"),
+    "a default went": (
+        {"note": (str, "")},
+        {"note": str},
+        [{}],
+        "note: old events have no value in",
+    ),
     "a type became wider": ({"n": int}, {"n": (int | None, None)}, [{"n": 1}], ""),
     "a member of a union went": (
         {"n": int | str},
@@ -128,13 +133,13 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], s
         {"by": Literal["mail", "telegraph"]},
         {"by": Literal["mail"]},
         [{"by": "telegraph"}],
-        "by: old events have telegraph, which is refused",
+        "by: old events have telegraph, which the code refuses",
     ),
     "a field of a field is new": (
         {"lines": tuple[Line, ...]},
         {"lines": tuple[LineOfMore, ...]},
         [{"lines": [{"sku": "a", "quantity": 1}]}],
-        "lines[].price: old events have none, and the code no default",
+        "lines[].price: old events have no value, and the code has no default",
     ),
     "a model became another": (
         {"price": int},
@@ -183,14 +188,17 @@ DEFAULTS: dict[str, tuple[Any, Any, list[str]]] = {
     "another one": (
         (str, "EUR"),
         (str, "USD"),
-        ['field: old events have none, at times, which has been "EUR", and would be "USD"'],
+        [
+            'field: old events have no value in some cases, which was read as "EUR",'
+            ' and would now be read as "USD"'
+        ],
     ),
     "of a model within": (
         AmountIn,
         InDollars,
         [
-            "field.currency: old events have none, at times, which has been "
-            '"EUR", and would be "USD"'
+            'field.currency: old events have no value in some cases, which was read as "EUR",'
+            ' and would now be read as "USD"'
         ],
     ),
     "the same": ((Decimal, Decimal("1.50")), (Decimal | None, Decimal("1.50")), []),
@@ -238,7 +246,7 @@ def test_a_lock_that_says_nothing_of_defaults_is_behind() -> None:
 def test_an_event_that_is_gone_is_still_on_the_log() -> None:
     before, after = domain(happened(note=str)), domain()
     [line] = told(compared(before, after))
-    assert line.startswith("Happened 1: nobody declares it")
+    assert line.startswith("Happened 1: no class declares it")
     with pytest.raises(UnknownEventType):
         after.decode("Happened", b'{"id":"a","note":"b"}', 1, "thing-a", 0)
     unwanted = domain(upcasters={("Happened", 1): lambda data: None})
@@ -252,8 +260,8 @@ def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
     report = compared(before, after)
     assert [line.partition(";")[0] for line in told(report)] == [
         "Happened 1: the code has version 2, and no upcaster reads this one",
-        "Happened 1: total: old events have none, and the code no default",
-        "Happened 1: amount: old events have integer, which nobody reads any more",
+        "Happened 1: total: old events have no value, and the code has no default",
+        "Happened 1: amount: old events have integer, which no field reads any more",
     ]
     [broken] = report.broken
     code = {"__name__": __name__, "upcaster": upcaster, "Any": Any}
@@ -304,7 +312,7 @@ def test_a_version_that_is_to_be_raised_is_all_that_is_told() -> None:
     lock = taken_up(before, catalogue_of(second), check(second, before, catalogue_of(second)))
     third = domain(happened(2, total=int, tax=int), upcasters=upcasters)
     [line] = told(check(third, lock, catalogue_of(third)))
-    assert line.startswith("Happened 2: tax: old events have none")
+    assert line.startswith("Happened 2: tax: old events have no value")
 
 
 def test_versions_stay_in_the_lock() -> None:

@@ -48,7 +48,7 @@ def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> 
     before = file.read_text()
     told = check(file, "--update")
     assert told.exit_code == 1
-    assert "LineAdded 1: unit_price_cents: old events have none" in told.output
+    assert "LineAdded 1: unit_price_cents: old events have no value" in told.output
     assert "raise its version to 2 and write an upcaster" in told.output
     assert '@upcaster("LineAdded", from_version=1)' in told.output
     assert '"unit_price_cents": data["price"],  # integer' in told.output

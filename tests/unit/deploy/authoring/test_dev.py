@@ -125,7 +125,10 @@ async def test_what_old_events_would_not_survive_is_told_and_served(
     lock.write_text(json.dumps({"format": 1, "events": gone, "integration_events": {}}))
     async with Changes() as changes:
         assert await _is_sound({"domain": "watched_shop"}, changes)
-        assert "dev: Gone 1: nobody declares it, and old events are on" in capfd.readouterr().err
+        assert (
+            "dev: Gone 1: no class declares it, and old events of it may be on"
+            in capfd.readouterr().err
+        )
         lock.write_text("<<<<<<< ours")
         assert await _is_sound({"domain": "watched_shop"}, changes)
         assert "events.lock.json is not a lock file" in capfd.readouterr().err
