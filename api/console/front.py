@@ -23,7 +23,7 @@ from api.http.pages import ALWAYS
 from api.http.problems import Problem
 from api.http.reply import Fields, Reply
 
-COOKIE = "rayfold-console"
+COOKIE = "rayfold-session"
 
 FORM_WORD = "form_word"
 """The name of the form field with the word."""
