@@ -69,7 +69,7 @@ class Gateway:
             await self._app(scope, receive, send)
 
 
-NO_EMPTY_PART = Problem(404, "not-found", "no path has an empty part")
+NO_EMPTY_PART = Problem(404, "not-found", "a path has no empty segment")
 
 
 async def _answer(reply: Reply, send: Send) -> None:

@@ -163,7 +163,7 @@ class CommandDecoder:
         except RecursionError as error:
             raise malformed("the body is nested too deeply") from error
         if found is not None:
-            raise invalid_field(found, "is not a field, and there are many more unknown names")
+            raise invalid_field(found, "is not a field, and neither are many other names here")
 
     def _from_path(self, name: str, value: str) -> Any:
         adapter = self._numbers.get(name)
@@ -172,7 +172,7 @@ class CommandDecoder:
         try:
             return adapter.validate_strings(value)
         except ValidationError as error:
-            raise invalid(error, f"{name} in the path does not fit") from error
+            raise invalid(error, f"{name} in the path is not valid") from error
 
 
 def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
         if _WHOLE_FLOAT.search(body):
             return {name: _with_integers(each) for name, each in fields.items()}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise malformed(f"the body is no JSON: {error}") from error
+        raise malformed(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise malformed("the body is nested too deeply") from error
     return fields
@@ -232,7 +232,7 @@ def _refuse_nul(fields: dict[str, Any]) -> None:
     """Refuse text with a NUL: Postgres cannot store it, so the event could never be projected."""
     for name, value in fields.items():
         if "\x00" in name or _holds_nul(value):
-            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+            raise invalid_field(name.replace("\x00", "\\0"), "contains a NUL character")
 
 
 def _holds_nul(value: Any) -> bool:

@@ -66,8 +66,8 @@ class CommandStatus:
         raise Problem(
             404,
             "unknown-command-id",
-            f"none of the last {CAPACITY} commands of this gateway, nor of any writer; "
-            "sent again under the same key it counts once",
+            f"it is not among the last {CAPACITY} commands of this gateway, and no writer knows it;"
+            " it may be sent again with the same key, and counts once",
         )
 
     async def _told(self, command_id: str, tenant: str) -> dict[str, Any] | None:

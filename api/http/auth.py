@@ -117,7 +117,7 @@ class Principals:
         raise Problem(
             401,
             "unauthorized",
-            "this needs a known bearer token",
+            "this needs a valid bearer token",
             headers={"WWW-Authenticate": "Bearer"},
         )
 

@@ -26,7 +26,9 @@ class Begun:
         self._bodies.held += size - self.size
         self.size = size
         if self._bodies.held > self._bodies.most:
-            raise unavailable("overloaded", "as many bodies are on their way as there is room for")
+            raise unavailable(
+                "overloaded", "the gateway is receiving as many large bodies as it has room for"
+            )
 
 
 class Bodies:

@@ -31,7 +31,7 @@ def refuse_numbers(read: Any, given: Any, where: tuple[str, ...] = ()) -> None:
     """
     if isinstance(read, date):
         if isinstance(given, str) and _NUMBER.match(given):
-            raise invalid_field(".".join(where), "is no date or time in the forms of RFC 3339")
+            raise invalid_field(".".join(where), "is not a date or time in the form of RFC 3339")
     elif isinstance(given, Mapping):
         fields = getattr(read, "__dict__", read)
         for name, each in given.items() if isinstance(fields, Mapping) else ():

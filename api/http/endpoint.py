@@ -133,7 +133,7 @@ class Call:
         if message.get("more_body"):
             body, message = await self._rest(body)
         if message["type"] == "http.disconnect":
-            raise malformed("the client went away before the body's end")
+            raise malformed("the client closed the connection before the end of the body")
         if len(body) > self._max_body:
             raise self._too_large()
         return body
@@ -161,7 +161,7 @@ class Call:
             pass
 
     def _too_large(self) -> Problem:
-        detail = f"a body has at most {self._max_body} bytes"
+        detail = f"a body may have at most {self._max_body} bytes"
         # Only so much more is read that the client gets to read this answer: `Limits.linger_bytes`.
         return Problem(413, "too-large", detail, headers={"Connection": "close"})
 

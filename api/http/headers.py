@@ -88,7 +88,7 @@ def command_id(headers: Headers, tenant: str = "") -> str:
         return _new_id()
     key = raw.decode("latin-1").strip().strip('"')
     if not key or len(key) > MAX_KEY:
-        raise malformed(f"an Idempotency-Key has 1 to {MAX_KEY} characters")
+        raise malformed(f"an Idempotency-Key must have 1 to {MAX_KEY} characters")
     return id_of_key(key, tenant)
 
 
@@ -145,7 +145,7 @@ def timeout(headers: Headers) -> float:
     if raw is None:
         return DEFAULT_TIMEOUT
     if _SECONDS.match(raw.strip()) is None:
-        raise malformed("Rayfold-Timeout is a number of seconds, like 2.5")
+        raise malformed("Rayfold-Timeout must be a number of seconds, like 2.5")
     return min(float(raw), MAX_TIMEOUT)
 
 
@@ -160,7 +160,7 @@ def expected_revision(headers: Headers) -> int | None:
         return None
     found = _ETAG.match(raw.strip())
     if found is None:
-        raise malformed('If-Match takes one entity tag as we give them: "<revision>"')
+        raise malformed('If-Match must be one entity tag, as this gateway gives them: "<revision>"')
     return int(found[1])
 
 
@@ -175,7 +175,7 @@ def at_least(headers: Headers) -> int | None:
         return None
     token = raw.strip()
     if not token.isdigit() or len(token) > 18:
-        raise malformed("no Consistency-Token of ours")
+        raise malformed("the Consistency-Token is not one that this stack gave")
     return int(token)
 
 
@@ -213,7 +213,7 @@ def not_before(headers: Headers) -> datetime | None:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise malformed(
-            "Rayfold-Not-Before is an instant of RFC 3339, like 2026-01-31T12:00:00Z"
+            "Rayfold-Not-Before must be an instant of RFC 3339, like 2026-01-31T12:00:00Z"
         ) from None
 
 
@@ -228,7 +228,9 @@ def store(headers: Headers) -> str | None:
         return None
     name = raw.decode("latin-1").strip().lower()
     if name not in known_stores():
-        raise Problem(400, "no-such-store", f"Rayfold-Store is one of {', '.join(known_stores())}")
+        raise Problem(
+            400, "no-such-store", f"Rayfold-Store must be one of {', '.join(known_stores())}"
+        )
     return name
 
 
@@ -246,7 +248,7 @@ def tenant(headers: Headers) -> str | None:
         raise Problem(
             400,
             "no-such-tenant",
-            "Rayfold-Tenant is a tenant's name: lower-case letters, digits, - and _, at most 63",
+            "Rayfold-Tenant must be a tenant's name: up to 63 lower-case letters, digits, - and _",
         )
     return name
 

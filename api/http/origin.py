@@ -55,7 +55,7 @@ class Origins:
         content_type = headers.get(b"content-type", b"application/json")
         media_type = content_type.partition(b";")[0].strip().lower()
         if not media_type.endswith(_JSON):
-            raise Problem(415, "unsupported-media-type", "a page sends application/json")
+            raise Problem(415, "unsupported-media-type", "a web page must send application/json")
 
     def check_source(self, headers: Headers) -> bool:
         """Check the origin of a request; return whether it is a page, as opposed to a program.
@@ -103,9 +103,9 @@ class Origins:
             return
         client = scope.get("client")
         if client is not None and not _is_loopback(client[0]):
-            raise Problem(403, "not-local", "without tokens this answers to this machine alone")
+            raise Problem(403, "not-local", "without tokens, this is served to this machine alone")
         if any(name.startswith(_OF_PROXIES) for name in headers):
-            raise Problem(403, "not-local", "without tokens this answers to no proxy")
+            raise Problem(403, "not-local", "without tokens, this is not served through a proxy")
         host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
         if not _is_loopback(host) and host not in self._hosts:
             raise _foreign_host(host)
@@ -165,9 +165,9 @@ def _is_loopback(name: str) -> bool:
 
 
 def _foreign_host(host: str) -> Problem:
-    told = f"{host or 'no host'} is no name of this gateway: without tokens, `hosts` has to have it"
+    told = f"{host or 'no host'} is not a name of this gateway: without tokens, add it to `hosts`"
     return Problem(403, "foreign-host", told)
 
 
 def _foreign() -> Problem:
-    return Problem(403, "foreign-origin", "a page of another site cannot do this")
+    return Problem(403, "foreign-origin", "a page of another site may not do this")

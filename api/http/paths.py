@@ -43,7 +43,7 @@ def with_slashes(scope: Any) -> dict[str, str]:
         Problem: 400 if the client itself sent the replacement character.
     """
     if _HELD not in scope:
-        raise malformed("a path has no NUL in it")
+        raise malformed("a path may not contain NUL")
     parameters: dict[str, str] = scope["path_params"]
     return {name: text.replace(HELD_SLASH, "/") for name, text in parameters.items()}
 
@@ -57,4 +57,4 @@ def check_utf8(scope: Any) -> None:
     try:
         unquote_to_bytes(scope.get("raw_path") or b"").decode()
     except UnicodeDecodeError as error:
-        raise malformed("a path is UTF-8") from error
+        raise malformed("a path must be UTF-8") from error

@@ -210,13 +210,13 @@ def _invalid_command(error: InvalidCommand) -> Problem:
 
 
 def _domain_failed(error: DecisionFailed) -> Problem:
-    log.error("the domain's code broke", extra={"error": error.detail})
-    return Problem(500, "domain-failed", "the domain's own code broke on this command")
+    log.error("the domain's code failed", extra={"error": error.detail})
+    return Problem(500, "domain-failed", "the domain's code failed on this command")
 
 
 def _query_failed(error: QueryFailed) -> Problem:
-    log.error("the domain's query broke", exc_info=error.__cause__, extra={"error": str(error)})
-    return Problem(500, "domain-failed", "the domain's own query broke")
+    log.error("the domain's query failed", exc_info=error.__cause__, extra={"error": str(error)})
+    return Problem(500, "domain-failed", "the domain's query failed")
 
 
 def _title(kind: str) -> str:
@@ -239,16 +239,16 @@ def allowed(methods: Iterable[str]) -> str:
 
 
 _WHY_NOT = {
-    HISTORY: "a row has a history, and `as_of`, where it takes in the events of one aggregate, by"
-    " the aggregate's id, and its route does not say `history=False`",
-    LIVE: "a row can be followed by its key, where its view is kept in memory",
+    HISTORY: "a row has a history, and `as_of`, only if it folds the events of one aggregate, by"
+    " the aggregate's id, and its route does not have `history=False`",
+    LIVE: "a row can be followed by its key, and only if its view is kept in memory",
 }
 
 
 def _no_such_path(path: str) -> str:
     """Return what to say of a path that no route has."""
     why = [f": {reason}" for ending, reason in _WHY_NOT.items() if path.endswith(ending)]
-    return f"nothing is at this path{''.join(why)}; /docs shows what there is"
+    return f"there is nothing at this path{''.join(why)}; /docs lists what there is"
 
 
 def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -268,7 +268,7 @@ def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[b
     return Problem(status, kind, detail, headers=headers).response()
 
 
-UNFORESEEN = Problem(500, "internal-error", "this is our fault, and it is in the log")
+UNFORESEEN = Problem(500, "internal-error", "this is an error of the server, and it is in the log")
 
 
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

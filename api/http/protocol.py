@@ -87,7 +87,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def turn_away(self) -> None:
         """See `Connection`."""
-        self._write(unavailable("too-many-connections", "there is no room for more"))
+        self._write(
+            unavailable("too-many-connections", "the gateway has as many connections as it may")
+        )
         self.transport.close()
 
     # The transport's side
@@ -158,9 +160,11 @@ class GatewayProtocol(HttpToolsProtocol):
         ):
             self._refuse(_too_large(limits.head_bytes))
         elif not self._names_one_host():
-            self._refuse(malformed("a request of HTTP/1.1 names one Host"))
+            self._refuse(malformed("a request of HTTP/1.1 must have one Host"))
         elif len(self.pipeline) >= limits.pipelined:
-            self._refuse(unavailable("overloaded", "too many requests wait on this connection"))
+            self._refuse(
+                unavailable("overloaded", "too many requests are waiting on this connection")
+            )
         if self._refused:
             raise ValueError("refused")  # ends the parser's turn
         self._reading = _BODY
@@ -208,12 +212,12 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 if self.parser.get_method() == b"CONNECT":
-                    self._refuse(malformed("this is no proxy"))
+                    self._refuse(malformed("this server is not a proxy"))
                     return
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
                 if not self._refused:
-                    self._refuse(malformed("this is no request of HTTP/1.1"))
+                    self._refuse(malformed("this is not a request of HTTP/1.1"))
                 return
             else:
                 return

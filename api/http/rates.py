@@ -63,7 +63,7 @@ class _Counter:
         raise Problem(
             429,
             "rate-limited",
-            f"{name} may send {window.rate}",
+            f"{name} may send at most {window.rate}",
             headers={"Retry-After": str(int(seconds) + 1)},
         )
 

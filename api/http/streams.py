@@ -30,7 +30,9 @@ class Streams:
             return
         # With one more, `who` must not have more than the fullest holder would be left with.
         if len(self._fullest()) <= len(self._held.get(who, ())) + 1:
-            raise unavailable("too-many-streams", "as many rows are followed as may be", 5)
+            raise unavailable(
+                "too-many-streams", "as many rows are followed already as may be at once", 5
+            )
 
     @contextmanager
     def begun(self, who: Holder) -> Iterator[asyncio.Future[None]]:

@@ -24,14 +24,14 @@ def tenant_of(caller: Caller, headers: Headers) -> str:
     named = read.tenant(headers)
     own = caller.tenant or (ANY if caller.role is Role.OPERATOR else "")
     if not own:
-        raise Problem(403, "no-tenant", f"{caller.name} belongs to no tenant, and may name none")
+        raise Problem(403, "no-tenant", f"{caller.name} belongs to no tenant, and may not name one")
     if own != ANY:
         if named not in (None, own):
             raise Problem(403, "other-tenant", f"{caller.name} belongs to another tenant")
         return own
     if named is None:
         raise Problem(
-            400, "tenant-needed", f"{caller.name} belongs to no tenant: name one by Rayfold-Tenant"
+            400, "tenant-needed", f"{caller.name} belongs to no tenant: name one in Rayfold-Tenant"
         )
     return named
 
@@ -43,7 +43,9 @@ def check_none(headers: Headers) -> None:
         Problem: 400 if one is named.
     """
     if b"rayfold-tenant" in headers:
-        raise Problem(400, "no-tenants", "this stack serves no tenants: all would see what is sent")
+        raise Problem(
+            400, "no-tenants", "this stack does not serve tenants: everybody would see what is sent"
+        )
 
 
 def check_operator(caller: Caller) -> None:
@@ -54,5 +56,5 @@ def check_operator(caller: Caller) -> None:
     """
     if caller.tenant not in ("", ANY):
         raise Problem(
-            403, "forbidden", f"{caller.name} belongs to a tenant; this is of all of them"
+            403, "forbidden", f"{caller.name} belongs to a tenant, and this concerns all of them"
         )

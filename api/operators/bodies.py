@@ -24,4 +24,4 @@ async def read_body(call: Call, shape: type[Shape]) -> Shape:
     except msgspec.ValidationError as error:
         raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error
     except UNREADABLE as error:
-        raise malformed(f"the body is no JSON: {error}") from error
+        raise malformed(f"the body is not valid JSON: {error}") from error

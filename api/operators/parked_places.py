@@ -23,7 +23,7 @@ def page_limit(given: Mapping[str, str], default: int) -> int:
     """
     limit = given.get("limit", str(default))
     if not _LIMIT.match(limit):
-        raise invalid_field("limit", "is a number from 1 to 999")
+        raise invalid_field("limit", "must be a number from 1 to 999")
     return int(limit)
 
 
@@ -45,4 +45,4 @@ def decode_place(cursor: str, like: Sequence[Any]) -> list[Any]:
             return list(place)
     except (ValueError, TypeError):
         pass
-    raise invalid_field("cursor", "is no cursor of ours")
+    raise invalid_field("cursor", "is not a cursor that this stack gave")

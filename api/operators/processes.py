@@ -76,7 +76,7 @@ class ProcessRoutes:
         given = known_parameters(call.query_string, "process", "parked", "limit")
         parked = given.get("parked", "false")
         if parked not in ("true", "false"):
-            raise invalid_field("parked", "is true or false")
+            raise invalid_field("parked", "must be true or false")
         found = await self._processes.list(
             given.get("process"), parked=parked == "true", limit=_limit(given)
         )
@@ -103,5 +103,5 @@ class ProcessRoutes:
 def _limit(given: dict[str, str]) -> int:
     text = given.get("limit", str(LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_LIMIT):
-        raise invalid_field("limit", f"is a number from 1 to {MAX_LIMIT}")
+        raise invalid_field("limit", f"must be a number from 1 to {MAX_LIMIT}")
     return int(text)

@@ -90,7 +90,7 @@ class PublicationRoutes:
         given = known_parameters(call.query_string, "publication", "limit", "cursor")
         name, cursor = given.get("publication", ""), given.get("cursor", "")
         if cursor and not name:
-            raise invalid_field("cursor", "goes on with the parked keys of one `publication`")
+            raise invalid_field("cursor", "must come with the one `publication` that it belongs to")
         limit = page_limit(given, PARKED_PAGE)
         return json_reply({"publications": await listed(self._publications, name, cursor, limit)})
 

@@ -280,7 +280,7 @@ class OperatorRoutes:
         after = given.get("after")
         place = None if after is None else _REVISION.match(after)
         if after is not None and place is None:
-            raise invalid_field("after", "is no position, nor a revision of one stream")
+            raise invalid_field("after", "is neither a position nor a revision of one stream")
         found = await self._log.after(
             None if place is None else int(place[1]), stream=given.get("stream", ""), limit=limit
         )
@@ -290,7 +290,7 @@ class OperatorRoutes:
         stream, revision = call.path["stream"], call.path["revision"]
         number = _REVISION.match(revision)
         if number is None:
-            raise invalid_field("revision", "is no revision")
+            raise invalid_field("revision", "is not a revision")
         event = await self._operations.parked_event(stream, int(number[1]))
         if event is None:
             raise Problem(404, "not-found", f"stream {stream!r} has no revision {revision}")
@@ -300,15 +300,15 @@ class OperatorRoutes:
         given = known_parameters(call.query_string, "id", "scan")
         asked = given.get("id", "").strip()
         if not 0 < len(asked) <= MAX_ASKED:
-            raise invalid_field("id", f"is a text of 1 to {MAX_ASKED} characters")
+            raise invalid_field("id", f"must be a text of 1 to {MAX_ASKED} characters")
         scan = given.get("scan", str(SCAN))
         if not _SCAN.match(scan) or int(scan) > MAX_SCAN:
-            raise invalid_field("scan", f"is a number from 1 to {MAX_SCAN}")
+            raise invalid_field("scan", f"must be a number from 1 to {MAX_SCAN}")
         # The text may also be the `Idempotency-Key` of a command.
         readings = list(dict.fromkeys([asked, *ids_of(asked)]))
         found = await self._operations.causality(readings, int(scan))
         if found is None:
-            detail = f"nothing of it is in the last {scan} records of the log"
+            detail = f"none of it is in the last {scan} records of the log"
             raise Problem(404, "not-found", detail)
         return json_reply(found)
 

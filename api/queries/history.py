@@ -95,7 +95,7 @@ class HistoryOf:
     async def as_of(self, call: Call, given: Mapping[str, str]) -> Reply:
         """Return the resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
-            raise invalid_field("as_of", "goes with no other parameter")
+            raise invalid_field("as_of", "cannot be combined with another parameter")
         store(call.headers)  # an unknown store is refused, although the log answers
         moment = _moment(given["as_of"])
 
@@ -103,7 +103,7 @@ class HistoryOf:
             key = self._key(call, query)
             found = await self._histories.as_of(self._view, key, self.aggregate.stream(key), moment)
             if found is None:
-                raise Problem(404, "not-found", "there was no such thing then")
+                raise Problem(404, "not-found", "it did not exist then")
             return Answer(found[0], None, found[1])
 
         return await self._answer(call, ask, Reading.AS_OF)
@@ -139,7 +139,7 @@ class HistoryOf:
         async with aclosing(reading) as events:
             begun = [each async for each in events]
         if not begun:
-            raise Problem(404, "not-found", "nothing has ever happened to it")
+            raise Problem(404, "not-found", "it has no events")
         return begun
 
     async def _pieces(
@@ -220,7 +220,7 @@ async def _whole(events: Sequence[dict[str, Any]]) -> Answer:
 
 def _reply(call: Call, answer: Answer) -> Reply:
     if answer.body is None:
-        raise Problem(404, "not-found", "there is no such thing")
+        raise Problem(404, "not-found", "it does not exist")
     return json_bytes(answer.body, 200, [_token(call, answer.position)])
 
 
@@ -240,4 +240,4 @@ def _moment(text: str) -> int | datetime:
             return datetime.fromisoformat(text.upper())
         except ValueError as error:
             raise invalid_field("as_of", str(error)) from error
-    raise invalid_field("as_of", "is a revision or an RFC 3339 time")
+    raise invalid_field("as_of", "must be a revision or an RFC 3339 time")

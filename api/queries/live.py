@@ -127,7 +127,7 @@ def _after(call: Call) -> int | None:
     if raw is None:
         return None
     if not raw.isdigit() or len(raw) > 18:
-        raise malformed("no Last-Event-ID of ours")
+        raise malformed("the Last-Event-ID is not one that this stack gave")
     return int(raw)
 
 

@@ -60,7 +60,7 @@ class QueryMiddleware:
             with self._deadlines.until(time.monotonic() + timeout + TIMEOUT):
                 return await self._layers.run(query, context, ends)
         except TimeoutError:
-            told = too_late(ends, "the query's time has passed")
+            told = too_late(ends, "the query's deadline has passed")
             raise unavailable("query-timeout", told) from None
 
 

@@ -32,7 +32,7 @@ TIMEOUT = 2.0
 `Prefer: wait=N`."""
 
 NO_PAST = (
-    "only a row that takes in the events of one aggregate, by the aggregate's id, can be asked for"
+    "only a row that folds the events of one aggregate, by the aggregate's id, can be asked for"
     " as it was"
 )
 
@@ -180,7 +180,7 @@ def parameters(query_string: bytes) -> dict[str, str]:
         raise invalid_field(twice, "is given more than once")
     for name, value in pairs:
         if "\x00" in value or "\x00" in name:  # see api.commands.decoder: it cannot be stored
-            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+            raise invalid_field(name.replace("\x00", "\\0"), "contains a NUL character")
     return given
 
 
@@ -193,7 +193,7 @@ def known_parameters(query_string: bytes, *known: str) -> dict[str, str]:
     given = parameters(query_string)
     for name in given:
         if name not in known:
-            raise invalid_field(name, "is no parameter of this path")
+            raise invalid_field(name, "is not a parameter of this path")
     return given
 
 

@@ -410,7 +410,7 @@ async def test_a_mistake_of_ours_is_told_on_a_page_too(
     page = await gateway.http.get("/console/parked")
     assert page.status_code == 500
     assert page.headers["content-type"].startswith("text/html")
-    assert "this is our fault" in page.text
+    assert "this is an error of the server" in page.text
     assert "of ours" not in page.text
 
 

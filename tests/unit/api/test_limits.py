@@ -211,7 +211,7 @@ ANY_STREAMS = {
     "type": "/problems/too-many-streams",
     "title": "Too many streams",
     "status": 503,
-    "detail": "as many rows are followed as may be",
+    "detail": "as many rows are followed already as may be at once",
 }
 
 

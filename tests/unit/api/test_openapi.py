@@ -70,7 +70,7 @@ async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
             )
             reply = await gateway.http.request(method, url)
             assert reply.status_code != 405, path
-            assert "nothing is at this path" not in reply.text, path
+            assert "there is nothing at this path" not in reply.text, path
 
 
 async def test_what_no_parameter_may_be_is_refused_as_it_says(gateway: Gateway) -> None:

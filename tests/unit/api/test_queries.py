@@ -227,6 +227,6 @@ async def test_the_log_says_in_which_line_a_query_of_the_domains_broke(
     shop.queries.error = QueryFailed("'get-basket-and-demand' broke: KeyError: 'x'")
     shop.queries.error.__cause__ = why
     problem(await shop.http.get("/baskets/a/demand"), 500, "domain-failed")
-    [told] = [each for each in caplog.records if each.msg == "the domain's query broke"]
+    [told] = [each for each in caplog.records if each.msg == "the domain's query failed"]
     assert told.exc_info is not None
     assert told.exc_info[1] is why
