@@ -19,26 +19,31 @@ class Store(Enum):
 
 
 class FieldError(Struct):
-    """One field that does not fit."""
+    """One field that is not valid."""
 
-    field: Annotated[str, Meta(description="Its place in the message, with dots")]
+    field: Annotated[
+        str, Meta(description="The field's path in the message, with dots between names")
+    ]
     message: str
     type: str
 
 
 class Problem(Struct):
-    """What went wrong (RFC 9457). Some kinds have members of their own beside these."""
+    """What went wrong (RFC 9457). Some kinds of problems have further members."""
 
-    type: Annotated[str, Meta(description="Stable; names the kind of problem")]
+    type: Annotated[str, Meta(description="A stable URI that names the kind of problem")]
     title: str
     status: int
     detail: str
-    code: Annotated[str, Meta(description="Of the rule that said no")] | UnsetType = UNSET
+    code: (
+        Annotated[str, Meta(description="The code of the rule that rejected the command")]
+        | UnsetType
+    ) = UNSET
     errors: list[FieldError] | UnsetType = UNSET
 
 
 class Processing(Struct):
-    """No store has come as far as the client's Consistency-Token; the write stands."""
+    """No store has reached the client's Consistency-Token yet; the write itself is durable."""
 
     status: Literal["processing"]
     view: str
@@ -48,40 +53,41 @@ class Processing(Struct):
 
 
 class RecordedEvent(Struct):
-    """An event, as the log has it."""
+    """An event as it was recorded in the log."""
 
     type: str
     revision: int
     position: int
     recorded_at: datetime | None
     data: Annotated[
-        dict[str, Any] | str, Meta(description="As it was written; text where it is no JSON")
+        dict[str, Any] | str,
+        Meta(description="The event as it was written; a text if it is not JSON"),
     ]
     metadata: dict[str, Any]
 
 
 class LoggedEvent(Struct):
-    """An event, as operators look at it."""
+    """An event with its stream, as operators see it."""
 
     type: str
     stream: str
     revision: int
     position: int
-    data: Annotated[str, Meta(description="As it was written")]
+    data: Annotated[str, Meta(description="The event as it was written")]
     metadata: dict[str, Any]
 
 
 class ListedEvent(RecordedEvent):
-    """An event of an aggregate, among those of others."""
+    """An event in a list of events of several aggregates."""
 
     stream: str
 
 
 class LogPage(Struct):
-    """Events in order; none where there are no more for now."""
+    """Events in order; the list is empty if there are no further ones yet."""
 
     events: list[ListedEvent]
-    next: Annotated[int | None, Meta(description="What to give as `after` for those that follow")]
+    next: Annotated[int | None, Meta(description="The `after` of the next page")]
 
 
 class CommandStatus(Struct):
@@ -89,27 +95,41 @@ class CommandStatus(Struct):
 
     command_id: UUID
     status: Literal["scheduled", "cancelled", "processing", "projected", "rejected"]
-    behind: Annotated[list[str], Meta(description="Views without it yet")] | UnsetType = UNSET
+    behind: (
+        Annotated[list[str], Meta(description="Views that do not show the command's events yet")]
+        | UnsetType
+    ) = UNSET
     stream: str | UnsetType = UNSET
     revision: int | UnsetType = UNSET
     position: int | UnsetType = UNSET
     revisions: (
-        Annotated[dict[str, int], Meta(description="Of a decision over several: its streams")]
+        Annotated[
+            dict[str, int],
+            Meta(
+                description="Of a decision over several aggregates: the new revision of each stream"
+            ),
+        ]
         | UnsetType
     ) = UNSET
     code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
     detail: str | UnsetType = UNSET
     command: str | UnsetType = UNSET
-    not_before: Annotated[datetime, Meta(description="When it is sent")] | UnsetType = UNSET
+    not_before: Annotated[datetime, Meta(description="When the command is sent")] | UnsetType = (
+        UNSET
+    )
 
 
 class Health(Struct):
     """Whether it can serve."""
 
     status: str
-    parts: Annotated[list[str], Meta(description="Of `/health/parts`: all of them")] | UnsetType = (
-        UNSET
-    )
+    parts: (
+        Annotated[
+            list[str],
+            Meta(description="The parts that are not ready; `/health/parts` lists all parts"),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Part(Struct):
@@ -121,27 +141,34 @@ class Part(Struct):
 
 
 class RebuildStatus(Struct):
-    """How far a view's rebuild has come, in the store that is at it."""
+    """The progress of a view's rebuild, in the store that is being rebuilt."""
 
     view: str
     state: str
     store: str | None
-    stores: Annotated[list[str], Meta(description="One after the other")]
+    stores: Annotated[
+        list[str], Meta(description="The stores that are rebuilt, one after the other")
+    ]
     position: int
-    end: Annotated[int, Meta(description="The position that it goes to")]
+    end: Annotated[int, Meta(description="The position up to which the log is folded")]
     events: int
     events_per_second: int
-    seconds: Annotated[float, Meta(description="Since it began, over all stores")]
-    seconds_left: Annotated[float | None, Meta(description="For this store, as far as one can say")]
-    error: Annotated[str, Meta(description="Why it failed")] | UnsetType = UNSET
+    seconds: Annotated[float, Meta(description="Seconds since the rebuild began, over all stores")]
+    seconds_left: Annotated[
+        float | None, Meta(description="An estimate for this store, in seconds")
+    ]
+    error: Annotated[str, Meta(description="Why the rebuild failed")] | UnsetType = UNSET
     would_park: (
-        Annotated[bool, Meta(description="Whether for keys that serve, and would be parked")]
+        Annotated[
+            bool,
+            Meta(description="Whether it failed because keys that are served now would be parked"),
+        ]
         | UnsetType
     ) = UNSET
 
 
 class StackStatus(Struct):
-    """Every part, and what happened to them lately."""
+    """Every part, and recent events of the stack: scaling, rebuilds, errors."""
 
     parts: list[Part]
     scaling: list[dict[str, Any]]
@@ -157,7 +184,7 @@ class OpenProcess(Struct):
     status: Literal["open", "parked"]
     error: Annotated[
         str | None,
-        Meta(description="Why it is parked; of an open one, why its command is sent again"),
+        Meta(description="Why the process is parked; if it is open, why its command is sent again"),
     ]
     next_timeout: datetime | None
 
@@ -170,7 +197,7 @@ class ProcessList(Struct):
 
 
 class ProcessRecord(Struct):
-    """What a process saw, decided, sent or got back, as its stream has it."""
+    """A record of a process's stream: what it saw, decided, sent or was answered."""
 
     type: str
     revision: int
@@ -187,7 +214,7 @@ class WaitingCommand(Struct):
 
 
 class Process(Struct):
-    """A process."""
+    """A process, whether it has ended or not."""
 
     process: str
     key: str
@@ -196,9 +223,12 @@ class Process(Struct):
     error: str | None
     waiting_commands: list[WaitingCommand]
     timeouts: dict[str, datetime]
-    parked: Annotated[list[str], Meta(description="What it broke on, and what waits behind")]
-    steps: Annotated[list[ProcessRecord], Meta(description="The last ones")]
-    left_out: Annotated[int, Meta(description="How many came before them")]
+    parked: Annotated[
+        list[str],
+        Meta(description="The record that it is parked on, and those that wait behind it"),
+    ]
+    steps: Annotated[list[ProcessRecord], Meta(description="The last steps")]
+    left_out: Annotated[int, Meta(description="How many earlier steps are left out")]
 
 
 class ScheduledTimeout(Struct):
@@ -218,7 +248,9 @@ class ScheduledCommand(Struct):
     command: str
     stream: str
     principal: str
-    error: Annotated[str | None, Meta(description="Why it is not sent: nobody can read it")]
+    error: Annotated[
+        str | None, Meta(description="Why the command cannot be sent: no code can read it")
+    ]
 
 
 class ScheduleList(Struct):
@@ -230,7 +262,7 @@ class ScheduleList(Struct):
 
 
 class ParkedKey(Struct):
-    """What a receiver has not taken; `key` is empty where all of the stream waits."""
+    """A key whose events a receiver did not accept; `key` is empty if the whole stream waits."""
 
     publication: str
     key: str
@@ -242,18 +274,22 @@ class ParkedKey(Struct):
 
 
 class Publication(Struct):
-    """What others are told."""
+    """A publication, and how far it has come."""
 
     publication: str
-    carries: Annotated[list[str], Meta(description="Types of its CloudEvents")]
+    carries: Annotated[list[str], Meta(description="The types of its CloudEvents")]
     target: str | None
     status: Literal["running", "failing", "parked", "not ready", "not configured"]
     position: int | None
     lag: int | None
-    published: Annotated[int | None, Meta(description="Since its actor started")]
+    published: Annotated[
+        int | None, Meta(description="Events published since the publication's actor started")
+    ]
     error: str | None
-    parked_keys: Annotated[int, Meta(description="How many keys are parked")]
-    parked: Annotated[list[ParkedKey], Meta(description="A page of them, in the log's order")]
+    parked_keys: Annotated[int, Meta(description="The number of parked keys")]
+    parked: Annotated[
+        list[ParkedKey], Meta(description="A page of the parked keys, in the log's order")
+    ]
     next_cursor: str | None
 
 
@@ -264,7 +300,7 @@ class PublicationList(Struct):
 
 
 class Republished(Struct):
-    """What became of what was parked, or of what lay in the range."""
+    """The result of publishing parked events, or a range of events, again."""
 
     publication: str
     released: int | UnsetType = UNSET
@@ -274,12 +310,12 @@ class Republished(Struct):
 
 
 class Difference(Struct):
-    """A row of a store that is not what the log says."""
+    """A row that differs between a store and a fresh fold of the log."""
 
     store: str
     view: str
     key: str
-    expected: Annotated[str | None, Meta(description="What the log says")]
+    expected: Annotated[str | None, Meta(description="The row that the log leads to")]
     found: str | None
 
 
@@ -316,7 +352,7 @@ class AfterReplay(Struct):
     store: str
     view: str
     key: str
-    parked: Annotated[bool, Meta(description="Whether it still is")]
+    parked: Annotated[bool, Meta(description="Whether the key is still parked")]
 
 
 class ReplayAnswer(Struct):
@@ -326,7 +362,7 @@ class ReplayAnswer(Struct):
 
 
 class DeleteAnswer(Struct):
-    """A stream that was deleted, and where what it gave stays."""
+    """A stream that was deleted, and the views that keep data of it."""
 
     stream: str
     tombstone: bool
@@ -335,7 +371,7 @@ class DeleteAnswer(Struct):
 
 
 class Forgotten(Struct):
-    """A person whose key is destroyed; `settled`: what was decrypted with it is gone as well."""
+    """A person whose key is destroyed; `settled`: data decrypted with it is gone as well."""
 
     subject: str
     forgotten_at: str
@@ -343,7 +379,7 @@ class Forgotten(Struct):
 
 
 class ForgetAnswer(Struct):
-    """Whose keys are destroyed, now or before, of whom there was none, and what is rebuilt."""
+    """The persons whose keys are destroyed, those who had none, and the views that are rebuilt."""
 
     forgotten: list[Forgotten]
     unknown: list[str]
@@ -351,20 +387,20 @@ class ForgetAnswer(Struct):
 
 
 class Forgetting(Struct):
-    """Of whom something may be left that was decrypted, and what held it up last."""
+    """The persons of whom decrypted data may be left, and what delayed its removal last."""
 
     left: list[Forgotten]
     error: str
 
 
 class DiscardAnswer(Struct):
-    """What went on without its event."""
+    """The keys that go on without the discarded event."""
 
     discarded: list[AfterReplay]
 
 
 class Application(Struct):
-    """What one store of a view has made of an event."""
+    """What one store of a view did with an event."""
 
     view: str | None
     store: str | None
@@ -372,14 +408,16 @@ class Application(Struct):
     part: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
     within_seconds: (
-        Annotated[float | None, Meta(description="From the event to when it was first seen")]
+        Annotated[
+            float | None, Meta(description="Seconds from the event until the store had applied it")
+        ]
         | UnsetType
     ) = UNSET
     error: str | UnsetType = UNSET
 
 
 class CausedEvent(Struct):
-    """An event, and what became of it."""
+    """An event, and what views, publications and reactors did with it."""
 
     stream: str
     revision: int
@@ -388,12 +426,13 @@ class CausedEvent(Struct):
     recorded_at: datetime | None
     applications: list[Application]
     outgoing: Annotated[
-        list[dict[str, Any]], Meta(description="By publications and reactors, with a `status`")
+        list[dict[str, Any]],
+        Meta(description="What publications and reactors did with the event, each with a `status`"),
     ]
 
 
 class CausedStep(Struct):
-    """What a process did because of a command, an event of its, or a timeout."""
+    """A step that a process took because of a command, an event or a timeout."""
 
     process: str
     key: str
@@ -409,7 +448,7 @@ class CausedStep(Struct):
 
 
 class CausedCommand(Struct):
-    """A command: its events, and the steps of processes that followed."""
+    """A command, its events, and the steps of processes that followed."""
 
     command_id: str
     command: str | None
@@ -419,10 +458,12 @@ class CausedCommand(Struct):
     ]
     principal: str | None
     traceparent: str | None
-    caused_by: Annotated[str | None, Meta(description="The command that led to it")]
+    caused_by: Annotated[str | None, Meta(description="The id of the command that caused this one")]
     sent_by: dict[str, Any] | None
     scheduled: dict[str, Any] | None
-    depth: Annotated[int, Meta(description="Below the first; each follows what led to it")]
+    depth: Annotated[
+        int, Meta(description="The command's depth in the tree: 0 for the first command")
+    ]
     events: list[CausedEvent]
     steps: list[CausedStep]
     code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
@@ -430,13 +471,16 @@ class CausedCommand(Struct):
 
 
 class Causality(Struct):
-    """What belongs together, as a tree in order."""
+    """Commands that belong together: a tree, each command after the one that caused it."""
 
     asked: str
     correlation_id: str
-    complete: Annotated[bool, Meta(description="Whether all that belongs to it was found")]
-    read: Annotated[int, Meta(description="Records of the log")]
-    left_out: Annotated[int, Meta(description="Records beyond 500")]
+    complete: Annotated[
+        bool,
+        Meta(description="Whether the records that were read contain all that belongs together"),
+    ]
+    read: Annotated[int, Meta(description="The number of records of the log that were read")]
+    left_out: Annotated[int, Meta(description="The number of records left out, beyond 500")]
     commands: list[CausedCommand]
 
 
@@ -453,36 +497,36 @@ class Finding(Struct):
     part: str
     since: datetime | None
     sentence: str
-    do: Annotated[str, Meta(description="What an operator can do")]
+    do: Annotated[str, Meta(description="What an operator can do about it")]
 
 
 class Explanation(Struct):
-    """Why a view lags, the weightiest reason first."""
+    """Why a view lags, with the most important reason first."""
 
     name: str
-    sentence: Annotated[str, Meta(description="All of it")]
+    sentence: Annotated[str, Meta(description="The whole explanation in one sentence")]
     healthy: bool
     findings: list[Finding]
-    parts: Annotated[list[Part], Meta(description="Those that keep it")]
+    parts: Annotated[list[Part], Meta(description="The parts that keep the view")]
 
 
 class AuditNote(Struct):
-    """What an operator asked for; or how it failed, where `type` is `OperatorFailed`."""
+    """What an operator requested; or, if `type` is `OperatorFailed`, how that failed."""
 
     revision: int
     type: str
     at: str | None
-    id: Annotated[str, Meta(description="Of what was asked for")] | UnsetType = UNSET
+    id: Annotated[str, Meta(description="The id of the request")] | UnsetType = UNSET
     principal: str | UnsetType = UNSET
     action: str | UnsetType = UNSET
     arguments: Any | UnsetType = UNSET
-    asked: Annotated[str, Meta(description="The id of what has failed")] | UnsetType = UNSET
-    status: Annotated[int, Meta(description="The answer's")] | UnsetType = UNSET
+    asked: Annotated[str, Meta(description="The id of the request that failed")] | UnsetType = UNSET
+    status: Annotated[int, Meta(description="The status of the answer")] | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
 
 class AuditNotes(Struct):
-    """What operators did, the newest first."""
+    """What operators did, newest first."""
 
     audit: list[AuditNote]
 

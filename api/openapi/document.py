@@ -16,10 +16,10 @@ from api.operators.routes import REQUESTS
 from rayfold import Registry
 
 _TAGS = {
-    "commands": "Every command by its name, and what became of one",
-    "queries": "Every query by its name",
-    "health": "For load balancers and orchestrators",
-    "operators": "What runs, and what can be done about it",
+    "commands": "Send a command by its name, and ask for its status",
+    "queries": "Ask a query by its name",
+    "health": "Health checks for load balancers and orchestrators",
+    "operators": "The state of the stack, and what operators can do",
 }
 
 _SWITCHES = {"deprecated", "required", "allowEmptyValue", "allowReserved"}
@@ -39,7 +39,7 @@ def openapi(registry: Registry, *, secured: bool = False) -> dict[str, Any]:
     for path in of_domain if registry.tenants else ():
         paths[path].parameters = [TENANT]
     declared = dict.fromkeys(tag_of(route.path) for route in registry.routes)
-    bearer = SecurityScheme("http", "A token of those that the gateway was started with")
+    bearer = SecurityScheme("http", "One of the tokens that the gateway was started with")
     bearer.scheme = "bearer"
     document = OpenAPI(
         Info("Rayfold", "1", description="Commands give receipts; queries read finished folds."),

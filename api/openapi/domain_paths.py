@@ -36,13 +36,14 @@ _AS_OF = query_parameter(
             ]
         }
     ),
-    "The resource as it was: at a revision, or at an RFC 3339 time",
+    "Return the resource as it was at a revision, or at an RFC 3339 time",
 )
 _PREFER_MINIMAL = Parameter(
     "Prefer",
     "header",
     TEXT,
-    "`wait=SECONDS`: for the token's sake; `return=minimal`: the minimal representation",
+    "`wait=SECONDS`: wait so long for a store that has reached the token;"
+    " `return=minimal`: the minimal representation",
 )
 
 
@@ -88,7 +89,7 @@ class DomainPaths:
                 ]
             }
         )
-        said = "Durable: the receipt, or what is known of a command that is sent later"
+        said = "The events are durable: the receipt; or the status of a command that is sent later"
         receipt = content(said, {JSON: durable}, RECEIPT_HEADERS)
         return Operation(
             tags=[tag],
@@ -126,8 +127,8 @@ class DomainPaths:
             parameters=parameters,
             responses={
                 "200": content("The answer", schemas, TOKEN_HEADER),
-                "202": answer("No store has reached the token yet", "Processing"),
-                "304": OpenAPIResponse("As in If-None-Match"),
+                "202": answer("No store has reached the Consistency-Token yet", "Processing"),
+                "304": OpenAPIResponse("The representation has the entity tag of If-None-Match"),
                 **problems(404, 422, 500, *self._of_middleware),
             },
         )
@@ -139,7 +140,7 @@ class DomainPaths:
         paths[f"{route.path}{HISTORY}"] = PathItem(
             get=Operation(
                 tags=[tag_of(route.path)],
-                summary="The audit trail: its events in order",
+                summary="The history: the events of the aggregate, in order",
                 operation_id=self._ids.of("get", f"{_subject(query)}-history"),
                 parameters=[*self._in_path(query, route.parameters), CONSISTENCY_TOKEN],
                 responses={
@@ -181,7 +182,7 @@ class DomainPaths:
                 ],
                 responses={
                     "200": content("The stream", {"text/event-stream": stream}),
-                    "202": answer("No store has reached the token yet", "Processing"),
+                    "202": answer("No store has reached the Consistency-Token yet", "Processing"),
                     **problems(404, 422, *self._of_middleware),
                 },
             )

@@ -39,22 +39,30 @@ class GatewayPaths:
     def add_to(self, paths: dict[str, PathItem]) -> None:
         """Add every path."""
         command_id = path_parameter(
-            "command_id", _COMMAND_ID, "The command id, or the Idempotency-Key it was sent with"
+            "command_id",
+            _COMMAND_ID,
+            "The command id, or the Idempotency-Key that the command was sent with",
         )
         paths["/commands/{command_id}"] = PathItem(
             get=Operation(
                 tags=["commands"],
-                summary="What became of a recent command",
+                summary="The status of a recent command",
                 operation_id=self._ids.of("get", "command-status"),
                 parameters=[command_id],
-                responses={"200": answer("What is known", "CommandStatus"), **problems(404)},
+                responses={
+                    "200": answer("The status of the command", "CommandStatus"),
+                    **problems(404),
+                },
             ),
             delete=Operation(
                 tags=["commands"],
                 summary="Cancel a command that is to be sent later",
                 operation_id=self._ids.of("cancel", "scheduled-command"),
                 parameters=[command_id],
-                responses={"200": answer("Cancelled", "CommandStatus"), **problems(404, 409)},
+                responses={
+                    "200": answer("The command is cancelled", "CommandStatus"),
+                    **problems(404, 409),
+                },
             ),
         )
         self._add_health(paths)
@@ -66,9 +74,9 @@ class GatewayPaths:
 
     def _add_health(self, paths: dict[str, PathItem]) -> None:
         for path, name, summary in (
-            ("/health/live", "check-live", "The gateway answers"),
-            ("/health/ready", "check-ready", "It can serve something"),
-            ("/health/parts", "check-parts", "All parts can serve"),
+            ("/health/live", "check-live", "Whether the gateway answers"),
+            ("/health/ready", "check-ready", "Whether the gateway can serve requests"),
+            ("/health/parts", "check-parts", "Whether every part of the stack is ready"),
         ):
             paths[path] = PathItem(
                 get=Operation(
@@ -81,19 +89,23 @@ class GatewayPaths:
             )
 
     def _add_stack(self, paths: dict[str, PathItem]) -> None:
-        paths["/operators/status"] = self._asks("get-status", "Every part", "StackStatus")
+        paths["/operators/status"] = self._asks(
+            "get-status", "The status of every part", "StackStatus"
+        )
         paths["/operators/verify"] = self._asks(
             "verify", "How stores differ from a fresh fold of the log", "Verification"
         )
         paths["/operators/audit"] = self._asks(
             "list-audit",
-            "What operators did, the newest first",
+            "What operators did, newest first",
             "AuditNotes",
-            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 50 by default"),
+            query_parameter("limit", _AUDIT_LIMIT, "The most notes to return, 50 by default"),
         )
-        paths["/operators/scale"] = self._does("scale", "Set the number of parts", "Scale", "Scale")
+        paths["/operators/scale"] = self._does(
+            "scale", "Set the number of parts of a kind", "Scale", "Scale"
+        )
         paths["/operators/rebuild"] = self._does(
-            "rebuild", "Begin to fold a view again from the log", "Rebuild", "RebuildStatus", "202"
+            "rebuild", "Begin to rebuild a view from the log", "Rebuild", "RebuildStatus", "202"
         )
         paths["/operators/rebuilds"] = self._asks(
             "list-rebuilds", "The last rebuild of each view", "RebuildList"
@@ -103,24 +115,24 @@ class GatewayPaths:
         """Add the operations that read single events and their effects, and that change these."""
         paths["/operators/parked"] = self._asks(
             "list-parked",
-            "Keys that are parked, in the log's order",
+            "The parked keys, in the log's order",
             "ParkedEvents",
-            query_parameter("view", _TEXT, "Of this view, SQL projection or reactor alone"),
-            query_parameter("key", _TEXT, "Under this key, or in this stream, alone"),
-            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 999 by default"),
-            query_parameter("cursor", _TEXT, "`next_cursor` of the page before"),
+            query_parameter("view", _TEXT, "Only keys of this view, SQL projection or reactor"),
+            query_parameter("key", _TEXT, "Only this key, or this stream"),
+            query_parameter("limit", _AUDIT_LIMIT, "The most keys to return, 999 by default"),
+            query_parameter("cursor", _TEXT, "The `next_cursor` of the previous page"),
         )
         paths["/operators/events"] = self._asks(
             "list-events",
             "Events of aggregates, in order",
             "LogPage",
-            query_parameter("stream", _TEXT, "Of this stream alone"),
-            query_parameter("after", _REVISION, "`next` of the page before"),
-            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 100 by default"),
+            query_parameter("stream", _TEXT, "Only events of this stream"),
+            query_parameter("after", _REVISION, "The `next` of the previous page"),
+            query_parameter("limit", _AUDIT_LIMIT, "The most events to return, 100 by default"),
         )
         paths["/operators/events/{stream}/{revision}"] = self._asks(
             "get-event",
-            "An event as the log has it",
+            "An event as it was recorded in the log",
             "LoggedEvent",
             path_parameter("stream"),
             path_parameter("revision", _REVISION),
@@ -128,12 +140,17 @@ class GatewayPaths:
         )
         paths["/operators/causality"] = self._asks(
             "get-causality",
-            "What happened to a command, everywhere",
+            "Everything that a command caused",
             "Causality",
             query_parameter(
-                "id", _ASKED, "A command, a correlation, or `REVISION@STREAM`", required=True
+                "id",
+                _ASKED,
+                "The id of a command or a correlation, or an event as `REVISION@STREAM`",
+                required=True,
             ),
-            query_parameter("scan", _SCAN, "Records to read each way, 50,000 by default"),
+            query_parameter(
+                "scan", _SCAN, "How many records to read in each direction, 50,000 by default"
+            ),
             unknown=True,
         )
         paths["/operators/explain/{name}"] = self._asks(
@@ -147,36 +164,39 @@ class GatewayPaths:
             "replay", "Fold parked events again", "Replay", "ReplayAnswer"
         )
         paths["/operators/discard"] = self._does(
-            "discard", "Go on without a parked event, for good", "Discard", "DiscardAnswer"
+            "discard",
+            "Discard a parked event for good, and fold the later ones",
+            "Discard",
+            "DiscardAnswer",
         )
         paths["/operators/delete"] = self._does(
             "delete-stream", "Delete an aggregate's stream", "Delete", "DeleteAnswer"
         )
         paths["/operators/forget"] = self._does(
             "forget",
-            "Destroy the keys of persons' data",
+            "Destroy the keys of persons, so that their data cannot be read",
             "Forget",
             "ForgetAnswer",
             "202",
         )
         paths["/operators/forgetting"] = self._asks(
-            "list-forgetting", "Of whom something may be left that was decrypted", "Forgetting"
+            "list-forgetting", "Persons of whom decrypted data may be left", "Forgetting"
         )
 
     def _add_processes(self, paths: dict[str, PathItem]) -> None:
         limit = query_parameter("limit", _LIMIT)
         paths["/processes"] = self._asks(
             "list-processes",
-            "The processes that have not ended, the parked ones first",
+            "Processes that have not ended, the parked ones first",
             "ProcessList",
-            query_parameter("process", _TEXT, "Of this process manager"),
-            query_parameter("parked", _BOOLEAN, "Those that are parked alone"),
+            query_parameter("process", _TEXT, "Only processes of this process manager"),
+            query_parameter("parked", _BOOLEAN, "Only parked processes"),
             limit,
             unknown=True,
         )
         paths["/processes/{name}/{key}"] = self._asks(
             "get-process",
-            "A process: its state, its steps, what waits",
+            "A process: its state, its steps, and what it waits for",
             "Process",
             path_parameter("name"),
             path_parameter("key"),
@@ -184,13 +204,13 @@ class GatewayPaths:
         )
         paths["/operators/schedules"] = self._asks(
             "list-schedules",
-            "What is due next: timeouts and commands",
+            "Timeouts and scheduled commands that are due next",
             "ScheduleList",
             limit,
         )
         for order, takes, summary in (
-            ("retry", "ProcessOrder", "Tell a parked process again what it broke on"),
-            ("abort", "ProcessAbort", "End a process, with its compensation"),
+            ("retry", "ProcessOrder", "Retry the record that a process is parked on"),
+            ("abort", "ProcessAbort", "End a process, and run its compensation"),
         ):
             paths[f"/operators/processes/{order}"] = self._does(
                 f"{order}-process", summary, takes, "ProcessOrder", refusals=(404, 409)
@@ -199,15 +219,19 @@ class GatewayPaths:
     def _add_publications(self, paths: dict[str, PathItem]) -> None:
         paths["/publications"] = self._asks(
             "list-publications",
-            "What others are told, and what is parked",
+            "Every publication, and its parked keys",
             "PublicationList",
-            query_parameter("publication", _TEXT, "This one alone"),
-            query_parameter("limit", _AUDIT_LIMIT, "So many parked keys of each, 999 by default"),
-            query_parameter("cursor", _TEXT, "`next_cursor` of the page before, of `publication`"),
+            query_parameter("publication", _TEXT, "Only this publication"),
+            query_parameter(
+                "limit", _AUDIT_LIMIT, "The most parked keys of each to return, 999 by default"
+            ),
+            query_parameter(
+                "cursor", _TEXT, "The `next_cursor` of the previous page of `publication`"
+            ),
         )
         paths["/operators/publications/replay"] = self._does(
             "replay-publication",
-            "Deliver what is parked, or what lies in a range, again",
+            "Publish parked events, or a range of the log, again",
             "Republish",
             "Republished",
             refusals=(404,),

@@ -42,15 +42,15 @@ TIMEOUT = Parameter(
     "Rayfold-Timeout",
     "header",
     Given(given={"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?$", "examples": ["2.5"]}),
-    "Seconds that the command may take, over queues and attempts, at most "
-    f"{MAX_TIMEOUT:g}; {DEFAULT_TIMEOUT:g} without it",
+    "Seconds that the command may take, with queues and attempts: at most "
+    f"{MAX_TIMEOUT:g}, by default {DEFAULT_TIMEOUT:g}",
 )
 NOT_BEFORE = Parameter(
     "Rayfold-Not-Before",
     "header",
     # Not `date-time`: client generators make a type of it that cannot be a header.
     Given(given={"type": "string", "format": "instant", "examples": ["2030-01-31T12:00:00Z"]}),
-    "An instant of RFC 3339: keep the command until then, and answer with what is known of it",
+    "An instant of RFC 3339: keep the command until then; the answer is its status",
 )
 PREFER = Parameter(
     "Prefer", "header", TEXT, "`wait=SECONDS`: answer when the views show the effect"
@@ -60,17 +60,24 @@ CONSISTENCY_TOKEN = Parameter(
     "Consistency-Token",
     "header",
     _TOKEN,
-    "Of a receipt or an answer: answer from a store that is there already",
+    "The token of a receipt or an answer: answer only from a store that has reached it",
 )
 TENANT = Parameter(
     "Rayfold-Tenant",
     "header",
     Given(given={"type": "string", "pattern": f"^{TENANT_NAME}$"}),
-    "The tenant, for a caller who belongs to none",
+    "The tenant, if the caller does not belong to one",
 )
 STORE = Parameter("Rayfold-Store", "header", ref("Store"), "The store to answer from")
-IF_NONE_MATCH = Parameter("If-None-Match", "header", TEXT, "What the client has: 304 if it is that")
-LAST_EVENT_ID = Parameter("Last-Event-ID", "header", _TOKEN, "Where to go on")
+IF_NONE_MATCH = Parameter(
+    "If-None-Match",
+    "header",
+    TEXT,
+    "The entity tag that the client has; 304 if nothing has changed",
+)
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID", "header", _TOKEN, "The position after which the stream goes on"
+)
 
 OF_COMMANDS = [
     IDEMPOTENCY_KEY,
@@ -83,7 +90,12 @@ OF_COMMANDS = [
 ]
 OF_QUERIES = [
     CONSISTENCY_TOKEN,
-    Parameter("Prefer", "header", TEXT, "`wait=SECONDS`: for the token's sake"),
+    Parameter(
+        "Prefer",
+        "header",
+        TEXT,
+        "`wait=SECONDS`: wait so long for a store that has reached the token",
+    ),
     STORE,
     IF_NONE_MATCH,
 ]
@@ -91,25 +103,26 @@ OF_QUERIES = [
 RECEIPT_HEADERS = {
     "Location": "Where the aggregate can be read",
     "ETag": "The revision",
-    "Consistency-Token": "For queries that must see the effect",
+    "Consistency-Token": "For queries that must see the effect of the command",
 }
-TOKEN_HEADER = {"Consistency-Token": "How far the store has come"}
+TOKEN_HEADER = {"Consistency-Token": "The position that the store has reached"}
 
 _PROBLEMS = {
     400: "Malformed",
-    401: "No known bearer token",
-    403: "The bearer may not do this, or the request comes from another site",
+    401: "There is no valid bearer token",
+    403: "The caller may not do this, or the request comes from another site",
     404: "Unknown",
     408: "The request took too long to arrive",
-    409: "Rejected by a rule, whose code is in `code`",
+    409: "A rule rejected the command; its code is in `code`",
     410: "The stream was deleted for good",
-    412: "Not at the revision in If-Match",
+    412: "The aggregate is not at the revision in If-Match",
     413: "The body is too large",
     422: "Invalid fields",
-    429: "More requests than the caller may send",
-    431: "Too many headers, or too large ones",
-    500: "The domain's own code broke",
-    503: "Overloaded, or a part is down; safe to send again with the same Idempotency-Key",
+    429: "The caller sends more requests than it may",
+    431: "There are too many headers, or they are too large",
+    500: "The domain's code failed",
+    503: "The stack is overloaded, or a part is down; a command may be sent again with the same"
+    " Idempotency-Key",
 }
 _ANYWHERE = (400, 401, 403, 408, 429, 431, 503)
 
