@@ -174,7 +174,8 @@ class Aggregate(ABC, Generic[S, C, E]):
             folded = cls.evolve(folded, event)
         if not isinstance(folded, cls.state_type):
             raise TypeError(
-                f"evolve gave a {type(folded).__qualname__}, no {cls.state_type.__qualname__}"
+                f"evolve returned a {type(folded).__qualname__},"
+                f" not a {cls.state_type.__qualname__}"
             )
         return folded
 
@@ -249,9 +250,9 @@ def _mistakes_of_id(message: type[Command] | type[Event], id_field: str) -> list
     if info is None:
         return [f"{message.__qualname__} has no field {id_field!r}, the id"]
     if scalar_of(info) is None:
-        return [f"{where} cannot be an id: no scalar"]
+        return [f"{where} cannot be an id: not a scalar"]
     if may_be_none(info):
-        return [f"{where} may be None, and an id is always there: take None away"]
+        return [f"{where} may be None, but an id always has a value: remove None"]
     return []
 
 

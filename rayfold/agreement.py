@@ -105,7 +105,7 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
             if isinstance(read.by, str) and read.by in personal:
                 yield (
                     f"{command.__qualname__}.{read.by} is the id of"
-                    f" {read.aggregate.__qualname__}, and no personal data"
+                    f" {read.aggregate.__qualname__}, and cannot be personal data"
                 )
     yield from _personal_keys(registry)
 
@@ -115,7 +115,7 @@ def _personal_data_of_aggregate(aggregate: AggregateType) -> Iterator[str]:
     messages: list[Any] = [*aggregate.commands, *aggregate.events]
     for one in messages:
         if own in one.__rayfold__.personal:
-            yield f"{one.__qualname__}.{own} is an aggregate's id, and no personal data"
+            yield f"{one.__qualname__}.{own} is an aggregate's id, and cannot be personal data"
     if aggregate.storage == Storage.STATE and aggregate.has_data_of_others():
         yield (
             f"{aggregate.__qualname__} is state-stored, and has personal data of others than"

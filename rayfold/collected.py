@@ -66,8 +66,8 @@ class Collected:
         for each in self._named:
             if each not in self.owner:
                 yield (
-                    f"nobody decides {each.__qualname__}: add it to the commands of its"
-                    " Aggregate[…], or of a Decision[…]"
+                    f"no aggregate or decision decides {each.__qualname__}: add it to the commands"
+                    " of its Aggregate[…], or of a Decision[…]"
                 )
 
     def _add(self, member: Any, module: str) -> None:
@@ -117,7 +117,9 @@ class Collected:
     def _add_routes(self, declared: Sequence[Any], module: str) -> None:
         for each in declared:
             if not isinstance(each, Route):
-                self.mistakes.append(f"among the routes of {module} is {each!r}, which is none")
+                self.mistakes.append(
+                    f"among the routes of {module} is {each!r}, which is not a Route"
+                )
             elif each not in self.routes:
                 mistakes = each.mistakes_of_message()
                 self.mistakes += mistakes

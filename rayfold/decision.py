@@ -113,7 +113,7 @@ def unfit(instances: Sequence[Instance]) -> str | None:
     Then nothing is decided.
     """
     if len(instances) > MAX_READS:
-        return f"it names more than {MAX_READS} aggregates, and no decision reads so many"
+        return f"it names more than {MAX_READS} aggregates, the most that a decision may read"
     named: dict[str, Instance] = {}
     for each in instances:
         other = named.setdefault(each.stream.lower(), each)
@@ -242,7 +242,7 @@ class DecisionDefinition:
         if len(self.declared) > MAX_READS:
             found.append(f"{name} reads {len(self.declared)} aggregates, at most {MAX_READS} fit")
         wrong = [
-            f"{name} reads {each!r} as {known!r}, which is no aggregate"
+            f"{name} reads {each!r} as {known!r}, which is not an aggregate"
             for known, each in zip(self.declared, self.mentioned, strict=True)
             if not _is_aggregate(each)
         ]
@@ -259,26 +259,27 @@ class DecisionDefinition:
             where = f"{cls} reads {read.aggregate.__qualname__} as {known!r}"
             if not isinstance(read.by, str):
                 if not callable(read.by):
-                    yield f"{where} by {read.by!r}, which is no field and no function"
+                    yield f"{where} by {read.by!r}, which is neither a field nor a function"
                 continue
             for command in self.commands:
                 info = command.model_fields.get(read.by)
                 if info is None:
                     yield (
-                        f"{where} by {read.by!r}, which is no field of {command.__qualname__}: "
+                        f"{where} by {read.by!r}, which is not a field of {command.__qualname__}: "
                         f"say {type(read).__name__}({read.aggregate.__qualname__}, by=…)"
                     )
                 elif isinstance(read, ReadMany):
                     if not _holds_ids(info):
-                        yield f"{command.__qualname__}.{read.by} cannot be ids: no list of scalars"
+                        name = f"{command.__qualname__}.{read.by}"
+                        yield f"{name} cannot be ids: not a list of scalars"
                 elif scalar_of(info) is None:
                     yield (
-                        f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
-                        + (", say ReadMany" if _holds_ids(info) else "")
+                        f"{command.__qualname__}.{read.by} cannot be an id: not a scalar"
+                        + (", write ReadMany" if _holds_ids(info) else "")
                     )
                 elif may_be_none(info):
                     where = f"{command.__qualname__}.{read.by}"
-                    yield f"{where} may be None, and an id is always there: take None away"
+                    yield f"{where} may be None, but an id always has a value: remove None"
         if isinstance(self.lead, ReadMany):
             yield (
                 f"{cls} reads many as {next(iter(self.reads))!r}, and the first leads: "
@@ -286,7 +287,7 @@ class DecisionDefinition:
             )
         for one, other in _pairs(self.reads):
             if self.reads[one] == self.reads[other]:
-                yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"
+                yield f"{cls} reads the same as {one!r} and as {other!r}: remove one"
 
     def _mistakes_of_events(self) -> Iterable[str]:
         for event, aggregate in self.aggregate_of.items():

@@ -29,9 +29,9 @@ def listed(given: Iterable[Event] | Event | None) -> list[Event]:
             has more than `MAX_EVENTS` events.
     """
     if isinstance(given, Event):
-        raise InvalidEvent(f"decide gives a {type(given).__qualname__} by itself: put it in a list")
+        raise InvalidEvent(f"decide returns a {type(given).__qualname__}: return it in a list")
     if given is None:
-        raise InvalidEvent("decide gives None: where nothing happens, give an empty list")
+        raise InvalidEvent("decide returns None: return an empty list if nothing happens")
     events = list(islice(given, MAX_EVENTS + 1))
     if len(events) > MAX_EVENTS:
         raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")

@@ -66,7 +66,7 @@ def refuse_bare(decorator: str, given: Sequence[Any], wanted: str) -> None:
         TypeError: no argument was given, or only the function itself, as by a bare `@on`.
     """
     if not given or any(isinstance(each, FunctionType | staticmethod) for each in given):
-        raise TypeError(f"@{decorator} is for nothing: say @{decorator}({wanted})")
+        raise TypeError(f"@{decorator} names no event: write @{decorator}({wanted})")
 
 
 def _marked(
@@ -145,11 +145,11 @@ def mistakes_of_folds(
     for member, fold in folds_of(cls):
         where, event = f"{cls.__qualname__}.{member}", fold.event_type
         if not (isinstance(event, type) and issubclass(event, Event)):
-            found.append(f"{where} is marked for {event!r}, which is no event")
+            found.append(f"{where} is marked for {event!r}, which is not an event")
             continue
         other = first.setdefault(event, member)
         if other != member:
-            found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
+            found.append(f"{where} and {other} are both for {event.__qualname__}: remove one")
         given = takes or ("self", "event", "attempt")
         if takes is not None:
             if fold.starts:
@@ -167,8 +167,8 @@ def mistaken_key(where: str, fold: Fold) -> list[str]:
     """Return the mistakes in the function that returns a fold's key, if there is one."""
     if fold.key_of is None or callable(fold.key_of):
         return drawing(f"the key of {where}", fold.key_of)
-    told = f"key={fold.key_of!r} of {where} is no function of the event"
-    return [f"{told}: say key=lambda event: …, or leave it out where a field has the key's name"]
+    told = f"key={fold.key_of!r} of {where} is not a function of the event"
+    return [f"{told}: write key=lambda event: …, or leave it out if a field has the key's name"]
 
 
 def taking_another(

@@ -121,7 +121,7 @@ def key_text(value: Any) -> str:
 def _text(value: Any) -> str:
     match value:
         case None:
-            raise ValueError("None is no key")
+            raise ValueError("None cannot be a key")
         case Enum():
             return key_text(value.value)
         case bool():

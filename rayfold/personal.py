@@ -109,14 +109,14 @@ def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
     for field, said in found.items():
         whose = said.subject or subject
         if whose and (whose not in fields or whose in found):
-            yield f"{name}.{field} is of {whose!r}, which is no field that says who somebody is"
+            yield f"{name}.{field} is of {whose!r}, which cannot say who somebody is"
         if stand_in_of(model, field, _NONE) is _NONE:
             yield (
                 f"{name}.{field} takes neither a text nor None, one of which it is once it is"
                 " forgotten: make it Personal[… | None]"
             )
     if subject and not found:
-        yield f"{name} says whose its personal data is, and has none"
+        yield f"{name} says whose its personal data is, but has no personal data"
     for field, info in fields.items():
         if _hides(info.annotation, set()):
             yield (
@@ -238,7 +238,7 @@ _NONE: Final = object()
 def _whose(message: object, name: str, subject: str) -> str:
     whose = getattr(message, subject)
     if whose is None:
-        raise ValueError(f"{name} is personal data, and {subject} does not say of whom")
+        raise ValueError(f"{name} is personal data, but {subject} does not say whose")
     text = key_text(whose)
     if len(text.encode()) > MOST_SUBJECT:
         raise ValueError(f"{subject} says whose {name} is, in more than {MOST_SUBJECT} bytes")

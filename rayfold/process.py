@@ -220,7 +220,8 @@ class ProcessDefinition:
         after = self.model.evolve(state, happened)
         if not isinstance(after, self.state_type):
             raise TypeError(
-                f"evolve gave a {type(after).__qualname__}, no {self.state_type.__qualname__}"
+                f"evolve returned a {type(after).__qualname__},"
+                f" not a {self.state_type.__qualname__}"
             )
         return after
 
@@ -258,7 +259,9 @@ class ProcessDefinition:
             raise ValueError(f"a handler yields more than {MAX_STEPS} steps")
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
-                raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
+                raise TypeError(
+                    f"a handler yielded a {type(step).__qualname__}, which is not a step"
+                )
             # Raised now and not when the timeout is due, so that a test sees it. `Unschedule` needs
             # no handler: a release that has dropped the handler uses it to cancel timeouts that
             # the release before has scheduled.
@@ -307,7 +310,7 @@ class ProcessDefinition:
         for member, handler, what in marks:
             where = f"{name}.{member}"
             if other := first.get(what):
-                found.append(f"{where} and {other} are both for {_said(what)}: one has to go")
+                found.append(f"{where} and {other} are both for {_said(what)}: remove one")
             first.setdefault(what, member)
             found += miscalled(where, handler, "state", "happened")
             found += drawing(where, handler)
@@ -324,7 +327,9 @@ class ProcessDefinition:
                 )
         for member, _, command in _marks_of(self.model, _REJECTIONS):
             if not (isinstance(command, type) and issubclass(command, Command)):
-                found.append(f"{name}.{member} is marked for {_said(command)}, which is no command")
+                found.append(
+                    f"{name}.{member} is marked for {_said(command)}, which is not a command"
+                )
         for member, _, timeout in _marks_of(self.model, _TIMEOUTS):
             if not (isinstance(timeout, str) and timeout):
                 found.append(f"{name}.{member} is marked for the timeout {timeout!r}: name it")
@@ -345,7 +350,7 @@ class ProcessDefinition:
                     "give its handler key=…"
                 )
             elif scalar_of(info) is None:
-                found.append(f"{event.__qualname__}.{self.key} cannot be a key: no scalar")
+                found.append(f"{event.__qualname__}.{self.key} cannot be a key: not a scalar")
         return found
 
 

@@ -106,7 +106,7 @@ class PublicationDefinition:
             if info is None:
                 found.append(f"{each.__qualname__} has no field {self.key!r}, the key of {name}")
             elif scalar_of(info) is None:
-                found.append(f"{each.__qualname__}.{self.key} cannot be a key: no scalar")
+                found.append(f"{each.__qualname__}.{self.key} cannot be a key: not a scalar")
         return found
 
 

@@ -30,7 +30,7 @@ def drawing(where: str, function: Callable[..., Any] | None) -> list[str]:
     """Return a sentence for each call in a function that returns another value each time."""
     names = {name for name, value in named_by(function) if _is_drawn(value)}
     return [
-        f"{where} calls {name}, which gives another value each time: take it from what happened"
+        f"{where} calls {name}, which returns another value each time: take it from the event"
         for name in sorted(names)
     ]
 

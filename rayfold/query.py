@@ -84,20 +84,20 @@ class ViewQueryDefinition(QueryDefinition):
             )
         elif self.view.key and may_be_none(self.model.model_fields[self.view.key]):
             where = f"{name}.{self.view.key}"
-            found.append(f"{where} may be None, and no row has such a key: take None away")
+            found.append(f"{where} may be None, but no row has such a key: remove None")
         return found
 
     def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:
         name = self.model.__qualname__
         found = [
-            f"{name}.{field} needs another name: it is a page's own"
+            f"{name}.{field} needs another name: every page has a field of that name"
             for field, info in PageQuery.model_fields.items()
             if self.model.model_fields[field].annotation != info.annotation
         ]
         for field in self.filter_fields:
             if field not in view.indexes:
                 found.append(
-                    f"{name}.{field} is no index of {view.model.__qualname__}, and a page is"
+                    f"{name}.{field} is not an index of {view.model.__qualname__}, and a page is"
                     f" filtered by such alone: indexes=(…, {field!r}), or a SqlQuery for ranges and"
                     " orders"
                 )

@@ -65,7 +65,7 @@ class Route:
         """Return the mistakes in the method and the message alone, one sentence each."""
         where, message = f"the route {self.method} {self.path}", self.message
         if not (isinstance(message, type) and issubclass(message, Command | Query)):
-            return [f"{where} is for {message!r}: name the class of a command or a query"]
+            return [f"{where} is for {message!r}: give the class of a command or a query"]
         if self.method not in METHODS:
             return [f"{where}: a route is one of {', '.join(METHODS)}"]
         return []
@@ -81,11 +81,11 @@ class Route:
         if not _PATH.match(self.path):
             found.append(f"{where} is no path of segments and {{parameters}}, all in ASCII")
         elif self.path.split("/")[1] in OUR_PATHS:
-            found.append(f"{where} is the gateway's own: choose another first segment")
+            found.append(f"{where} belongs to the gateway: choose another first segment")
         if issubclass(message, Query) != (self.method == "GET"):
             found.append(f"{where}: GET is for queries, POST and DELETE are for commands")
         found += [
-            f"{where} has the parameter {each!r}, which is no field of {name}"
+            f"{where} has the parameter {each!r}, which is not a field of {name}"
             for each in self.parameters
             if each not in fields
         ]
@@ -95,5 +95,5 @@ class Route:
                 told = f"{where} lacks {{{id_field}}}, the id of what {name} is for"
                 found.append(f"{told}; only one with creates=True may bring it in its body")
         if self.derived_id is not None and self.derived_id not in fields:
-            found.append(f"{where} derives {self.derived_id!r}, which is no field of {name}")
+            found.append(f"{where} derives {self.derived_id!r}, which is not a field of {name}")
         return found

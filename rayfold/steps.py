@@ -21,7 +21,7 @@ class Send:
 
     def __post_init__(self) -> None:
         if not isinstance(self.command, Command):
-            raise TypeError(f"a process sends commands, no {type(self.command).__qualname__}")
+            raise TypeError(f"a process sends commands, not a {type(self.command).__qualname__}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("in UTC it is beyond the years 1 to 9999") from error
+        raise ValueError("in UTC it is outside the years 1 to 9999") from error
 
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]

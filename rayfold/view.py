@@ -253,11 +253,11 @@ class ViewDefinition:
             return None
         if len(row.__dict__) < len(self._fields):  # `model_construct` takes what it is given
             missing = self._fields - row.__dict__.keys()
-            raise ValueError(f"the fold gave a row without {', '.join(sorted(missing))}")
+            raise ValueError(f"the fold returned a row without {', '.join(sorted(missing))}")
         found = getattr(row, self.key)
         if found != key and (found is None or key_text(found) != key_text(key)):
             raise ValueError(
-                f"the fold gave a row of the key {found!r}, where {self.key} is {key!r}"
+                f"the fold returned a row of the key {found!r}, where {self.key} is {key!r}"
             )
         if self._is_inexact:
             _refuse_not_finite(row)
@@ -326,7 +326,7 @@ class ViewDefinition:
             if field and field not in fields:
                 found.append(f"{name} has no field {field!r} for its {what}")
             elif field and scalar_of(fields[field]) is None:
-                found.append(f"{name}.{field} cannot be its {what}: it is not one value")
+                found.append(f"{name}.{field} cannot be its {what}: not a scalar")
         found += self._mistakes_of_settings()
         found += mistakes_of_folds(cls)
         for member, fold in folds_of(cls):

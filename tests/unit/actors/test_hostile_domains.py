@@ -132,7 +132,7 @@ async def test_a_command_that_breaks_its_validator_fails_alone(
         ("midway", "ZeroDivisionError"),
         ("bad fold", "LookupError"),
         ("exit", "SystemExit: 7"),
-        ("no state", "evolve gave a NoneType, no Cup"),
+        ("no state", "evolve returned a NoneType, not a Cup"),
         ("no event", "str, which is not among the events"),
     ],
 )

@@ -83,7 +83,7 @@ class TooMany:
         ([Move(source="a", target="b")], "is not among the events of Coupon, Customer"),
         ([7], "int"),
         (7, "not iterable"),
-        (None, "gives None"),
+        (None, "returns None"),
         (TooMany(), "more than"),
         (
             [CouponRedeemed.model_construct(coupon_id="c", customer_id=b"\xff")],

@@ -47,7 +47,7 @@ async def test_a_value_that_no_store_can_have_is_told_as_such(text: str) -> None
     bus = QueryBus(registry, Placements(), lambda view: ("memory",), {}, nothing, nothing)
     at = datetime.fromisoformat(text)
     for query in (GetDay(at=at), ListDays(last=at)):
-        with pytest.raises(BadQuery, match="beyond the years 1 to 9999"):
+        with pytest.raises(BadQuery, match="outside the years 1 to 9999"):
             await bus.ask(query)
-    with pytest.raises(BadQuery, match="beyond the years 1 to 9999"):
+    with pytest.raises(BadQuery, match="outside the years 1 to 9999"):
         bus.live(GetDay(at=at))  # before a stream begins

@@ -115,21 +115,24 @@ def test_which_instance_may_be_a_field_or_a_function() -> None:
         ({}, 'Nesting needs reads={"…": Aggregate}, the aggregates that it reads'),
         (7, 'Nesting needs reads={"…": Aggregate}, the aggregates that it reads'),
         ({"tree": Grow}, "Nesting reads <class "),
-        ({"tree": 7}, "Nesting reads 7 as 'tree', which is no aggregate"),
+        ({"tree": 7}, "Nesting reads 7 as 'tree', which is not an aggregate"),
         ({"a tree": Tree}, "Nesting: what it reads is called by a name, not 'a tree'"),
         ({7: Tree}, "Nesting: what it reads is called by a name, not 7"),
         (
             {"tree": Read(Tree, by="oak")},
-            "Nesting reads Tree as 'tree' by 'oak', which is no field of Nest2: say Read(",
+            "Nesting reads Tree as 'tree' by 'oak', which is not a field of Nest2: say Read(",
         ),
-        ({"tree": Read(Tree, by="also")}, "Nest2.also cannot be an id: no scalar, say ReadMany"),
+        (
+            {"tree": Read(Tree, by="also")},
+            "Nest2.also cannot be an id: not a scalar, write ReadMany",
+        ),
         (
             {"tree": Tree, "trees": ReadMany(Tree, by="nest_id")},
-            "Nest2.nest_id cannot be ids: no list of scalars",
+            "Nest2.nest_id cannot be ids: not a list of scalars",
         ),
         (
             {"tree": Tree, "trees": ReadMany(Tree, by="oaks")},
-            "Nesting reads Tree as 'trees' by 'oaks', which is no field of Nest2: say ReadMany(",
+            "Nesting reads Tree as 'trees' by 'oaks', which is not a field of Nest2: say ReadMany(",
         ),
         (
             {"trees": ReadMany(Tree, by="also"), "tree": Tree},
@@ -137,11 +140,11 @@ def test_which_instance_may_be_a_field_or_a_function() -> None:
         ),
         (
             {"tree": Read(Tree, by=7)},  # type: ignore[arg-type]
-            "Nesting reads Tree as 'tree' by 7, which is no field and no function",
+            "Nesting reads Tree as 'tree' by 7, which is neither a field nor a function",
         ),
         (
             {"a": Tree, "b": Read(Tree, by="tree_id")},
-            "Nesting reads the same as 'a' and as 'b': one has to go",
+            "Nesting reads the same as 'a' and as 'b': remove one",
         ),
         ({f"a{n}": Read(Tree, by=str) for n in range(17)}, "Nesting reads 17 aggregates, at most"),
     ],
@@ -153,7 +156,7 @@ def test_what_it_reads_must_be_aggregates_by_fields(reads: Any, sentence: str) -
 
 def test_a_field_that_only_one_of_its_commands_lacks_is_told_of_that_one() -> None:
     [told] = mistakes(Tree, Nest, decision({"tree": Tree, "nest": Nest}, commands=Nest2 | Grow2))
-    assert "no field of Grow2" in told
+    assert "not a field of Grow2" in told
 
 
 def test_it_needs_commands_and_a_decide() -> None:

@@ -134,7 +134,7 @@ class Moved(View, name="moved", key="thing"):
     ("view", "said"),
     [
         (Wrong, "Wrong.number cannot be this str"),
-        (Moved, "the fold gave a row of the key 'b', where thing is 'a'"),
+        (Moved, "the fold returned a row of the key 'b', where thing is 'a'"),
     ],
 )
 def test_a_fold_that_gives_such_a_row_parks_it(view: type[View], said: str) -> None:

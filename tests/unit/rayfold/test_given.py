@@ -176,11 +176,11 @@ class TestRules:
         [
             ("into another", r"Poured\.cup is 'other', another aggregate's id"),
             ("what is not its own", "yields a StockReceived, which is not among the events"),
-            ("no number", "NaN is no JSON"),
+            ("no number", "NaN is not valid JSON"),
             ("no array", r"Poured\.by does not come back .* a tuple became a list"),
             ("nothing", "yields a NoneType"),
-            ("no list", "gives a Poured by itself: put it in a list"),
-            ("no end", "gives None: where nothing happens, give an empty list"),
+            ("no list", "returns a Poured: return it in a list"),
+            ("no end", "returns None: return an empty list if nothing happens"),
         ],
     )
     def test_events_that_would_not_be_written_are_told(self, how: str, told: str) -> None:

@@ -25,9 +25,9 @@ cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required
 Thing: a category is a to z, digits and _, without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
-ListId.thing_id cannot be an id: no scalar
-PerhapsId.thing_id may be None, and an id is always there: take None away
-PerhapsKey.thing_id may be None, and no row has such a key: take None away
+ListId.thing_id cannot be an id: not a scalar
+PerhapsId.thing_id may be None, but an id always has a value: remove None
+PerhapsKey.thing_id may be None, but no row has such a key: remove None
 lower needs name="…" in PascalCase, like 'LineAdded'; got 'lower'
 NoZone.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 OfItsOwn.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
@@ -79,10 +79,10 @@ Snapshots needs id_field="…", the field of every message that holds the id
 NoTypes must derive from Aggregate[State, Commands, Events]
 two upcasters read version 1 of 'Gone'
 Keyless needs key="…", the field that identifies a row
-TwoForOne.two and one are both for Versioned: one has to go
+TwoForOne.two and one are both for Versioned: remove one
 ReturnsNothing.versioned returns nothing: write `return None` where it deletes the row
 Versioned has no field 'colour', the key of Unkeyed: give its fold key=…
-Unordered.tags cannot be its index: it is not one value
+Unordered.tags cannot be its index: not a scalar
 Unordered has no field 'colour' for its index
 SystemColumn.xmin needs another name: Postgres has a system column of that name
 SystemColumn.revision needs another name: every row's document has a `revision` of its own
@@ -100,9 +100,9 @@ NoTables handles no event
 NoView needs view=…, the view that it asks
 WrongField must have the field 'thing_id' and no other; derive it from PageQuery to ask for many \
 rows
-NoIndex.thing_id is no index of TwoForOne, and a page is filtered by such alone: indexes=(…, \
+NoIndex.thing_id is not an index of TwoForOne, and a page is filtered by such alone: indexes=(…, \
 'thing_id'), or a SqlQuery for ranges and orders
-OwnLimit.limit needs another name: it is a page's own
+OwnLimit.limit needs another name: every page has a field of that name
 NotAsked.handle is async: let it `yield` what it asks, and take `async` away
 NoHandle needs result=…, the model of its answer
 NoHandle needs a method `handle`
@@ -117,10 +117,10 @@ OfAnother.counted is for NoZone, and takes a Versioned
 OfNobody is for NobodyYields, which no aggregate yields
 the route POST /things/relabel lacks {thing_id}, the id of what Twice is for; \
 only one with creates=True may bring it in its body
-the route POST /things/{what}/again has the parameter 'what', which is no field of TwiceAgain
+the route POST /things/{what}/again has the parameter 'what', which is not a field of TwiceAgain
 the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for; \
 only one with creates=True may bring it in its body
-the route POST /commands/{thing_id} is the gateway's own: choose another first segment
+the route POST /commands/{thing_id} belongs to the gateway: choose another first segment
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
 the route POST things is no path of segments and {parameters}, all in ASCII
 the route POST things lacks {thing_id}, the id of what Twice is for; \
@@ -135,11 +135,11 @@ Various needs initial=…, a NoTime
 NoTime.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 Various: max_chain is 1 or more, not 0
 Various.nothing yields nothing: take it out, or let it yield steps
-Various.later and late are both for the timeout 'late': one has to go
+Various.later and late are both for the timeout 'late': remove one
 Various.unseen is for NotKebab, which Various does not see: add it to \
 ProcessManager[State, Events]
 Various.refused is for TwiceAgain, and takes a NotKebab
-Various.refused is marked for Progress, which is no command
+Various.refused is marked for Progress, which is not a command
 Various.late is marked for the timeout '': name it
 NobodyYields has no field 'colour', the key of Various: give its handler key=…
 Various sees NobodyYields, which no aggregate yields
@@ -156,7 +156,7 @@ Untold must derive from Publication[IntegrationEvents]
 Untold needs key="…", the field of what it carries that orders it
 Untold.versioned returns nothing: give the integration events, or None
 Told has no field 'colour', the key of Twofold
-Yelled.colour cannot be a key: no scalar
+Yelled.colour cannot be a key: not a scalar
 Twofold begins no rows, and has one key: use plain @on
 Twofold is for NobodyYields, which no aggregate yields
 two declarations of the publication 'news': tests.unit.rayfold.mistaken.publications.Twofold and \
@@ -184,24 +184,24 @@ Lamps.changed yields: let it return the row
 Watching.evolve returns nothing: return the state
 Watching.ends is there twice, and the second takes the place of the first: give each its own name
 the upcaster of version 1 of 'Glowed' yields: let it return a list
-Lot.evolve calls time.time_ns, which gives another value each time: \
-take it from what happened
-Lots.drawn calls calendar.date.today, which gives another value each time: \
-take it from what happened
-Lots.drawn calls datetime.now, which gives another value each time: \
-take it from what happened
-Lots.drawn calls random.randint, which gives another value each time: \
-take it from what happened
-the key of LotsByChance.drawn calls uuid4, which gives another value each time: \
-take it from what happened
-Draws.drawn calls datetime.utcnow, which gives another value each time: \
-take it from what happened
-Wheel.evolve calls date.today, which gives another value each time: \
-take it from what happened
-Wheel.drawn calls random.random, which gives another value each time: \
-take it from what happened
-the upcaster of version 1 of 'Drew' calls uuid4, which gives another value each time: \
-take it from what happened
+Lot.evolve calls time.time_ns, which returns another value each time: \
+take it from the event
+Lots.drawn calls calendar.date.today, which returns another value each time: \
+take it from the event
+Lots.drawn calls datetime.now, which returns another value each time: \
+take it from the event
+Lots.drawn calls random.randint, which returns another value each time: \
+take it from the event
+the key of LotsByChance.drawn calls uuid4, which returns another value each time: \
+take it from the event
+Draws.drawn calls datetime.utcnow, which returns another value each time: \
+take it from the event
+Wheel.evolve calls date.today, which returns another value each time: \
+take it from the event
+Wheel.drawn calls random.random, which returns another value each time: \
+take it from the event
+the upcaster of version 1 of 'Drew' calls uuid4, which returns another value each time: \
+take it from the event
 both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
@@ -302,17 +302,17 @@ ODD = {
     ),
     "an event by its name": (
         ("@on(WasPut)", '@on("WasPut")'),
-        "Things.was_put is marked for 'WasPut', which is no event",
+        "Things.was_put is marked for 'WasPut', which is not an event",
     ),
     "an event that is not named": (
         ("@on(WasPut)", "@on"),
-        "cannot import the domain 'alone': TypeError: @on is for nothing: say @on(Event) (alone.py,"
-        " line 31)",
+        "cannot import the domain 'alone': TypeError: @on names no event: write @on(Event)"
+        " (alone.py, line 31)",
     ),
     "a key by its name": (
         ("@on(WasPut)", '@on(WasPut, key="id")'),
-        "key='id' of Things.was_put is no function of the event: say key=lambda event: …, or leave"
-        " it out where a field has the key's name",
+        "key='id' of Things.was_put is not a function of the event: write key=lambda event: …, or"
+        " leave it out if a field has the key's name",
     ),
     "a view by its name": (
         ("ROUTES", 'class Get(Query, name="get", view="things"):\n    id: str\n\nROUTES'),
@@ -320,12 +320,12 @@ ODD = {
     ),
     "a route for an aggregate": (
         ('{id}", Put)', '{id}", Thing)'),
-        "the route POST /things/{id} is for <class 'alone.Thing'>: name the class of a command or"
+        "the route POST /things/{id} is for <class 'alone.Thing'>: give the class of a command or"
         " a query",
     ),
     "a route for a command at hand": (
         ('{id}", Put)', '{id}", Put(id="1"))'),
-        "the route POST /things/{id} is for Put(id='1'): name the class of a command or a query",
+        "the route POST /things/{id} is for Put(id='1'): give the class of a command or a query",
     ),
     "a method that no route has": (
         ('"POST"', '"PUT"'),
@@ -333,11 +333,11 @@ ODD = {
     ),
     "what is no route": (
         ("Put)]", 'Put), ("GET", "/things", Put)]'),
-        "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is none",
+        "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is not a Route",
     ),
     "a command that no aggregate has": (
         ("class WasPut", 'class Take(Command, name="take"):\n    id: str\n\nclass WasPut'),
-        "nobody decides Take: add it to the commands of its Aggregate[…], or of a Decision[…]",
+        "no aggregate or decision decides Take: add it to the commands of its Aggregate[…], or of a Decision[…]",
     ),
     "a generic event": (
         ('class WasPut(Event, name="WasPut")', GENERIC),

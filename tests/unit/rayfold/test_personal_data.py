@@ -86,7 +86,7 @@ def test_it_is_always_somebody_s() -> None:
         to: str | None
         text: Personal[str]
 
-    with pytest.raises(ValueError, match="does not say of whom"):
+    with pytest.raises(ValueError, match="does not say whose"):
         Letter.__rayfold__.encode(Letter(to=None, text="x"))
     with pytest.raises(ValueError, match="more than 1024 bytes"):
         Letter.__rayfold__.encode(Letter(to="x" * 1025, text="x"))
@@ -231,13 +231,13 @@ class Doing(
 def test_each_mistake_has_a_sentence() -> None:
     told = mistakes_of(Doing)
     for sentence in (
-        "Done.when is of 'nobody', which is no field that says who somebody is",
+        "Done.when is of 'nobody', which cannot say who somebody is",
         "Done.when takes neither a text nor None, one of which it is once it is forgotten",
-        "Done.other is of 'when', which is no field that says who somebody is",
+        "Done.other is of 'when', which cannot say who somebody is",
         "Done.inner has personal data within: make the whole field Personal[…]",
         "Done.many has personal data within: make the whole field Personal[…]",
         "Checked.email takes neither a text nor None, one of which it is once it is forgotten",
-        "Unsaid says whose its personal data is, and has none",
+        "Unsaid says whose its personal data is, but has no personal data",
     ):
         assert sentence in told
 
@@ -332,13 +332,13 @@ class NickNews(Publication[NickTold], name="nick-news", key="nick"):
 
 def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
     told = mistakes_of(Joining, ByNick)
-    assert "Join.id is an aggregate's id, and no personal data" in told
+    assert "Join.id is an aggregate's id, and cannot be personal data" in told
     assert "ByNick has its rows by 'nick', which is personal data in Joined" in told
 
 
 def test_nor_is_what_finds_a_process_or_is_told_as_a_key() -> None:
     told = mistakes_of(SoundJoining, Nick, TakingNick, NickProcess, NickTold, NickNews)
-    assert "TakeNick.nick is the id of Nick, and no personal data" in told
+    assert "TakeNick.nick is the id of Nick, and cannot be personal data" in told
     assert "NickProcess has its processes by 'nick', which is personal data in Joined" in told
     assert "NickNews has its order by 'nick', which is personal data in NickTold" in told
 

@@ -273,7 +273,7 @@ def test_what_nobody_handles_says_so() -> None:
         Deaf.__rayfold__.react(Heard(), CommandRejected(Ring(bell="a"), "too-often"))
     with pytest.raises(ValueError, match="more than 1000 steps"):
         given(Deaf).when(rang(9))
-    with pytest.raises(TypeError, match="no step"):
+    with pytest.raises(TypeError, match="not a step"):
         given(Deaf).when(rang(1))
 
 
