@@ -113,8 +113,8 @@ def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
         for each in models_in(model)
         for attribute in each.__private_attributes__
     ] + [
-        f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
-        " happened, as it is folded in many places"
+        f"{model.__qualname__}.{field} has a default that differs each time: take it from the"
+        " event, as it is folded in many places"
         for field, node in fields_of(schema)
         if any(_is_random(each) for each in nodes_within(node, definitions_of(schema)))
     ]

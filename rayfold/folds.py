@@ -109,7 +109,7 @@ def members_of(cls: type) -> dict[str, Any]:
 def said_twice(cls: type) -> list[str]:
     """Return a sentence for each marked member that replaced another one in its class's body."""
     return [
-        f"{cls.__qualname__}.{name} is there twice, and the second takes the place of the first: "
+        f"{cls.__qualname__}.{name} is defined twice, and the second replaces the first: "
         "give each its own name"
         for name, member in members_of(cls).items()
         if getattr(member, _INSTEAD, False)

@@ -112,8 +112,8 @@ def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
             yield f"{name}.{field} is of {whose!r}, which cannot say who somebody is"
         if stand_in_of(model, field, _NONE) is _NONE:
             yield (
-                f"{name}.{field} takes neither a text nor None, one of which it is once it is"
-                " forgotten: make it Personal[… | None]"
+                f"{name}.{field} accepts neither a text nor None, and has to be one of them once"
+                " it is forgotten: make it Personal[… | None]"
             )
     if subject and not found:
         yield f"{name} says whose its personal data is, but has no personal data"

@@ -79,7 +79,7 @@ class Route:
         name, fields = message.__qualname__, message.model_fields
         found = []
         if not _PATH.match(self.path):
-            found.append(f"{where} is no path of segments and {{parameters}}, all in ASCII")
+            found.append(f"{where} is not a path of segments and {{parameters}} in ASCII")
         elif self.path.split("/")[1] in OUR_PATHS:
             found.append(f"{where} belongs to the gateway: choose another first segment")
         if issubclass(message, Query) != (self.method == "GET"):

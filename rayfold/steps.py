@@ -73,7 +73,7 @@ class Publish:
     def __post_init__(self) -> None:
         if not isinstance(self.integration_event, IntegrationEvent):
             raise TypeError(
-                "a process publishes integration events, no"
+                "a process publishes integration events, not a"
                 f" {type(self.integration_event).__qualname__}"
             )
 

@@ -67,9 +67,9 @@ Untaken.least has a default that it does not take: Input should be greater than 
 Within.note has a default that it does not take: Input should be a valid string
 Random._seen is private, so it is lost wherever the Random is written: make it a field, or a \
 cached_property of its fields
-Random.key has a default that is another each time: take it from what happened, as it is folded \
+Random.key has a default that differs each time: take it from the event, as it is folded \
 in many places
-Random.at has a default that is another each time: take it from what happened, as it is folded \
+Random.at has a default that differs each time: take it from the event, as it is folded \
 in many places
 VersionZero: a schema version starts at 1, not 0
 Snapshots: Rayfold keeps streams of its own in 'snapshot'
@@ -122,7 +122,7 @@ the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain 
 only one with creates=True may bring it in its body
 the route POST /commands/{thing_id} belongs to the gateway: choose another first segment
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
-the route POST things is no path of segments and {parameters}, all in ASCII
+the route POST things is not a path of segments and {parameters} in ASCII
 the route POST things lacks {thing_id}, the id of what Twice is for; \
 only one with creates=True may bring it in its body
 Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
@@ -179,10 +179,10 @@ Bells.rang has to be a static method of (row, event)
 Rings.rang has to be a static method of (event)
 the upcaster of version 1 of 'Clang' returns nothing: return the data, or None
 Lamp.evolve yields: let it return the state
-Lamps.changed is there twice, and the second takes the place of the first: give each its own name
+Lamps.changed is defined twice, and the second replaces the first: give each its own name
 Lamps.changed yields: let it return the row
 Watching.evolve returns nothing: return the state
-Watching.ends is there twice, and the second takes the place of the first: give each its own name
+Watching.ends is defined twice, and the second replaces the first: give each its own name
 the upcaster of version 1 of 'Glowed' yields: let it return a list
 Lot.evolve calls time.time_ns, which returns another value each time: \
 take it from the event
@@ -333,11 +333,13 @@ ODD = {
     ),
     "what is no route": (
         ("Put)]", 'Put), ("GET", "/things", Put)]'),
-        "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is not a Route",
+        "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is"
+        " not a Route",
     ),
     "a command that no aggregate has": (
         ("class WasPut", 'class Take(Command, name="take"):\n    id: str\n\nclass WasPut'),
-        "no aggregate or decision decides Take: add it to the commands of its Aggregate[…], or of a Decision[…]",
+        "no aggregate or decision decides Take: add it to the commands of its"
+        " Aggregate[…], or of a Decision[…]",
     ),
     "a generic event": (
         ('class WasPut(Event, name="WasPut")', GENERIC),

@@ -232,11 +232,11 @@ def test_each_mistake_has_a_sentence() -> None:
     told = mistakes_of(Doing)
     for sentence in (
         "Done.when is of 'nobody', which cannot say who somebody is",
-        "Done.when takes neither a text nor None, one of which it is once it is forgotten",
+        "Done.when accepts neither a text nor None, and has to be one of them once it is forgotten",
         "Done.other is of 'when', which cannot say who somebody is",
         "Done.inner has personal data within: make the whole field Personal[…]",
         "Done.many has personal data within: make the whole field Personal[…]",
-        "Checked.email takes neither a text nor None, one of which it is once it is forgotten",
+        "Checked.email accepts neither a text nor None, and has to be one of them once it is forgotten",
         "Unsaid says whose its personal data is, but has no personal data",
     ):
         assert sentence in told
