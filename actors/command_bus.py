@@ -44,7 +44,7 @@ class CommandBus:
         if self._tenants and (
             not envelope.tenant or tenant_of_stream(envelope.stream) != envelope.tenant
         ):
-            raise InvalidCommand(f"{envelope.command!r} is sent for no tenant")
+            raise InvalidCommand(f"{envelope.command!r} needs a tenant, and none was given")
         try:
             # One deadline for everything: starting an actor, waiting in queues, and all attempts.
             with self._deadlines.until(envelope.deadline):

@@ -145,7 +145,7 @@ class _CommandEnds:
         for each in given:
             if answer == each:
                 return each
-        went = "went on with no command" if not given else "none that proceed gave"
+        went = "proceed gave nothing" if not given else "proceed gave another"
         raise ValueError(f"returned {_kind(answer)}, and {went}: return what proceed gives")
 
     def _read(self, command: Command) -> tuple[Command, Envelope]:

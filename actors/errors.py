@@ -39,7 +39,7 @@ class KeyReused(WriteSideError):
         self.command_id = command_id
 
     def __str__(self) -> str:
-        return f"command id {self.command_id} was used before, for something else"
+        return f"command id {self.command_id} was used before, for another command"
 
 
 class InvalidCommand(WriteSideError):
@@ -130,7 +130,7 @@ class NoRoom(Overloaded):
     """
 
     def __str__(self) -> str:
-        return "all actors of one aggregate each are in use; nothing was done"
+        return "all dedicated actors are in use; nothing was done"
 
 
 class NeedsOwnActor(WriteSideError):

@@ -98,7 +98,7 @@ class LocalStack:
             BadCursor, BadQuery, QueryFailed: as in production.
         """
         if self._registry.tenants and not tenant:
-            raise NoTenant(f"{type(query).__rayfold__.name!r} is asked for no tenant")
+            raise NoTenant(f"{type(query).__rayfold__.name!r} needs a tenant, and none was given")
         if isinstance(query, SqlQuery):
             raise NoSuchStore("a custom SQL projection needs Postgres: ask a stack that has one")
         if isinstance(query, ComposedQuery):
@@ -131,7 +131,7 @@ class LocalStack:
                     await self._replica.progress.reached(answer.position + 1, PATIENCE)
                     answer = await self.ask(query, tenant=tenant)
         except TimeoutError as error:
-            raise TimeoutError(f"it stayed as it is: {answer.document}") from error
+            raise TimeoutError(f"it did not change: {answer.document}") from error
         return answer.document
 
     async def pass_time(self, time: timedelta) -> None:

@@ -84,7 +84,7 @@ class FoldedLog:
                 lost |= refused
                 if unknown:
                     where = {"positions": sorted(unknown)}
-                    log.warning("whether the log has what was folded is not known", extra=where)
+                    log.warning("whether the log still has what was folded is unknown", extra=where)
                 break
             if asked:
                 await asyncio.sleep(LOOK)

@@ -27,7 +27,7 @@ class UnfinishedCopy(StoreError):
     """The log is an unfinished copy: appending to it now could not be undone."""
 
     def __init__(self) -> None:
-        super().__init__("it is a copy that is not finished: go on with `rayfold copy`")
+        super().__init__("it is an unfinished copy: finish it with `rayfold copy`")
 
 
 async def begin_copy(log: Log) -> None:
@@ -63,7 +63,7 @@ async def _note(log: Log, event_type: str) -> None:
     record = NewRecord(event_type, b"{}", {}, str(uuid4()))
     [result] = await log.append([StreamAppend(COPY, ANY, [record])])
     if not isinstance(result, Appended):
-        raise StoreUnavailable(f"the stream {COPY} takes no record: {result}")
+        raise StoreUnavailable(f"the stream {COPY} refuses its record: {result}")
 
 
 async def store_id(log: Log) -> str:

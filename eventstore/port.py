@@ -78,7 +78,7 @@ class Conflict(NamedTuple):
     streams: tuple[str, ...] = ()
 
 
-BEING_FORGOTTEN: Final = Conflict("somebody of whom it tells is being forgotten")
+BEING_FORGOTTEN: Final = Conflict("a person in its data is being forgotten")
 """Not appended, because the decision may rest on data that is being forgotten; a retry after a
 second may succeed.
 """

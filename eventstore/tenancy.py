@@ -65,7 +65,7 @@ async def mark_as_tenants(log: Log) -> None:
     record = NewRecord(_TYPE, b"{}", {}, str(uuid4()))
     [result] = await log.append([StreamAppend(STREAM, None, [record])])
     if not isinstance(result, Appended) and not await is_of_tenants(log):
-        raise MixedTenancy(f"the log does not take the mark of tenants: {result!r}")
+        raise MixedTenancy(f"the log refuses the mark that it has tenants: {result!r}")
 
 
 async def is_of_tenants(log: Log) -> bool:

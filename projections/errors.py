@@ -101,7 +101,7 @@ class NotInTime(ProjectionError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.revision}@{self.stream} takes longer than it may, alone: {self.reason}"
+        return f"{self.revision}@{self.stream} takes too long, even alone: {self.reason}"
 
 
 class BadQuery(ProjectionError):

@@ -44,4 +44,4 @@ def decode_cursor(cursor: str) -> Place:
             return Place(int(started), key.decode())
     except (binascii.Error, ValueError):
         pass
-    raise BadCursor(f"no cursor of ours: {cursor!r}")
+    raise BadCursor(f"not a cursor of these pages: {cursor!r}")

@@ -69,4 +69,4 @@ def text_of(query: Query, field: str) -> str:
         return key_text(getattr(query, field))
     except ValueError as error:
         name = type(query).__rayfold__.name
-        raise BadQuery(f"{name!r} cannot be asked so: {field}: {error}") from error
+        raise BadQuery(f"{name!r} does not accept {field}: {error}") from error

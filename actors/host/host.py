@@ -201,7 +201,7 @@ class Host:
         definition = self._registry.commands.get(envelope.command)
         if definition is None:
             # The sender knows it: it runs another release, which is being rolled out.
-            answer.set_result(Unavailable(f"this writer knows no {envelope.command!r} yet"))
+            answer.set_result(Unavailable(f"this writer does not know {envelope.command!r} yet"))
             return answer
         if self._answers.owed >= self._limits.max_queued:
             answer.set_result(Overloaded())
@@ -210,7 +210,7 @@ class Host:
             command, unread = definition.decode_all(envelope.payload)
         except ValidationError:
             # The command has another shape in this release: the sender could read it.
-            answer.set_result(Unavailable(f"this writer does not read this {envelope.command!r}"))
+            answer.set_result(Unavailable(f"this writer cannot read this {envelope.command!r}"))
             return answer
         except (Exception, SystemExit) as error:
             # The domain's validator failed, which the sender's release does not have.
@@ -232,7 +232,9 @@ class Host:
         leads = envelope.stream if joint is None else joint.instances[0].stream
         if leads != envelope.stream or leads.partition("-")[0] != owner.category:
             # In the sender's release, another aggregate decides this command.
-            answer.set_result(Unavailable(f"this writer decides {envelope.command!r} elsewhere"))
+            answer.set_result(
+                Unavailable(f"this writer has another aggregate for {envelope.command!r}")
+            )
             return answer
         pending = PendingCommand(envelope, command, answer, joint=joint)
         if self._traces is not None and envelope.traceparent:
@@ -426,7 +428,7 @@ class Host:
         if answer.by_value:
             self._answers.give(pending, InvalidCommand(f"{command}: {answer.reason}"))
             return
-        detail = f"{command}: the event store never takes what was decided: {answer.reason}"
+        detail = f"{command}: the event store refuses the decided events for good: {answer.reason}"
         self._answers.give(pending, DecisionFailed(detail))
 
     def _refuse_forgotten(self, planned: Plan | JointPlan) -> None:

@@ -229,7 +229,9 @@ class HostActor:
             try:
                 await host.take_over()
             except (StoreUnavailable, Unavailable) as error:
-                log.info("nobody's outbox is taken over", extra={"error": str(error)})
+                log.info(
+                    "outboxes of ended writers cannot be taken over", extra={"error": str(error)}
+                )
             except Exception:
                 log.exception("taking over an outbox failed")
 

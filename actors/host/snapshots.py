@@ -79,11 +79,13 @@ async def save(event_log: Log, entity: Entity) -> None:
     except ValidationError:
         is_same = False
     except (Exception, SystemExit) as error:  # the domain's serializer, validator, `__eq__`
-        log.error("a snapshot was not written: its state breaks", exc_info=error, extra=about)
+        log.error(
+            "a snapshot was not written: serializing its state failed", exc_info=error, extra=about
+        )
         return
     if not is_same:
         log.error(
-            "a snapshot was not written: the state reads back from JSON as another", extra=about
+            "a snapshot was not written: its state differs when read back from JSON", extra=about
         )
         return
     recent = entity.recent.latest(ALWAYS_REMEMBERED)
@@ -103,7 +105,7 @@ async def save(event_log: Log, entity: Entity) -> None:
     [answer] = await event_log.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
     if isinstance(answer, InvalidAppend):
         about["error"] = answer.reason
-        log.error("a snapshot was not written: the store never takes it", extra=about)
+        log.error("a snapshot was not written: the store refuses it for good", extra=about)
 
 
 def _state(aggregate: AggregateType, data: bytes) -> Message:

@@ -120,7 +120,7 @@ class DedicatedActors:
             # once.
             if not self._replacing and len(self._clients) >= self._capacity:
                 log.warning(
-                    "no aggregate's own actor makes room for another",
+                    "no dedicated actor can end to make room for another",
                     extra={"stream": stream, "actors": dict(Counter(self._kept))},
                 )
                 raise Overloaded(RETRY_AFTER)

@@ -236,7 +236,7 @@ class HostClient(HostLink):
     def _asked(self, sent: SentBatch, asking: asyncio.Task[None]) -> None:
         self._asking.discard(asking)
         if asking.cancelled():
-            sent.settle_left(Unavailable("this gateway has let go of the write host"))
+            sent.settle_left(Unavailable("this gateway has released the write host"))
         elif (error := asking.exception()) is not None:
             sent.fail(error)
         sent.go_on()

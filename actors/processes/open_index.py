@@ -122,9 +122,9 @@ class OpenIndex(Generic[T]):
             except (*FAILURES, *UNREADABLE) as error:
                 found, position = {}, 0
                 self._broken = self._broken or isinstance(error, UNREADABLE)
-                self.error = f"the index of what is open cannot be read: {why(error)}"
+                self.error = f"the index of open items cannot be read: {why(error)}"
                 log.warning(
-                    "what is open is read from the log",
+                    "open items are read from the log",
                     extra={"kind": self._kind, "error": str(error)},
                 )
         async for raw in self._log.read_all([self._prefix], after=position or None):
@@ -139,7 +139,7 @@ class OpenIndex(Generic[T]):
                 await self._keep_up()
             except (*FAILURES, *UNREADABLE, StoreUnavailable) as error:
                 self._broken = self._broken or isinstance(error, UNREADABLE)
-                self.error = f"the index of what is open is not kept: {why(error)}"
+                self.error = f"the index of open items cannot be written: {why(error)}"
             await asyncio.sleep(RETRY)
 
     async def _keep_up(self) -> None:
@@ -229,7 +229,7 @@ class OpenIndex(Generic[T]):
             return False
         self._lost = position
         why = {"kind": self._kind, "position": position}
-        log.warning("the log was restored: what is open is read from it", extra=why)
+        log.warning("the log was restored: open items are read from it", extra=why)
         return True
 
     async def _until(self, connection: Any) -> int | None:

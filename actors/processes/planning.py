@@ -165,8 +165,8 @@ def _abort(planned: Plan, *, as_it_is: bool) -> str:
     try:
         compensation = None if as_it_is else state.decide_abort(planned.now)
     except (Exception, SystemExit) as error:
-        log.exception("an abort's handler broke", extra=_about(planned))
-        return f"its compensation breaks, {type(error).__name__}: {error}"
+        log.exception("an abort's handler failed", extra=_about(planned))
+        return f"its compensation failed, {type(error).__name__}: {error}"
     record, step = compensation or (AbortRecord(), None)
     planned.records.append(new_record(ABORTED, record, planned.writer, state.correlation_id))
     planned.apply.append(lambda: state.abort(step))

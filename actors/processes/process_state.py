@@ -145,7 +145,7 @@ class ProcessState:
                     state = evolve(state, each)
             except (Exception, SystemExit):  # most likely the message on which it is parked
                 log.warning(
-                    "an aborted process is not told what it cannot fold",
+                    "an aborted process skips a message that it cannot fold",
                     extra={"process": self.instance.key, "trigger": told.trigger},
                 )
                 continue

@@ -47,7 +47,7 @@ def manager_of(registry: Registry, target: str, number: int) -> str:
     kind, _, name = target.partition(":")
     if kind != KIND or name not in registry.processes:
         known = ", ".join(f"{KIND}:{each}" for each in registry.processes) or "none"
-        raise BadScale(f"no process manager is meant by {target!r}; there are: {known}")
+        raise BadScale(f"{target!r} names no process manager; there are: {known}")
     if not 1 <= number <= MOST:
         raise BadScale(f"{target} goes from 1 to {MOST}, not {number}")
     return name

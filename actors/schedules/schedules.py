@@ -124,7 +124,7 @@ class Schedules:
         if result == BEING_FORGOTTEN:
             raise EventStoreUnavailable(BEING_FORGOTTEN.reason)
         if isinstance(result, InvalidAppend):
-            raise InvalidCommand(f"the event store never takes it: {result.reason}")
+            raise InvalidCommand(f"the event store refuses it for good: {result.reason}")
         return isinstance(result, Appended)
 
     async def _read(self, command_id: str) -> ScheduleState:

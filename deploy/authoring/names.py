@@ -10,7 +10,7 @@ import sys
 from deploy.errors import StartError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
-_FORM = "a letter, then letters, digits and _, 40 at most"
+_FORM = "use a letter, then letters, digits and _, at most 40 characters"
 
 _OURS = ("rayfold", "tests")
 """Our packages, and the folder of the package's tests."""
@@ -25,9 +25,9 @@ def check(name: str) -> None:
     if not _NAME.fullmatch(name):
         better = re.sub(r"[-. ]", "_", name)
         hint = f"write {better}" if _NAME.fullmatch(better) else _FORM
-        raise StartError(f"{name!r} is no name of a package: {hint}")
+        raise StartError(f"{name!r} is not a package name: {hint}")
     if keyword.iskeyword(name):
-        raise StartError(f"{name!r} is a word of Python's own: choose another name")
+        raise StartError(f"{name!r} is a reserved word of Python: choose another name")
 
 
 def check_free(name: str) -> None:
@@ -37,6 +37,6 @@ def check_free(name: str) -> None:
         StartError: the message says what it is.
     """
     if name in sys.stdlib_module_names:
-        raise StartError(f"{name!r} is a module of Python's own: choose another name")
+        raise StartError(f"{name!r} is a module of Python's standard library: choose another name")
     if name in _OURS or importlib.util.find_spec(name) is not None:
-        raise StartError(f"{name!r} is the name of something installed: choose another name")
+        raise StartError(f"{name!r} is the name of an installed package: choose another name")

@@ -30,7 +30,7 @@ def write(name: str, folder: Path) -> list[Path]:
     test = Path("tests", f"test_{name}.py")
     for taken in (Path(name), Path(f"{name}.py"), test):
         if (folder / taken).exists() or (folder / taken).is_symlink():
-            raise StartError(f"{taken} is there already: nothing is written")
+            raise StartError(f"{taken} exists already: nothing was written")
     names.check_free(name)
     files = {Path(name): _sources("example", name)}
     if (folder / "tests").exists():

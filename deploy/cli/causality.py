@@ -24,7 +24,7 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
             for each in step["outgoing"]:
                 yield f"{indent}    {_outgoing(each)}"
     if found["left_out"]:
-        yield f"{found['left_out']} records more belong to it"
+        yield f"{found['left_out']} more records belong to it"
     if not found["complete"]:
         yield f"more may belong to it: {found['read']} records were read; --scan N reads more"
 

@@ -19,9 +19,9 @@ def check(
     lock: Annotated[
         Path | None, typer.Option(help="The file; events.lock.json in the working folder.")
     ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Take up what the code has.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Update it from the code.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --update: drop what the code does not read.")
+        bool, typer.Option("--force", help="With --update: drop what the code cannot read.")
     ] = False,
 ) -> None:
     """Say whether the code reads the events that were written before."""
@@ -45,10 +45,10 @@ def check(
     for sentence in unused(settings, registry):
         say(f"nothing uses it: {sentence}")
     for name in endless(registry):
-        told = "no handler yields Complete, so each of its processes stays open for ever"
+        told = "no handler yields Complete, so its processes stay open for ever"
         say(f"warning: {name}: {told}", err=True)
     if locked is None and not update:
-        say(f"{file} is not there: write it with `rayfold check --update`, and commit it")
+        say(f"{file} does not exist: write it with `rayfold check --update`, and commit it")
         raise typer.Exit(1)
     code = catalogue_of(registry)
     report = compare(registry, locked or Catalogue(), code)
@@ -64,11 +64,11 @@ def check(
         for broken in report.broken:
             say(f"dropped: {broken.name} {broken.version}")
         for line in report.moved:
-            say(f"taken up all the same: {line.partition(',')[0]}")
+            say(f"accepted: {line.partition(',')[0]}")
         _write(file, text_of(taken_up(locked or Catalogue(), code, report)))
-        say(f"{file} is written: commit it")
+        say(f"{file} was written: commit it")
     elif report.behind:
-        say(f"{file} is behind: `rayfold check --update` takes it up")
+        say(f"{file} is out of date: run `rayfold check --update`")
         for each in report.behind:
             say(f"  {each}")
     told = f"{len(code.events)} events and {len(code.integration_events)} integration events"

@@ -80,7 +80,7 @@ def main() -> None:
     try:
         folder = str(Path.cwd())
     except OSError as error:  # for example replaced by a deployment
-        tell(StartError(f"the working folder is not there: {error.strerror}"))
+        tell(StartError(f"the working folder does not exist: {error.strerror}"))
         sys.exit(2)
     # As with `python -m`: a console script has its own folder on the path, not the user's.
     if folder not in sys.path:

@@ -66,7 +66,7 @@ async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bo
     except (CopyRefused, UnknownRecord) as error:
         raise StartError(str(error)) from error
     except StoreError as error:
-        raise StartError(f"{error}; the same command goes on where it ended") from error
+        raise StartError(f"{error}; run the same command again to continue") from error
     finally:
         for log in ends.values():
             await log.close()
@@ -88,13 +88,13 @@ def _lines(copied: Copied, *, finished: bool, personal: bool) -> Iterator[str]:
         yield f"written in place of records that were deleted in the source: {copied.removed}"
     if copied.tombstoned:
         yield f"streams deleted for good, also in the copy: {copied.tombstoned}"
-    yield f"both logs have the same, SHA-256 {copied.digest}"
+    yield f"both logs have the same content, SHA-256 {copied.digest}"
     if not finished:
         yield (
-            "the source was written to meanwhile, and no stack starts on the copy yet: stop the"
-            " source's, and do the same again"
+            "the source was written to meanwhile, so no stack starts on the copy yet: stop the"
+            " source's stack, and run the same command again"
         )
         return
     yield "next: start a stack on the copy with an empty Postgres"
     if personal:
-        yield "before that restore the keys of personal data to it: rayfold_personal_*"
+        yield "before that, restore the keys of personal data to it: tables rayfold_personal_*"

@@ -68,7 +68,7 @@ async def _run(
     try:
         await check_tenancy(log, registry.prefixes, tenants=registry.tenants)
         if since is not None and since > (end := await log.end_position(None)):
-            raise StartError(f"--since {since} is of another log: this one ends at {end}")
+            raise StartError(f"--since {since} is after the end of this log, position {end}")
         walk = Counterfactual(registry, log, since=since, category=category)
         async for finding in walk.findings():
             found = finding.as_json()
@@ -90,8 +90,8 @@ async def _run(
             say(line)
     if summary.says_nothing:
         raise StartError(
-            "none of the commands could be decided, so nothing is known of the code"
-            + ("" if summary.not_decidable else ": no aggregate kept them (keep_commands=True)")
+            "none of the commands could be decided, so the code was not tested"
+            + ("" if summary.not_decidable else ": no aggregate recorded them (keep_commands=True)")
         )
     return summary
 
@@ -101,7 +101,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['command']} {place} position {found['position']}: {found['verdict']}"
     yield f"  command  {json.dumps(found['payload'])}"
     if "perhaps_rewritten" in found:
-        yield "           as it was sent: what middleware made of it stands nowhere (keep_commands)"
+        yield "           as it was sent: changes by middleware are not recorded (keep_commands)"
     yield from (_event("recorded", each) for each in found["recorded"])
     if "why" in found:
         yield f"  {found['why'].replace('_', ' ')}: {found['reason']}"
@@ -110,7 +110,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     if "rejected" in now:
         yield f"  now      rejected, {now['rejected']}: {now['detail']}"
     elif "error" in now:
-        yield f"  now      breaks, {now['error']}"
+        yield f"  now      fails, {now['error']}"
     elif not now["events"]:
         yield "  now      nothing"
     else:
@@ -128,7 +128,7 @@ def _summary(counts: dict[str, Any]) -> Iterator[str]:
     for why, count in counts["not_decidable"].items():
         yield f"{count} not decidable: {why.replace('_', ' ')}"
     if counts["not_kept"]:
-        yield f"{counts['not_kept']} not decided: the log has their events and not the commands"
+        yield f"{counts['not_kept']} not decided: the log has their events but not the commands"
     if counts["foreign_events"]:
         yield f"{counts['foreign_events']} events of other writers"
-    yield "commands that were rejected in their time are not on the log"
+    yield "commands that were rejected when they were sent are not on the log"

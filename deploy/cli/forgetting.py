@@ -36,7 +36,7 @@ def follow_forgetting(ask: Callable[..., Any], subjects: Sequence[str]) -> bool:
         waiting &= left
         if waiting and now["error"] and now["error"] != told:
             told = now["error"]
-            say(f"held up, and tried again: {told}")
+            say(f"delayed, and tried again: {told}")
     for subject in answer["unknown"]:
         say(f"{subject}: unknown: no personal data is on the log under that id")
     return not answer["unknown"]

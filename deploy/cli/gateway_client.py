@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from deploy.errors import StartError
 from eventstore.kurrentdb.loopback import is_loopback
 
-_OPTIONS = {"/problems/tenant-needed": "the stack serves tenants: say by --tenant whose it is"}
+_OPTIONS = {"/problems/tenant-needed": "the stack serves tenants: name the tenant with --tenant"}
 """Texts instead of a problem's detail, which names what a program would send."""
 
 TIMEOUT = 600.0
@@ -47,7 +47,7 @@ def ask(
     except urllib.error.HTTPError as error:
         told = _detail(error)
         if error.code == 401:
-            where = "that of an operator in rayfold.toml of the working folder, or RAYFOLD_TOKEN"
+            where = "set an operator's token in ./rayfold.toml or RAYFOLD_TOKEN"
             told += f": {where}"
         raise StartError(told) from error
     except OSError as error:
@@ -80,12 +80,12 @@ class _Answer(dict[str, Any]):
     """A gateway's answer; another program, or a later gateway, may lack parts of it."""
 
     def __missing__(self, key: str) -> Any:
-        raise StartError(f"what answers is no gateway of this version: it does not say {key!r}")
+        raise StartError(f"the server is not a gateway of this version: its answer has no {key!r}")
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
     if (elsewhere := error.headers.get("Location")) is not None:
-        return f"the gateway answers {error.code}, to {elsewhere}: give the URL itself"
+        return f"the gateway redirects ({error.code}) to {elsewhere}: give that URL"
     try:
         problem = json.load(error)
         return _OPTIONS.get(problem.get("type", "")) or str(problem["detail"])

@@ -81,7 +81,7 @@ def scale(
         str,
         typer.Argument(help="write, memory, postgres or redis; or memory:VIEW, process:NAME, …"),
     ],
-    n: Annotated[int, typer.Argument(help="How many of them there shall be.")],
+    n: Annotated[int, typer.Argument(help="How many of them to run.")],
     data: Data = None,
     url: Url = None,
 ) -> None:
@@ -122,7 +122,7 @@ def delete(
     answer = ask(data, url, "/operators/delete", {"stream": stream, "tombstone": tombstone})
     say(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
     if answer["kept_in"]:
-        say(f"rows made of several streams keep what it gave: {', '.join(answer['kept_in'])}")
+        say(f"rows made of several streams keep its data: {', '.join(answer['kept_in'])}")
 
 
 @app.command()
@@ -156,7 +156,7 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
         rows = (each for each in parts if each["kind"] not in _WITHOUT_ROWS)
         if any(each.get("parked") for each in rows):
             say(
-                "a row that breaks its fold is compared as it was before; one that a store alone"
+                "a row whose fold fails is compared as it was before; a row that only one store"
                 " refuses is a difference: see `rayfold parked list`"
             )
     if differences:
@@ -185,7 +185,7 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
 
 @app.command()
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=999, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=999, help="The largest number to print.")] = 50,
     data: Data = None,
     url: Url = None,
     as_json: Json = False,

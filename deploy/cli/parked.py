@@ -55,7 +55,7 @@ def parked_show(
 @app.command("replay")
 def parked_replay(
     view: str,
-    key: Annotated[str, typer.Argument(help="All of the view without.")] = "",
+    key: Annotated[str, typer.Argument(help="All keys of the view if not given.")] = "",
     data: Data = None,
     url: Url = None,
 ) -> None:

@@ -14,13 +14,13 @@ from deploy.cli.saying import say
 app = typer.Typer(help="Processes: what goes on between aggregates.")
 schedules = typer.Typer(help="Timeouts of processes, and commands that are sent later.")
 
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="The largest number to print.")]
 
 
 @app.command("list")
 def processes_list(
-    process: Annotated[str, typer.Argument(help="Of this process manager; of all without.")] = "",
-    parked: Annotated[bool, typer.Option("--parked", help="Those that are parked alone.")] = False,
+    process: Annotated[str, typer.Argument(help="Only those of this process manager.")] = "",
+    parked: Annotated[bool, typer.Option("--parked", help="Only those that are parked.")] = False,
     limit: Limit = 100,
     data: Data = None,
     url: Url = None,
@@ -62,7 +62,7 @@ def processes_abort(
     process: str,
     key: str,
     as_it_is: Annotated[
-        bool, typer.Option("--as-it-is", help="Without its compensation, and at once.")
+        bool, typer.Option("--as-it-is", help="At once, without its compensation.")
     ] = False,
     data: Data = None,
     url: Url = None,
@@ -102,7 +102,7 @@ def schedules_list(
 def schedules_cancel(
     command_id: str,
     tenant: Annotated[
-        str | None, typer.Option(help="Whose command it is, where the stack serves tenants.")
+        str | None, typer.Option(help="The tenant of the command, if the stack serves tenants.")
     ] = None,
     data: Data = None,
     url: Url = None,

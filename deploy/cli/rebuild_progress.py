@@ -47,14 +47,14 @@ def follow_rebuild(ask: Callable[..., Any], view: str, *, accept_parked: bool = 
             known = [each for each in rebuilds if each["view"] == view]
             if not known:
                 raise StartError(
-                    f"the rebuild of {view!r} was broken off, as another process owns the stack"
-                    " now; what serves is whole: ask again"
+                    f"the rebuild of {view!r} was stopped, as another process owns the stack"
+                    " now; the live rows are unchanged: run it again"
                 )
             [now] = known
     if now["state"] == "failed":
-        why = [f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"]
+        why = [f"the rebuild of {view!r} failed, the live rows are unchanged: {now['error']}"]
         if now.get("would_park"):
-            why.append("mend what breaks; or put up with it, and add --accept-parked")
+            why.append("correct the fold; or accept this with --accept-parked")
         raise StartError(*why)
     rate = now["events_per_second"]  # 0 if it ended before the first check
     folded = f", {rate:,} events/s in {now['store']}" if rate else ""

@@ -159,7 +159,7 @@ def migrate(
         bool, typer.Option("--drop", help="Remove for good what only older code needs.")
     ] = False,
     refold: Annotated[
-        list[str] | None, typer.Option(help="A category whose rows are all made of the log again.")
+        list[str] | None, typer.Option(help="A category whose rows are all rebuilt from the log.")
     ] = None,
     data: Data = None,
     eventstore: Annotated[str | None, typer.Option(help="URI of the store.")] = None,

@@ -19,23 +19,23 @@ app = typer.Typer()
 def upgrade(
     domain: Annotated[str | None, typer.Option(help="The package to run from now on.")] = None,
     runtime_env: Annotated[
-        str | None, typer.Option(help="Ray's, as JSON, where it brings the domain to nodes.")
+        str | None, typer.Option(help="Ray's runtime_env, as JSON, if it brings the domain.")
     ] = None,
     eventstore: Annotated[str | None, typer.Option(help="URI of the stack's store.")] = None,
     postgres: Annotated[str | None, typer.Option(help="DSN of the stack's database.")] = None,
     ray_address: Annotated[
         str | None,
-        typer.Option(help="Not needed; taken, so that all commands can be told the same."),
+        typer.Option(help="Not used; accepted so that all commands take the same options."),
     ] = None,
     stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
     accept_parked: Annotated[
         bool, typer.Option("--accept-parked", help="Also if keys that serve would be parked.")
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the whole stack runs it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
     data: Annotated[
         Path | None,
-        typer.Option(help="Not needed; taken, so that all commands can be told the same."),
+        typer.Option(help="Not used; accepted so that all commands take the same options."),
     ] = None,
 ) -> None:
     """Change code and domain of a stack that runs, without a failed request."""

@@ -171,11 +171,10 @@ class Copy:
 
     async def _check(self) -> None:
         if await is_unfinished_copy(self._source):
-            raise CopyRefused("the source is a copy that is not finished: go on with that one")
+            raise CopyRefused("the source is an unfinished copy: finish that one first")
         if await first_record(self._target, IDENTITY) is not None:
             raise CopyRefused(
-                "a stack was started on the target: it is a log of its own, to which nothing is"
-                " copied; give an empty store"
+                "a stack was started on the target, so it has a log of its own: give an empty store"
             )
 
     # What is read.
@@ -287,12 +286,12 @@ class Copy:
         while (failed := await self._target.append_whole(new)) is not None:
             if isinstance(failed, InvalidAppend):
                 raise CopyRefused(
-                    f"the target does not take what follows position"
+                    f"the target refuses the records after position"
                     f" {self._batch[0][0].position} of the source: {failed.reason}"
                 )
             if not await self._close_gaps(new, failed.streams):
                 raise CopyRefused(
-                    f"the target does not take {', '.join(failed.streams) or 'a stream'} as the"
+                    f"the target refuses {', '.join(failed.streams) or 'a stream'} as the"
                     " source has it: give an empty store, and let nobody else write to it"
                 )
         self._unread.extend(self._batch)
@@ -324,7 +323,7 @@ class Copy:
             some = removed(stream, range(start, min(start + MOST_RECORDS, until)))
             if (failed := await self._target.append_whole(some)) is not None:
                 raise CopyRefused(
-                    f"the target does not take {stream} as the source has it: {failed.reason}"
+                    f"the target refuses {stream} as the source has it: {failed.reason}"
                 )
             self._copied.removed += len(some)
 
@@ -343,7 +342,7 @@ class Copy:
                         self._unread_bytes = 0
                         return
             if time.monotonic() > deadline:
-                raise StoreUnavailable(f"what was appended does not show within {SHOWS:.0f} s")
+                raise StoreUnavailable(f"the appended records cannot be read after {SHOWS:.0f} s")
             await asyncio.sleep(0.05)  # a follower node may lag
 
     async def _cut(self) -> None:
@@ -369,13 +368,13 @@ class Copy:
                 given = NewRecord(new.event_type, new.data, {}, str(uuid4()))
                 [answer] = await self._target.append([StreamAppend(stream, ANY, [given])])
                 if not isinstance(answer, Appended):
-                    raise CopyRefused(f"the target does not take {stream}: {answer}")
+                    raise CopyRefused(f"the target refuses {stream}: {answer}")
                 await self._target.keep_latest(stream, CHECKPOINTS[record.event_type])
             self._copied.checkpoints += 1
 
 
 def _not_ours(there: WholeRecord) -> CopyRefused:
     return CopyRefused(
-        f"the target has what the source has not, from revision {there.revision} of {there.stream}"
-        " on: give an empty store"
+        f"the target has more than the source, from revision {there.revision} of {there.stream} on:"
+        " give an empty store"
     )

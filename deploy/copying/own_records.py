@@ -94,6 +94,6 @@ def moved(record: WholeRecord, at: At) -> WholeRecord:
         if record.stream.startswith(prefix) and record.event_type in known:
             return record._replace(data=mover(record.event_type, record.data, at))
     raise UnknownRecord(
-        f"this Rayfold does not know what {record.event_type} is, revision {record.revision} of"
+        f"this Rayfold does not know the type {record.event_type} of revision {record.revision} of"
         f" {record.stream}: copy the log with the Rayfold that has written it"
     )

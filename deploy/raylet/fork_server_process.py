@@ -173,11 +173,11 @@ def _read(connection: socket.socket) -> Request:
     try:
         while not said.endswith(END):
             if not (more := connection.recv(1 << 16)):
-                raise ValueError("who asked is gone")
+                raise ValueError("the caller is gone")
             said += more
         told = json.loads(said.removesuffix(END))
         if len(descriptors) != _DESCRIPTORS:
-            raise ValueError("standard input, output, error and the folder did not come along")
+            raise ValueError("standard input, output, error and the folder were not passed")
         return Request(**told, descriptors=descriptors, answer=connection)
     except BaseException:
         for each in descriptors:

@@ -170,7 +170,7 @@ async def _give_up(postgres: str, own: Release, why_not: str) -> None:
         async with asyncio.timeout(ANSWER_TIMEOUT), connected(postgres) as connection:
             await refuse(connection, own, why_not)
     except FAILURES as error:  # the next attempt reports it again
-        log.error("a release could not be given up", extra={"error": repr(error)})
+        log.error("a release could not be marked as refused", extra={"error": repr(error)})
 
 
 async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Release | None:
@@ -192,10 +192,12 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Rele
     if release is not None and release.hash == owned.identity.domain:
         if release.refused:
             raise StartError(
-                f"release {release.number} was refused: {release.refused}: mended or not, ask for"
-                " it again with `rayfold upgrade`"
+                f"release {release.number} was refused: {release.refused}: to try it"
+                " again, run `rayfold upgrade`"
             )
-        log.warning("a release follows another", extra={"before": ran, "number": release.number})
+        log.warning(
+            "a new release replaces another", extra={"before": ran, "number": release.number}
+        )
         return release
     if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):
         raise StartError(

@@ -66,7 +66,7 @@ async def down(settings: Settings) -> list[str]:
         StartError: there is no such stack, or its owner does not answer.
     """
     if settings.postgres is None:
-        raise StartError("rayfold down needs --postgres: what runs stands there")
+        raise StartError("rayfold down needs --postgres: that database says what runs")
     try:
         async with connected(settings.postgres, within=ANSWER_TIMEOUT) as connection:
             return await _down(settings, settings.postgres, connection)
@@ -110,7 +110,7 @@ async def _in_its_place(settings: Settings, postgres: str, row: Record, lease: L
         identity = {name: row[name] for name in ("store", "domain")} | {"stack": row["id"]}
         parts = await unless(lost, _end(settings, row["id"]))
         if parts is None:
-            raise StartError("another one owns the stack by now, and makes its parts: ask again")
+            raise StartError("another process owns the stack now, and starts its parts: try again")
         await note_down(postgres, lease.epoch, identity)
         return parts
     finally:
@@ -180,7 +180,7 @@ async def _ask(at: dict[str, str | int]) -> list[str]:
 async def _end(settings: Settings, stack: str) -> list[str]:
     address = settings.ray_address
     if address is None:
-        raise StartError("no controller runs: give --ray-address, to end what it has left")
+        raise StartError("no controller runs: give --ray-address, to end the parts it left")
     late = asyncio.get_running_loop().call_later(ENDING, _give_up, address)
     try:
         with _waiting_for(f"Ray at {address}, which has what an owner left"):

@@ -151,7 +151,7 @@ class Forgetting:
         except (RayfoldError, TimeoutError) as error:
             self._is_behind = True
             why = str(error) or f"not built in {BEGIN:.0f} seconds"
-            log.warning("somebody who is forgotten may be shown", extra={"error": why})
+            log.warning("views may still show a forgotten person", extra={"error": why})
 
     async def _build_taken_up(self) -> None:
         """Rebuild the views that were left, each separately.
@@ -167,7 +167,9 @@ class Forgetting:
         failed = []
         for view, stores in left.items():
             about = {"view": view}
-            log.warning("somebody was forgotten since it was left: it is rebuilt", extra=about)
+            log.warning(
+                "a person was forgotten while nothing served this view: it is rebuilt", extra=about
+            )
             try:
                 await self._rebuilds.afresh(view, accept_parked=True)
                 async with self._connection() as connection:
@@ -246,7 +248,7 @@ class Forgetting:
                 # Actors that have started since may have used them.
                 self._of_processes, self._of_states = set(), set()
                 self._rebuilt.clear()
-                log.warning("keys of persons who are forgotten were there again: %d", again)
+                log.warning("destroyed keys of forgotten persons that had come back: %d", again)
             self._mark = (await key_set(connection)).mark
 
     async def _unsettled(self) -> list[Destroyed]:
@@ -270,7 +272,7 @@ class Forgetting:
             return
         await self._rebuild(ids)
         if not self._is_alone():
-            raise Unavailable("the release before still serves, and knows what it has read")
+            raise Unavailable("the previous release still serves, and has the data in memory")
         async with self._connection() as connection:
             for table in ("rayfold_personal_key", *self._tables_of_states()):
                 # This removes old versions of rows and keys, and planner statistics with their
@@ -280,7 +282,7 @@ class Forgetting:
         self._of_processes -= ids
         self._of_states -= ids
         self._rebuilt.clear()
-        log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
+        log.info("all data of forgotten persons is gone", extra={"keys": len(ids)})
 
     async def _fold_again(self, left: Sequence[Destroyed]) -> dict[str, str]:
         """Make all actors fold again, without the persons; return for whom that failed, and why."""

@@ -82,7 +82,7 @@ class Lease:
                     place = await self._take(domain)
             except FAILURES as error:
                 self._postgres.close()
-                log.info("the lease is not known", extra={"error": repr(error)})
+                log.info("the lease cannot be read", extra={"error": repr(error)})
                 place = None
             if self.epoch:
                 return
@@ -146,7 +146,7 @@ class Lease:
             async with asyncio.timeout(RENEWAL):
                 await self._renew(0.0)
         except FAILURES as error:
-            log.info("the lease is left to run out", extra={"error": repr(error)})
+            log.info("the lease could not be given up: it expires", extra={"error": repr(error)})
         finally:
             self._postgres.close()
 

@@ -44,21 +44,22 @@ async def _open(connection: Connection, registry: Registry) -> list[str]:
     if await connection.fetchval("SELECT to_regclass('rayfold_open')") is None:
         return []
     found = [
-        f"{row['number']} open processes of {row['name']!r}, {row['one']!r} for instance, which is"
-        " no process manager of the domain any more: nobody goes on with them. Bring it back, until"
-        " they have ended or are aborted"
+        f"{row['number']} open processes of {row['name']!r}, {row['one']!r} for instance, which the"
+        " domain no longer has: they do not continue. Restore the process manager until they have"
+        " ended or are aborted"
         for row in await connection.fetch(_PROCESSES, [*registry.processes])
     ]
     for name, process in registry.processes.items():
         found += [
             f"{row['number']} open processes of {name!r}, {row['one']!r} for instance, wait for the"
-            f" timeout {row['timeout']!r}, which has no handler any more: they will be parked."
-            " Bring it back"
+            f" timeout {row['timeout']!r}, which no longer has a handler: they will be parked."
+            " Restore the handler"
             for row in await connection.fetch(_TIMEOUTS, f"process:{name}", [*process.timeouts])
         ]
     return found + [
         f"{row['number']} commands {row['command']!r} are scheduled, {row['one']!r} for instance,"
-        " which the domain has no more: they will be refused. Bring it back, or cancel them"
+        " which the domain no longer has: they will be refused. Restore the command, or cancel"
+        " them"
         for row in await connection.fetch(_SCHEDULED, ["", *registry.commands])
     ]
 
@@ -78,7 +79,7 @@ async def _views(connection: Connection, registry: Registry) -> list[str]:
             continue
         drop = f'DROP {kind} "{relation}"{" CASCADE" if kind == "SCHEMA" else ""}'
         found.append(
-            f"the rows of {view!r}, which the domain keeps in Postgres no more: nobody folds them,"
-            f" and no deletion reaches them. Once nothing older runs: {drop}"
+            f"the rows of {view!r}, which the domain no longer keeps in Postgres: they are not"
+            f" updated, and no deletion reaches them. Once no older release runs: {drop}"
         )
     return found

@@ -30,7 +30,7 @@ def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> s
     family, *_, address = min(found, key=lambda each: each[0] == socket.AF_INET6)
     if open_to_all and not ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise StartError(
-            f"others reach {host}, and nobody would need a token: set tokens (RAYFOLD_TOKENS, or "
+            f"others reach {host}, and no token is required: set tokens (RAYFOLD_TOKENS, or "
             "[tokens.NAME] in rayfold.toml), or serve on 127.0.0.1"
         )
     try:

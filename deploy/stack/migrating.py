@@ -59,7 +59,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
         except FAILURES as error:
             raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
         except (StoreError, Unavailable, StreamUnreadable) as error:
-            raise StartError(f"not done, run it again: {error}") from error
+            raise StartError(f"not finished, run it again: {error}") from error
         except WriteSideError as error:
             raise StartError(str(error)) from error
 
@@ -169,8 +169,8 @@ class _Work:
                 category,
                 [],
                 [
-                    f"{len(cut):,} streams have lost their first events on the log, {cut[0]} for"
-                    " one: their state is in the tables alone. Let it stay state-stored"
+                    f"{len(cut):,} streams, {cut[0]} for one, no longer have their first events"
+                    " on the log: only the tables have their state. Keep it state-stored"
                 ],
             )
             return 1

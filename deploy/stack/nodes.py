@@ -83,7 +83,7 @@ class Nodes:
                 self._placed[name] = node.id, apart
         if nodes and not has_room:  # Ray says nothing, and waits
             claimed = {resource: claim for resource, claim in claims.items() if claim}
-            said = "no node has room for what a part claims: it waits; see the setting `claims`"
+            said = "no node has enough resources for a part: it waits; see the setting `claims`"
             log.warning(said, extra={"part": name, "claims": claimed})
         options: dict[str, Any] = {"num_cpus": claims.pop("CPU"), "resources": claims}
         if node is not None:

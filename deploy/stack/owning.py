@@ -146,7 +146,7 @@ async def _check_keys(connection: Connection, uri: str) -> None:
             " rayfold_personal_forgotten SET lost = true. How: docs/how-to/forget-a-person.md"
         )
     if again := await destroy(connection, found.destroyed):
-        log.warning("keys of persons who are forgotten were there again", extra={"keys": again})
+        log.warning("destroyed keys of forgotten persons that had come back", extra={"keys": again})
     try:
         wrapped = await wrap_again(connection, MasterKeys())
     except NoMasterKey as error:

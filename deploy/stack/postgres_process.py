@@ -131,7 +131,7 @@ class PostgresProcess(ChildProcess):
                 get_server(beside, start=False).ensure_pgdata_inited()
             beside.rename(self._data)
         elif (self._data / "PG_VERSION").exists() and not (self._data / CONTROL).exists():
-            raise FileNotFoundError(f"it was left half made, without {CONTROL}: remove it")
+            raise FileNotFoundError(f"its creation did not finish: it has no {CONTROL}: remove it")
         with _closed_above(self._data):
             self._server = server = get_server(self._data, start=False)
             server.ensure_pgdata_inited()

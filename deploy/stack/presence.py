@@ -95,6 +95,8 @@ class Presence:
                 connection = await self._postgres.get()
                 await connection.execute("DELETE FROM rayfold_gateway WHERE id = $1", self._row[0])
         except FAILURES as error:
-            log.info("the gateway's row is left to age", extra={"error": repr(error)})
+            log.info(
+                "the gateway's row could not be deleted: it expires", extra={"error": repr(error)}
+            )
         finally:
             self._postgres.close()

@@ -44,7 +44,7 @@ class PublicationSettings(BaseModel):
     @model_validator(mode="after")
     def _goes_somewhere(self) -> Self:
         if bool(self.url) == bool(self.nats):
-            raise ValueError("needs a url, of a webhook, or servers of nats: one of them")
+            raise ValueError("needs either url (of a webhook) or nats (its servers)")
         if self.nats:
             self._check_nats()
         else:
@@ -56,9 +56,9 @@ class PublicationSettings(BaseModel):
         parts = _url(self.url or "")
         if parts is None or parts.scheme not in schemes:
             advice = "" if self.private_addresses else ", or http with private_addresses"
-            raise ValueError(f"url is no https URL{advice}: {self.url!r}")
+            raise ValueError(f"url is not an https URL{advice}: {self.url!r}")
         if parts.username is not None or parts.fragment or not _PRINTABLE.fullmatch(self.url or ""):
-            raise ValueError("url has neither a user, nor a #fragment, nor blanks, nor umlauts")
+            raise ValueError("url must have no user, no #fragment, no blanks and only ASCII")
         if self.subject or self.credentials:
             raise ValueError("subject and credentials are for nats, not for a url")
         if self.secret is None:
@@ -66,15 +66,15 @@ class PublicationSettings(BaseModel):
         for name in ("secret", "previous_secret"):
             given: SecretStr | None = getattr(self, name)
             if given is not None and not _is_webhook_secret(given.get_secret_value()):
-                raise ValueError(f"{name} is whsec_ and 24 to 64 bytes in base64")
+                raise ValueError(f"{name} must be whsec_ and 24 to 64 bytes in base64")
 
     def _check_nats(self) -> None:
         for each in self.nats:
             parts = _url(each.get_secret_value())
             if parts is None or parts.scheme not in ("nats", "tls"):
-                raise ValueError("nats has URLs like nats://host:4222")
+                raise ValueError("nats must have URLs like nats://host:4222")
         if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", self.subject or ""):
-            raise ValueError(f"subject is words with dots between, without *: {self.subject!r}")
+            raise ValueError(f"subject must be words joined by dots, without *: {self.subject!r}")
         if self.secret or self.previous_secret or self.private_addresses:
             raise ValueError("secret and private_addresses are for a url, not for nats")
 

@@ -45,7 +45,7 @@ def check_ray(address: str) -> None:
                 head.recv(1)
         except TimeoutError as error:
             raise StartError(
-                f"Ray's head at {address} says nothing within {ANSWER:.0f} s: it hangs,"
+                f"Ray's head at {address} does not answer within {ANSWER:.0f} s: it hangs,"
                 " and has to be started again"
             ) from error
 

@@ -92,11 +92,13 @@ def _check_named(named: dict[str, bool]) -> None:
     """Raise if a view would not be kept anywhere; otherwise warn of those that lack a store."""
     if alone := [name for name, is_alone in named.items() if is_alone]:
         raise StartError(
-            f"the view {alone[0]!r} is kept in Redis alone, and there is none: install"
+            f"the view {alone[0]!r} is kept in Redis alone, but there is no Redis: install"
             f" {PROGRAMS[0]} where `rayfold up` runs, or give --redis"
         )
     if named:
-        log.warning("there is no Redis: views are in their other stores", extra={"views": [*named]})
+        log.warning(
+            "there is no Redis: its views use their other stores", extra={"views": [*named]}
+        )
 
 
 async def _checked(url: str, parts: AsyncExitStack) -> RedisQuestion:
@@ -118,5 +120,5 @@ async def _checked(url: str, parts: AsyncExitStack) -> RedisQuestion:
             f"Redis at {shown} does not answer: {why_no_answer(error)}: check --redis"
         ) from error
     if wrong is not None:
-        raise StartError(f"Redis at {shown} is no store for views: {wrong}")
+        raise StartError(f"Redis at {shown} cannot store views: {wrong}")
     return asking

@@ -146,7 +146,7 @@ class ReleaseWatch:
                         release = await wanted_release(await self._postgres.get())
                 except FAILURES as error:
                     self._postgres.close()
-                    log.info("what is wanted cannot be read", extra={"error": repr(error)})
+                    log.info("the wanted release cannot be read", extra={"error": repr(error)})
                 else:
                     if release is not None and not release.lets_run(self._own):
                         self._differs(release)

@@ -86,7 +86,7 @@ class Seat:
             try:
                 self._control.sendall(json.dumps(message).encode() + b"\n")
             except OSError as error:  # the parent is gone
-                log.warning("whoever gave the place is not told", extra={"error": error})
+                log.warning("the parent process could not be told", extra={"error": error})
 
 
 def _socket(descriptor: int | None) -> socket.socket | None:

@@ -110,8 +110,8 @@ async def start_postgres(
             raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
         if encoding not in _WHOLE:
             raise StartError(
-                f"the database is encoded as {encoding}, and the first character that this has not"
-                " would stop all that is kept there: give --postgres one that was created with"
+                f"the database has the encoding {encoding}, which cannot store every character:"
+                " give --postgres one that was created with"
                 " ENCODING 'UTF8' TEMPLATE template0"
             )
     return dsn, watched("postgres", asking.ask, process, parts, disk)

@@ -63,9 +63,9 @@ def _address(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise ValueError("no address: check its brackets and letters") from None
+        raise ValueError("not a valid URL: check its brackets and letters") from None
     if "@" in text and "@" not in parts.netloc and _HOSTS.sub("", parts.netloc):
-        raise ValueError("no address: in a password / is %2F, ? is %3F and # is %23")
+        raise ValueError("not a valid URL: in a password write %2F for /, %3F for ?, %23 for #")
     return text
 
 
@@ -85,7 +85,7 @@ def _redis(text: str | None) -> str | None:
 def _folder(given: Any) -> Any:
     # The first is an empty variable; as a path it would be the working folder.
     if given == "" or (isinstance(given, str) and "\0" in given):
-        raise ValueError("names no folder")
+        raise ValueError("is not the name of a folder")
     if not isinstance(given, str):
         return given
     # In a file, and in most variables, no shell has done that.
@@ -93,8 +93,8 @@ def _folder(given: Any) -> Any:
     if expanded != given and os.path.lexists(given):
         # Else a stack that has its log there would begin with an empty one.
         raise ValueError(
-            f"there is ./{given}, as versions before took it: move that to {expanded},"
-            f" or say ./{given}"
+            f"./{given} exists, which older versions used: move it to {expanded},"
+            f" or write ./{given}"
         )
     return expanded
 
@@ -105,7 +105,7 @@ Folder = Annotated[Path, BeforeValidator(_folder)]
 def _bounds(bounds: tuple[int, int]) -> tuple[int, int]:
     least, most = bounds
     if least > most:
-        raise ValueError("the least comes before the most")
+        raise ValueError("the smallest number must come first")
     return bounds
 
 
@@ -153,7 +153,7 @@ def _told_apart(tokens: dict[str, TokenSettings]) -> dict[str, TokenSettings]:
     for name, each in tokens.items():
         other = first.setdefault(each.token.get_secret_value(), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} have one token: nobody could tell them apart")
+            raise ValueError(f"{other!r} and {name!r} have the same token: give each its own")
     return tokens
 
 
@@ -273,12 +273,12 @@ class Settings(BaseSettings):
         claimed = jwt is not None and jwt.tenant_claim is not None
         if not tenants and (claimed or any(each.tenant for each in tokens.values())):
             raise ValueError(
-                "a token has a tenant, and the stack serves none, so that its bearer would see"
-                " everything: say tenants = true"
+                "a token has a tenant, but the stack serves none, so its bearer would see"
+                " everything: set tenants = true"
             )
         for name, each in tokens.items():
             if each.role == "operator" and each.tenant not in (None, "*"):
-                raise ValueError(f"the token {name!r} is an operator's, and so of no tenant")
+                raise ValueError(f"the token {name!r} is an operator's, so it cannot have a tenant")
         return tenants
 
     @property
@@ -331,7 +331,7 @@ def _check_file() -> None:
     if _FILE.is_dir():
         raise IsADirectoryError(f"{_FILE} is a folder")
     if _FILE.is_symlink() and not _FILE.exists():
-        raise FileNotFoundError(f"{_FILE} is a link to what is not there")
+        raise FileNotFoundError(f"{_FILE} is a link to a file that does not exist")
 
 
 def load(**flags: Any) -> Settings:

@@ -105,14 +105,14 @@ class Succession:
             elif "down" in message:
                 self._end_others(child)
             elif "domain" not in message:  # perhaps from a newer Rayfold: parents are not upgraded
-                log.warning("a process says what is not known here", extra={"said": message})
+                log.warning("a process sent an unknown message", extra={"said": message})
             elif child is self._current:
                 # Otherwise the next one would end at once, as this one does.
                 if "refused" not in message:
                     await self._succeed(message)
             elif child is self._successor and not self._dismissed:
                 # It may never be ready, if its release cannot run: it makes room for the next.
-                log.warning("a successor is wanted no more", extra={"pid": child.process.pid})
+                log.warning("a successor is no longer wanted", extra={"pid": child.process.pid})
                 self._dismissed = True
                 child.signal(signal.SIGTERM)
         if self._stopping and code == -signal.SIGTERM:
@@ -149,7 +149,10 @@ class Succession:
             try:
                 folder.announce(self._data, url)
             except OSError as error:  # for example a full disk; it serves all the same
-                log.warning("other commands are not told where it is", extra={"error": error})
+                log.warning(
+                    "the gateway's URL could not be written to the data folder",
+                    extra={"error": error},
+                )
         if child is self._successor:
             assert self._current is not None
             self._current.retire()

@@ -38,7 +38,7 @@ def unused(
     if settings.jwt is None:  # otherwise any user of the provider may have that name
         for name in settings.rates:
             if name not in {*settings.tokens, *_OF_NO_TOKEN}:
-                yield f"setting rates.{name}: no token is of that name"
+                yield f"setting rates.{name}: no token has that name"
     if settings.tenant_rates and not settings.tenants:
         yield "setting tenant_rates: this stack serves no tenants"
     if registry.middleware:  # which may require any of them in its code

@@ -57,8 +57,8 @@ async def up(settings: Settings) -> int:
             _end_leftovers(data, "a process did not end in order and is killed")
     if lost.is_set():  # it was not told to end: its supervisor must learn of it
         raise StartError(
-            f"another one has taken over the stack {settings.stack!r}, which has ended here:"
-            " two of one name may not share a database"
+            f"another process has taken over the stack {settings.stack!r}, so this one has ended:"
+            " two stacks of one name cannot share a database"
         )
     return code
 

@@ -56,7 +56,7 @@ class Progress(NamedTuple):
         """Return it as a sentence."""
         if not self.controller and not self.owned:
             return (
-                "a controller of the new release is waited for: where none comes, its log says"
+                "waiting for a controller of the new release: if none comes, its log says"
                 " why, or none was started"
             )
         if not self.controller:
@@ -102,7 +102,7 @@ async def upgrade(
             return
         await _check(connection, settings, registry, settings.eventstore, say)
         if (await progress_of(connection, hash_)).is_done:
-            say("this very release runs already: nothing of it is started again")
+            say("this release runs already: nothing is restarted")
         wanted = await release.want(
             connection,
             settings.domain,
@@ -159,7 +159,7 @@ async def _check(
         if store != stack["store"]:
             raise StartError(f"the stack {settings.stack!r} is of another event store: {store}")
         if await is_of_tenants(log) is not registry.tenants:
-            raise StartError("an upgrade turns no tenants on or off: give the same `tenants`")
+            raise StartError("an upgrade cannot turn tenants on or off: give the same `tenants`")
         await survival.check_event_types(connection, registry)
         await survival.check_categories(connection, log, registry)
         read = await survival.check_log(log, registry)
@@ -186,17 +186,17 @@ async def _follow(
         wanted = await release.wanted_release(connection)
         if wanted is not None and wanted.hash != hash_:
             raise StartError(
-                f"{wanted.domain} is wanted meanwhile, as release {wanted.number}, and not this one"
+                f"{wanted.domain} was asked for meanwhile, as release {wanted.number}, instead"
             )
         if wanted is not None and wanted.refused:
             raise StartError(
-                f"release {wanted.number} is refused, and the one before goes on: {wanted.refused}",
-                "mend what breaks, and upgrade again; or put up with it, and add --accept-parked",
+                f"release {wanted.number} is refused, and the old one goes on: {wanted.refused}",
+                "correct the fold and upgrade again; or accept this with --accept-parked",
             )
         if time.monotonic() > until:
             raise StartError(
                 f"not done after {timeout:.0f} s, and going on: {now}; if a successor does not"
-                " start, the log of its controller or gateway says why, and to ask for another"
-                " release, or the one before, is safe"
+                " start, the log of its controller or gateway says why; it is safe to ask for"
+                " another release, or for the one before"
             )
         await asyncio.sleep(LOOK)

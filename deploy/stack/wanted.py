@@ -37,5 +37,5 @@ async def note(dsn: str, target: str, number: int) -> None:
             )
     except FAILURES as error:
         raise PostgresUnavailable(
-            f"{target} is {number} now, but may not be after a restart: {why(error)}"
+            f"{target} is {number} now, but may change back at a restart: {why(error)}"
         ) from error

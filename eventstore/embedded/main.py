@@ -41,7 +41,7 @@ def run(
     1: the disk failed, so that only a new process can continue; 2: the server cannot start.
     """
     if private and not peer_user.is_known():
-        return _refuse(ValueError("this system does not tell whose a connection is"))
+        return _refuse(ValueError("this system does not tell which user opened a connection"))
     try:
         tls = tls_context(tls_certificate, tls_private_key)
     except TlsError as error:

@@ -241,7 +241,7 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
     if isinstance(error, AccessDeniedError):
-        return StoreRefused(f"user {_user(uri)!r} has not the rights for this: {text}")
+        return StoreRefused(f"user {_user(uri)!r} does not have the rights for this: {text}")
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return StoreRefused(f"cannot read {error.filename}: {error.strerror}")
     if isinstance(error, ValueError):

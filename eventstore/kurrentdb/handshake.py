@@ -59,7 +59,7 @@ def _unwell(target: str, context: ssl.SSLContext) -> str:
                 if secure.recv(1):
                     return ""
         except TimeoutError:
-            return f"says nothing for {TIMEOUT:g} s {when} the TLS handshake: is it overloaded?"
+            return f"does not answer for {TIMEOUT:g} s {when} the TLS handshake: is it overloaded?"
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
             pass  # without a word, as at an end of the stream: OpenSSL has two names for that
         told = f"closes the connection {when} the TLS handshake and does not say why: "

@@ -95,7 +95,7 @@ class MasterKeys:
         try:
             return master.decrypt(rest[:_NONCE], rest[_NONCE:], _whose(id, subject))
         except InvalidTag as error:
-            raise Damaged(f"the key {id} of a person is not what was wrapped") from error
+            raise Damaged(f"the key {id} of a person was changed since it was wrapped") from error
 
     @property
     def beginning(self) -> bytes:
@@ -133,7 +133,7 @@ def _loaded(stamp: tuple[int, int, int], text: bytes) -> _Loaded:
     is_plain = bool(lines) and lines[0][1] == PLAIN.encode()
     masters = dict(_master(*each) for each in lines[is_plain:])
     if not masters:
-        raise ValueError("it has no master key: one a line, 32 bytes in base64")
+        raise ValueError("it has no master key: write one a line, 32 bytes in base64")
     return _Loaded(stamp, b"" if is_plain else next(iter(masters)), masters)
 
 
@@ -144,7 +144,7 @@ def _master(number: int, line: bytes) -> tuple[bytes, AESGCM]:
     except binascii.Error:
         key = b""
     if len(key) != _BYTES:
-        raise ValueError(f"line {number} is no master key: {_BYTES} bytes in base64")
+        raise ValueError(f"line {number} is not a master key: {_BYTES} bytes in base64")
     return _FORMAT + hashlib.sha256(key).digest()[:_NAME], AESGCM(key)
 
 

@@ -221,7 +221,7 @@ class PostgresKeys:
             except (*FAILURES, ValueError) as error:
                 self._rest()  # a process that cannot check the mark must not use cached keys
                 raise StoreUnavailable(
-                    f"the keys of personal data cannot be had from Postgres: {why(error)}"
+                    f"the keys of personal data cannot be read from Postgres: {why(error)}"
                 ) from error
             finally:  # also after a cancellation: keys must not stay in memory
                 if self._closed:  # meanwhile

@@ -81,4 +81,4 @@ async def note_destroyed(log: Log, ids: Collection[UUID]) -> None:
 
 def _taken(result: AppendResult) -> None:
     if not isinstance(result, Appended):
-        raise StoreUnavailable(f"the stream {STREAM} takes no record: {result}")
+        raise StoreUnavailable(f"the stream {STREAM} refuses its record: {result}")

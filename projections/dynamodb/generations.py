@@ -98,7 +98,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
                 await self.release(keys)
             raise
         await self.release(keys)
-        raise ReadStoreUnavailable("writers do not let anybody in between: try again")
+        raise ReadStoreUnavailable("the writers could not be paused: try again")
 
     async def release(self, keys: GenerationKeys) -> None:
         """End the pause of writers."""

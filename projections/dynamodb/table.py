@@ -390,6 +390,6 @@ def answering() -> Iterator[None]:
         raise ReadStoreUnavailable("there are no credentials for DynamoDB") from error
     except AIODynamoError as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        raise ReadStoreUnavailable(f"DynamoDB does not do it: {said}") from error
+        raise ReadStoreUnavailable(f"DynamoDB reports an error: {said}") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
         raise ReadStoreUnavailable(f"DynamoDB does not answer: {error}") from error

@@ -245,7 +245,7 @@ class Replica:
                 if not accept_parked:
                     raise worse
                 why = {"error": str(worse)}
-                log.error("a rebuilt view takes the place all the same", extra=why)
+                log.error("a rebuilt view is used although it parks keys", extra=why)
             self.tables[view] = table
             self._folding.adopt(view, folding)
             self.subscriptions.note_all(view)

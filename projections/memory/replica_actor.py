@@ -202,7 +202,9 @@ class ReplicaActor:
             try:
                 return await forgotten_by_now(self._log)
             except StoreUnavailable as error:
-                log.info("who is forgotten is not known", extra={"error": str(error)})
+                log.info(
+                    "the list of forgotten persons cannot be read", extra={"error": str(error)}
+                )
                 await asyncio.sleep(RETRY)
 
     async def _save(self, snapshots: Snapshots) -> None:

@@ -45,7 +45,7 @@ async def warn(database: Database, placements: Placements, hosts: int) -> None:
         PostgresUnavailable: Postgres does not answer.
     """
     if short := await shortage(database, wanted(placements, hosts)):
-        log.warning("postgres may run out of connections", extra={"reason": short})
+        log.warning("Postgres may run out of connections", extra={"reason": short})
 
 
 async def shortage(database: Database, actors: int) -> str | None:
@@ -65,5 +65,5 @@ async def shortage(database: Database, actors: int) -> str | None:
     return (
         f"Postgres allows this user {found['allowed']} connections, others have"
         f" {found['others']} open, and up to {wanted} are wanted: raise max_connections or the"
-        " user's limit, or take a pooler"
+        " user's limit, or use a pooler"
     )

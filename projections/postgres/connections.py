@@ -41,7 +41,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     try:
         yield connection
     except FAILURES as error:
-        raise PostgresUnavailable(f"Postgres does not do it: {why(error)}") from error
+        raise PostgresUnavailable(f"Postgres reports an error: {why(error)}") from error
     finally:
         connection.terminate()  # `close` would wait for a server that does not respond
 

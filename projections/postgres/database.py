@@ -48,7 +48,7 @@ def unreadable(reason: str) -> PostgresUnavailable:
     During an upgrade, tables already belong to the new release: gateways of the old one read the
     columns that both have in common.
     """
-    told = "the rows in Postgres are not as this release keeps them: another follows, or did"
+    told = "the rows in Postgres are those of another release, which replaces this one"
     return PostgresUnavailable(f"{told}: {reason}")
 
 

@@ -172,7 +172,7 @@ async def switch(
             break
         except asyncpg.LockNotAvailableError:
             why = {"view": live.name}
-            log.warning("a switch waits for somebody who reads the table for long", extra=why)
+            log.warning("a switch waits for a long read of the table", extra=why)
             await asyncio.sleep(AGAIN)
     await _drop(connection, live.kind, old)
 
@@ -307,6 +307,6 @@ async def _drop(connection: Connection, kind: Kind, name: str) -> bool:
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")
     except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
         why = {"table": name, "error": error.detail or str(error)}
-        log.warning("a table of before stays, with its rows", extra=why)
+        log.warning("an old table could not be dropped", extra=why)
         return False
     return True

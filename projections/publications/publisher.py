@@ -441,7 +441,7 @@ class Publisher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.error = f"{type(error).__name__}: {error}"
-            log.error("a lane broke", extra=self._about(), exc_info=error)
+            log.error("a lane failed", extra=self._about(), exc_info=error)
 
     def _about(self) -> dict[str, str]:
         return {"publication": self.definition.name}

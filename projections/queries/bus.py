@@ -79,7 +79,7 @@ class QueryBus:
             QueryFailed: see `SqlReader` and `compose`.
         """
         if self._registry.tenants and not tenant:
-            raise NoTenant(f"{type(query).__rayfold__.name!r} is asked for no tenant")
+            raise NoTenant(f"{type(query).__rayfold__.name!r} needs a tenant, and none was given")
         if isinstance(query, SqlQuery | ComposedQuery):
             return await self._ask_more(query, at_least, timeout, store, tenant)
         view = view_query_of(query).view
@@ -135,7 +135,7 @@ class QueryBus:
         if "memory" not in view.stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in memory: no live queries")
         if self._registry.tenants and not tenant:
-            raise NoTenant(f"{type(query).__rayfold__.name!r} is followed for no tenant")
+            raise NoTenant(f"{type(query).__rayfold__.name!r} needs a tenant, and none was given")
         key = within(tenant, text_of(query, view.key))
         return self._live.follow(view.name, key, after or 0)
 

@@ -56,7 +56,7 @@ class Server:
                 )
                 self._client = Redis.from_pool(pool)
             except ValueError as error:
-                raise ReadStoreUnavailable(f"no URL of a Redis: {error}") from error
+                raise ReadStoreUnavailable(f"not the URL of a Redis server: {error}") from error
         return self._client
 
     async def ask(self, answer: Awaitable[Answer]) -> Answer:
@@ -173,6 +173,6 @@ def answering() -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
-        raise ReadStoreUnavailable(f"Redis does not do it: {error}") from error
+        raise ReadStoreUnavailable(f"Redis reports an error: {error}") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise ReadStoreUnavailable(f"Redis does not answer: {error}") from error

@@ -136,7 +136,7 @@ def _fields(record: Any) -> dict[str, Any]:
 def _told(query: SqlQuery, error: Exception) -> BadQuery | QueryFailed:
     state = str(getattr(error, "sqlstate", None) or "22000")
     if state.startswith("22"):
-        return BadQuery(f"{_name(query)!r} cannot be asked so: {why(error)}")
+        return BadQuery(f"{_name(query)!r} does not accept these values: {why(error)}")
     return QueryFailed(f"the statement of {_name(query)!r} failed: {named(error)}")
 
 

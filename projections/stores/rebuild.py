@@ -77,7 +77,7 @@ async def build(
         is_lost = not await reaches(builder, furthest, folded)
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
-            log.warning("rows are replaced of which the log has less", extra=why)
+            log.warning("rows are replaced that had more than the log has", extra=why)
         if worse is None and not is_lost:
             worse = await _worse(building, rebuild)  # including the events that came meanwhile
 
@@ -99,7 +99,7 @@ async def build(
             await building.switch(enough_that_serves)
             if worse is not None:
                 why = {"error": str(worse)}
-                log.error("a new generation took the place all the same", extra=why)
+                log.error("a new generation is used although it parks keys", extra=why)
             await asyncio.gather(*(_renew(each, rebuild.view) for each in following))
     finally:
         await builder.end()
@@ -107,7 +107,10 @@ async def build(
             await building.discard()
         except Exception as error:  # the failure of the build is what matters
             left = {"view": rebuild.view, "error": named(error)}
-            log.warning("what a build has left stays until the next start", extra=left)
+            log.warning(
+                "what a failed build left could not be removed: the next start removes it",
+                extra=left,
+            )
 
 
 async def _filled(builder: ActorHandle, rebuild: Rebuild) -> None:
@@ -174,7 +177,7 @@ async def reaches(builder: Coming, position: int, folded: FoldedLog) -> bool:
         if builder.progress.position >= await folded.end():
             return False
         if time.monotonic() > until:
-            raise ProjectionError("the build does not come as far as the live generation")
+            raise ProjectionError("the build does not catch up with the live generation")
     return True
 
 

@@ -146,9 +146,9 @@ class ProjectionRunner(Generic[Resource]):
             async with asyncio.timeout(SILENCE):
                 await settle()
         except (StoreUnavailable, TimeoutError) as error:  # the next call tries again
-            log.info("how far the log is cannot be found out", extra={"error": named(error)})
+            log.info("the log's end cannot be read", extra={"error": named(error)})
         except Exception:
-            log.exception("how far the log is could not be found out")
+            log.exception("reading the log's end failed")
 
     async def renew(self, view: str) -> None:
         """Begin again from the store; return when events are followed again.

@@ -83,7 +83,7 @@ class Membership:
             try:
                 return await store_id(self._log)
             except StoreError as error:
-                log.info("which log it is, is not known", extra={"error": str(error)})
+                log.info("the log's id cannot be read", extra={"error": str(error)})
             await asyncio.sleep(RETRY)
 
     async def _stack_of(self, dsn: str) -> str | None:
@@ -95,5 +95,5 @@ class Membership:
             except asyncpg.UndefinedTableError:
                 return None  # it belongs to no stack
             except FAILURES as error:
-                log.info("whose database it is, is not known", extra={"error": repr(error)})
+                log.info("the database's owner cannot be read", extra={"error": repr(error)})
             await asyncio.sleep(RETRY)

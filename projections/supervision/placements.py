@@ -77,7 +77,7 @@ class Placements:
             async with asyncio.timeout(PUBLISHED):
                 await self.on_change()
         except (TimeoutError, RayfoldError) as error:
-            log.warning("others are not told of a change", extra={"error": repr(error)})
+            log.warning("a change of actors could not be published", extra={"error": repr(error)})
 
     @property
     def all(self) -> list[ActorHandle]:

@@ -116,7 +116,7 @@ async def end_leftovers(
     known = [each.ray_name for each in wanted]
     left = await asyncio.to_thread(leftovers, settings, known, kinds)
     for name in left:
-        log.warning("an actor that nobody wants is ended", extra={"actor": name})
+        log.warning("an actor that is no longer wanted is ended", extra={"actor": name})
         with suppress(RayError, ValueError):  # it is gone
             await asyncio.to_thread(_end, name, settings.namespace)
     return left

@@ -84,7 +84,7 @@ async def test_nor_is_who_writes_to_the_same_stream(world: World) -> None:
     found = await world.runtime.host.handle([enclose(world.registry, each) for each in commands])
     assert [type(each) for each in found] == [Done, Unavailable, Done]
     assert [each.customer_id for each in await world.read("letter-l1")] == ["bob", "eve"]
-    assert str(found[1]) == "somebody of whom it tells is being forgotten"
+    assert str(found[1]) == "a person in its data is being forgotten"
 
 
 async def test_a_command_that_is_kept_for_later_waits_as_any_other(world: World) -> None:

@@ -208,8 +208,8 @@ async def drop(connection: Connection, aggregate: AggregateType) -> list[str]:
             f"SELECT EXISTS (SELECT FROM {name_of(root)} WHERE _layout <> $1)", found.number
         ):
             raise OldCodeWrites(
-                f"rows of {aggregate.category!r} were written by code of the layout before just"
-                " now: replace what still runs it, then run `rayfold migrate --drop` again"
+                f"rows of {aggregate.category!r} were just written by code of the old"
+                " layout: replace what still runs it, then run `rayfold migrate --drop` again"
             )
         for name, columns in sorted(found.left.items()):
             if not columns:

@@ -186,7 +186,7 @@ def _from_sql(place: Place, value: Any) -> Any:
         return value
     found = column.from_sql(value)
     if column.from_sql is int and found != value:
-        raise ValueError(f"{place.name} is {value}, which is no integer")
+        raise ValueError(f"{place.name} is {value}, which is not an integer")
     return found
 
 
@@ -205,7 +205,7 @@ def check(layout: Layout, state: Any) -> None:
     except ValueError as error:
         raise Unstorable(f"the state does not fit its model: {told(error)}") from error
     if back != state:
-        raise Unstorable("the state does not come back from its tables as it is")
+        raise Unstorable("the state would not be the same when read back from its tables")
 
 
 def told(error: ValueError) -> str:

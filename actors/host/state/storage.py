@@ -134,7 +134,7 @@ class StateStorage:
         if first is not None and not await self._relay.was_deleted(stream, stored.version):
             raise StreamUnreadable(
                 f"{stream} goes on at revision {first} on the log, its row is at {stored.version}:"
-                " what is between was cut from the log before the row had it"
+                " the events between were cut from the log before the row had them"
             )
         await self._states.remove(aggregate, stream, stored.version)
         return await self._from_log(aggregate, stream, NOTHING)
@@ -144,11 +144,14 @@ class StateStorage:
     ) -> Entity:
         """Return the fold of all events, because the row has another layout of the state."""
         if misfit:
-            log.warning("a row is no state", extra={"stream": stream, "error": misfit})
+            log.warning(
+                "a row does not fit the model of its state",
+                extra={"stream": stream, "error": misfit},
+            )
         if await self._relay.first_of(stream) != stored.began:
-            why, then = "is of another layout", "run `rayfold migrate`"
+            why, then = "has another layout", "run `rayfold migrate`"
             if misfit:
-                why, then = f"is no state ({misfit})", "let the model take it again"
+                why, then = f"does not fit the state's model ({misfit})", "make the model accept it"
             raise StreamUnreadable(
                 f"the row of {stream} {why}, and its first events are not on the log any more:"
                 f" {then}"
@@ -204,7 +207,7 @@ class StateStorage:
             [done] = await self._states.commit([rewritten(entity, version, began)], {})
         except StatesRefused as error:
             raise StreamUnreadable(
-                f"the state of {entity.stream!r} has no place: {error}"
+                f"the state of {entity.stream!r} cannot be stored: {error}"
             ) from error
         return done
 
@@ -238,7 +241,7 @@ class StateStorage:
             if done:
                 kept[index] = change
             else:
-                answers[index] = Conflict("its row has moved on")
+                answers[index] = Conflict("its row was changed meanwhile")
         for index, answer in (await self._append(kept)).items():
             answers[index] = answer
             if isinstance(answer, Appended):
@@ -351,7 +354,10 @@ class StateStorage:
             try:
                 await self.relay(stored[stream.partition("-")[0]], stream)
             except StreamUnreadable as error:
-                log.error("an outbox is stuck", extra={"stream": stream, "error": str(error)})
+                log.error(
+                    "an outbox cannot be appended to the log",
+                    extra={"stream": stream, "error": str(error)},
+                )
         if len(streams) < TAKEN_OVER:
             self._taken_over = ""
         await self._settle()

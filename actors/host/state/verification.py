@@ -100,7 +100,7 @@ async def _texts(
         pass
     if entity.revision < kept.version and kept.outbox:
         return None
-    said = f"no state: {kept.misfit}" if kept.misfit else _json(kept.state)
+    said = f"not a state: {kept.misfit}" if kept.misfit else _json(kept.state)
     if folded == 0:
         return None, said
     if entity.revision != kept.version:

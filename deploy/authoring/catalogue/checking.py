@@ -98,7 +98,7 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
         elif present.version not in locked.versions:
             found.append(f"{name} has version {present.version}")
         elif locked.versions[present.version] != present.versions[present.version]:
-            found.append(f"{name} {present.version} reads more")
+            found.append(f"{name} {present.version} has a compatible change")
         elif locked.version != present.version:
             found.append(f"{name} is at version {present.version}")
         elif new := ", ".join(sorted({*present.categories} - {*locked.categories})):

@@ -29,8 +29,9 @@ are.
 NO_DEFAULT = "and the code has no default"
 UNREAD = "which no field reads any more"
 
-IN_CLEAR, ENCRYPTED = "it unencrypted", "it encrypted"
 NONE, SOMETIMES_NONE = "no value", "no value in some cases"
+
+IN_CLEAR, ENCRYPTED = "it unencrypted", "it encrypted"
 """The content of old events in a field that is, or was, personal data: an upcaster sees its
 value.
 """
@@ -57,7 +58,7 @@ class Fault:
         return self.path[0] if self.path else ""
 
     def __str__(self) -> str:
-        where = ".".join(self.path).replace(".[", "[") or "all of it"
+        where = ".".join(self.path).replace(".[", "[") or "the whole event"
         return f"{where}: old events have {self.old}, {self.new}"
 
 
@@ -415,7 +416,7 @@ def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     while "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if name in seen:
-            raise ValueError(f"{name} is nothing but itself")
+            raise ValueError(f"{name} refers only to itself")
         seen.add(name)
         others = {word: each for word, each in schema.items() if word not in ("$ref", "$defs")}
         schema = definitions[name] | others

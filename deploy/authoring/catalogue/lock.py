@@ -197,7 +197,9 @@ def read(file: Path) -> Catalogue | None:
         data = json.loads(text)
         number = data["format"] if isinstance(data, dict) else None
         if isinstance(number, int) and number > FORMAT:
-            raise StartError(f"{file} has format {number}, this Rayfold reads {FORMAT}: upgrade it")
+            raise StartError(
+                f"{file} has format {number}, this Rayfold reads {FORMAT}: upgrade Rayfold"
+            )
         found = _File.model_validate(data)
         if not 1 <= found.format <= FORMAT:
             raise ValueError(f"there is no format {found.format}")
@@ -227,7 +229,7 @@ def _check(name: str, entry: _File.Entry) -> None:
     for schema in entry.versions.values():
         SHAPE.validate_python(schema)
         if schema.get("type") != "object" or faults(schema, schema):
-            raise ValueError(f"{name} has a schema that is none of an event")
+            raise ValueError(f"{name} has a schema that is not one of an event")
 
 
 def _entries(entries: dict[str, _File.Entry]) -> dict[str, Locked]:

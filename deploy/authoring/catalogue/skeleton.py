@@ -30,7 +30,7 @@ def skeleton(
     if old is None or new is None:
         return (
             f"{head} -> None:\n"
-            '    return None  # counts for nothing; or: return "AnotherName", {...}'
+            '    return None  # the event is ignored; or: return "AnotherName", {...}'
         )
     had, wanted = old.get("properties", {}), new.get("properties", {})
     gone = [each.field for each in faults if each.new == UNREAD and len(each.path) == 1]
@@ -45,7 +45,7 @@ def skeleton(
             lines.append(f'        "{field}": data.get("{field}", {said[0][1]}),')
         elif field in had:
             before = told(had[field], old.get("$defs", {}))
-            lines.append(f'        "{field}": ...,  # {today}, of data["{field}"], {before}')
+            lines.append(f'        "{field}": ...,  # {today}, from data["{field}"], {before}')
         else:
             likely = [each for each in gone if _type(had[each]) == _type(wanted[field])]
             value = f'data["{likely[0]}"]' if len(likely) == 1 else "..."

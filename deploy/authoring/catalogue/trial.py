@@ -33,22 +33,22 @@ def complaints(registry: Registry, name: str, version: int, schema: Schema) -> l
         left = what_is_left(schema, sample)
         error = _unread(registry, name, version, left)
         if error and not _unread(registry, name, version, sample):
-            told = f"its upcaster does not take what is left of a forgotten person: {error}"
+            told = f"its upcaster fails on what is left of a forgotten person: {error}"
             found.setdefault(told, json.dumps(left))
-    return [f"{told} (of {sample})" for told, sample in found.items()]
+    return [f"{told} (tried with {sample})" for told, sample in found.items()]
 
 
 def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator[str]:
     try:
         registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
     except UnknownEventType as error:
-        yield f"its upcaster makes {error.event_type} of it, which nobody declares"
+        yield f"its upcaster returns {error.event_type}, which no class declares"
     except UnreadableEvent as error:
         match error.__cause__:
             case ValidationError() as refused:
                 yield from _certain(refused)
             case KeyError() as missed if missed.args and missed.args[0] not in _values(sample):
-                yield f"its upcaster takes {missed.args[0]!r}, which old events may lack"
+                yield f"its upcaster reads {missed.args[0]!r}, which old events may lack"
 
 
 def _unread(registry: Registry, name: str, version: int, sample: Any) -> str:
@@ -73,9 +73,9 @@ def _certain(refused: ValidationError) -> Iterator[str]:
         if each["loc"][:1] in unsure:
             continue
         if each["type"] == "missing":
-            yield f"{where}: its upcaster does not give it"
+            yield f"{where}: its upcaster gives it no value"
         else:
-            yield f"{where}: its upcaster gives {type(each['input']).__name__}, {each['msg']}"
+            yield f"{where}: its upcaster gives {type(each['input']).__name__}: {each['msg']}"
 
 
 def _values(value: Any) -> Iterator[Any]:

@@ -116,7 +116,7 @@ class Changes:
                         self._happened.set()
             except (OSError, RuntimeError) as error:  # for example the kernel's limit
                 names = ", ".join(map(str, folders))
-                tell(StartError(f"changes in {names} are not seen any more: {error}"))
+                tell(StartError(f"changes in {names} are no longer seen: {error}"))
 
         task = asyncio.create_task(watch())
         self._watching[task] = None

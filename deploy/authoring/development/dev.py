@@ -67,12 +67,12 @@ async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
                     # A stack that accepts requests has announced its address: by then all of it has
                     # read the code.
                     if stack.runs and announced(data) in (None, left):
-                        _say("a start is broken off: it may have read some of it")
+                        _say("the start is stopped: it may have read unfinished code")
                         await stack.stop()
-                    before = "; the code before it is served on" if stack.runs else ""
-                    _say(f"the next change is waited for{before}")
+                    before = "; the previous code is still served" if stack.runs else ""
+                    _say(f"waiting for the next change{before}")
                 while (code := await _until(changes, stack.ended())) is not None:
-                    _say(f"the stack ended with exit code {code}: the next change is waited for")
+                    _say(f"the stack ended with exit code {code}: waiting for the next change")
                 _say("a change")
     finally:
         await stack.stop()

@@ -64,7 +64,7 @@ class GrpcServer:
         )
         if not all(self._server.sockets):  # uvloop does not raise if the port is taken
             self._server.close()
-            raise OSError(errno.EADDRINUSE, f"somebody else listens on port {port} by now")
+            raise OSError(errno.EADDRINUSE, f"another process listens on port {port} now")
         listening = self._server.sockets[0]
         bound: int = listening.getsockname()[1]
         if listening.family == socket.AF_INET6:

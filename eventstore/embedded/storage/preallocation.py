@@ -34,7 +34,7 @@ def preallocate(wal: Path, size: int) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        log.info("the write-ahead log gets no room ahead", extra={"error": str(error)})
+        log.info("the write-ahead log cannot be preallocated", extra={"error": str(error)})
 
 
 def _write_zeros(descriptor: int, start: int, end: int) -> None:

@@ -209,7 +209,7 @@ async def test_the_command_says_why_it_does_not_copy(source_uri: str, target_uri
         assert "secret" not in str(refused.value)
     done = ran("--from", source_uri, "--to", target_uri)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "the target has what the source has not" in done.stderr
+    assert "the target has more than the source" in done.stderr
 
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -104,8 +104,8 @@ def complaint(tmp_path: Path, *targets: str) -> StoreUnavailable | None:
         (close_at_once, "closes the connection during the TLS handshake"),
         (end_the_stream_at_once, "closes the connection during the TLS handshake"),
         (close_after_the_handshake, "closes the connection after the TLS handshake"),
-        (keep_silent_at_once, "says nothing for 0.5 s during the TLS handshake"),
-        (keep_silent_after_the_handshake, "says nothing for 0.5 s after the TLS handshake"),
+        (keep_silent_at_once, "does not answer for 0.5 s during the TLS handshake"),
+        (keep_silent_after_the_handshake, "does not answer for 0.5 s after the TLS handshake"),
     ],
 )
 def test_a_node_that_does_not_speak_may_speak_later(

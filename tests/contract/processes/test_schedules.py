@@ -505,7 +505,7 @@ async def test_one_that_the_store_never_takes_is_refused_as_that(registry: Regis
             return [InvalidAppend("it is too large") for _ in appends]
 
     envelope = enclose(registry, ReceiveStock(sku="tea", quantity=1))
-    with pytest.raises(InvalidCommand, match="the event store never takes it: it is too"):
+    with pytest.raises(InvalidCommand, match="the event store refuses it for good: it is too"):
         await Schedules(SmallLog()).schedule(envelope, datetime.now(UTC))
 
 

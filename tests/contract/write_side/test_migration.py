@@ -353,7 +353,7 @@ async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
     assert (await new.state(long)).total == 6  # folded from the log
     assert isinstance(answers[2], StreamUnreadable)
     assert "last: " in str(answers[2])
-    assert "let the model take it again" in str(answers[2])
+    assert "make the model accept it" in str(answers[2])
     await old.close()
     await new.close()
 

@@ -88,7 +88,7 @@ async def test_changed_code_against_a_log(own_eventstore: str, tmp_path: Path) -
 
     code, lines, wrong = run(tmp_path, own_eventstore, "--since", str(2**70))
     assert (code, lines) == (2, [])
-    assert wrong.startswith(f"rayfold: --since {2**70} is of another log: this one ends at ")
+    assert wrong.startswith(f"rayfold: --since {2**70} is after the end of this log, position ")
 
     odd = COVERED.replace("the account has too little", "too little, \\ud800")
     (tmp_path / "accounts.py").write_text(odd)

@@ -68,7 +68,7 @@ async def test_a_timeout_without_a_handler_is_told_before_it_is_due(postgres: st
     definition.timeouts.clear()
     found = [each for each in await left_behind(connection, registry) if definition.name in each]
     assert len(found) == 1
-    assert "'payment', which has no handler any more" in found[0]
+    assert "'payment', which no longer has a handler" in found[0]
     await connection.close()
 
 

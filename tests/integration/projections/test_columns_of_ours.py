@@ -112,7 +112,7 @@ async def of_another_release(reader: PostgresReader, dsn: str, table: str) -> No
                     await reader.ask(RowQuery("made", key, 0, {}, 10, None), time.monotonic())
             assert "ada@example.org" not in str(found.value)
 
-    column, other = f'"{NAMES[0]}"', "not as this release keeps them"
+    column, other = f'"{NAMES[0]}"', "those of another release"
     await refused(f'UPDATE "{table}" SET {column} = NULL', QueryFailed, "valid string")
     await switched_meanwhile(reader, connection, table, column)
     await refused(f'UPDATE "{table}" SET {column} = NULL', QueryFailed, "valid string")

@@ -426,7 +426,7 @@ async def test_an_event_that_takes_too_long_alone_is_named(
     log = MemoryLog()
     await add(log, "a", 1)
     await add(log, "b", 1)
-    said = "NotInTime: 0@counter-a takes longer than it may, alone: QueryCanceledError: "
+    said = "NotInTime: 0@counter-a takes too long, even alone: QueryCanceledError: "
     backfill = Backfill(REGISTRY, log, dsn, TOTALS, "totals")
     async with projecting(log, dsn) as projector:
         await until(says(projector, said))
@@ -472,7 +472,7 @@ async def test_custom_sql_of_one_event_that_takes_too_long_is_named(
     log = MemoryLog()
     await add(log, "a", 1, 2, LONG)
     projector = SqlProjector(SMALL, log, dsn, Slow)
-    said = "NotInTime: 2@counter-a takes longer than it may, alone: QueryCanceledError: "
+    said = "NotInTime: 2@counter-a takes too long, even alone: QueryCanceledError: "
 
     def levels() -> list[str]:
         return [each.levelname for each in caplog.records if said in str(vars(each).get("error"))]

@@ -101,7 +101,7 @@ def test_a_change_is_served_with_the_data_of_before_and_a_mistake_is_told(
 
     edit(rules, "+ 150:", "+ 1000")
     dev.says("rayfold: cannot import bank.account: SyntaxError")
-    dev.says("the code before it is served on")
+    dev.says("the previous code is still served")
     assert dev.http.post(**withdraw).json()["code"] == "insufficient-funds"  # type: ignore[arg-type]
 
     edit(rules, "+ 1000", "+ 1000:")
@@ -117,7 +117,7 @@ def test_a_mistake_at_the_start_is_waited_for_and_nothing_outlives_a_kill(folder
     dev = Dev(folder)
     try:
         dev.says("rayfold: cannot import bank.routes: SyntaxError")
-        dev.says("the next change is waited for")
+        dev.says("waiting for the next change")
         routes.write_text(source)
         dev.says("ready http://")
     finally:

@@ -106,11 +106,11 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
             parks = "parking_release", "--runtime-env", brought
             refused = run("upgrade", "--domain", *parks, *where, cwd=Path.cwd(), **environment)
             assert refused.returncode == 2
-            assert "is refused, and the one before goes on: of 'balances'" in refused.stderr
+            assert "is refused, and the old one goes on: of 'balances'" in refused.stderr
             assert (
                 "in postgres one key that serves would be parked, the first ada" in refused.stderr
             )
-            assert "add --accept-parked" in refused.stderr
+            assert "accept this with --accept-parked" in refused.stderr
             serves()
 
             # The next one comes up, but its controller is killed before it has taken over.

@@ -224,7 +224,7 @@ def assert_confined(stack: Stack, http: httpx.Client, token: str) -> None:
         lags(http, 10)  # time passes, and events go by
     assert "postgres latest huge is parked at 1@meter-huge: " in run_rayfold(stack, "status")
     verified = run("verify", "--data", str(stack.data), cwd=Path.cwd())
-    assert "a store alone refuses is a difference" in verified.stdout
+    assert "only one store refuses is a difference" in verified.stdout
     # Rows that are broken in one store are whole in the other.
     assert ask(http, "/latest/huge", "memory", token)["units"] == 2
     assert ask(http, "/latest/huge", "postgres", token)["units"] == 1

@@ -66,7 +66,9 @@ async def test_a_database_that_has_not_every_character_is_refused(
 ) -> None:
     options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
     dsn = create_database(postgres, f"in_{encoding.lower()}", options)
-    refused = pytest.raises(StartError, match="encoded as LATIN1") if is_refused else nullcontext()
+    refused = (
+        pytest.raises(StartError, match="has the encoding LATIN1") if is_refused else nullcontext()
+    )
     async with AsyncExitStack() as parts:
         with refused:
             await start_postgres(load(postgres=dsn), tmp_path, parts, Display())
@@ -270,7 +272,7 @@ async def started_again(server: PostgresProcess) -> None:
 async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
     [left] = half_made.parent.glob("postgres.new-*")
     left.rename(half_made)
-    with pytest.raises(StartError, match=f"left half made, without {CONTROL}: remove it"):
+    with pytest.raises(StartError, match=f"did not finish: it has no {CONTROL}: remove it"):
         await PostgresProcess(half_made).start()
 
 

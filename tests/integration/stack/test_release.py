@@ -130,7 +130,7 @@ async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
     await release.want(postgres, "shop", "first", {})
     await release.want(postgres, "shop2", "second", {})
     async with asyncio.timeout(PATIENCE):
-        with pytest.raises(StartError, match="shop2 is wanted meanwhile"):
+        with pytest.raises(StartError, match="shop2 was asked for meanwhile"):
             await upgrade._follow(postgres, "first", lambda _: None, 0.0)
 
 
@@ -144,7 +144,7 @@ async def test_who_follows_a_release_is_told_whether_a_controller_of_it_is_there
     async def told() -> str:
         return str(await upgrade.progress_of(postgres, "two"))
 
-    assert "is waited for" in await told()
+    assert "waiting for" in await told()
     lease = Lease(server, "new", "there")
     await lease.take("two")
     assert "builds its views" in await told()
@@ -152,7 +152,7 @@ async def test_who_follows_a_release_is_told_whether_a_controller_of_it_is_there
     assert await told() == "done"
     await routing.publish(postgres, lease.epoch, {"domain": "two", "down": True})
     await lease.release()
-    assert "is waited for" in await told()
+    assert "waiting for" in await told()
 
 
 def test_code_goes_on_that_is_wanted_or_whose_successor_was_refused() -> None:

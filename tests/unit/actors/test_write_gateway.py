@@ -307,7 +307,7 @@ async def test_a_client_is_told_where_there_is_no_room_for_an_actor(
     cluster.publish(1)
     cluster.follow()
     cluster.full = True
-    with pytest.raises(NoRoom, match="all actors of one aggregate each are in use") as refused:
+    with pytest.raises(NoRoom, match="all dedicated actors are in use") as refused:
         await cluster.gateway.bus.send(received(registry, "tea"))
     assert refused.value.retry_after == 7
 

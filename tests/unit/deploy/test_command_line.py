@@ -40,7 +40,9 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert result.stderr == "rayfold: the working folder is not there: No such file or directory\n"
+    assert (
+        result.stderr == "rayfold: the working folder does not exist: No such file or directory\n"
+    )
     assert result.returncode == 2
 
 

@@ -313,7 +313,7 @@ async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
 async def test_as_long_as_the_release_before_serves_something_is_left(stack: Stack) -> None:
     """Its replicas have rows of before, until its last gateway is gone."""
     stack.is_alone = False
-    assert "the release before still serves" in await stack.take_away()
+    assert "the previous release still serves" in await stack.take_away()
     assert {*stack.left} == {"ada", "bob"}
     await stack.take_away()
     assert stack.done == []

@@ -60,7 +60,7 @@ AWAY = b"HTTP/1.1 302 Found\r\nLocation: http://id.example/sign-in\r\nContent-Le
 
 @pytest.mark.parametrize("says", [AWAY], indirect=True)
 def test_a_token_goes_where_it_was_sent_and_nowhere_else(says: str) -> None:
-    with pytest.raises(StartError, match=r"302, to http://id\.example/sign-in: give"):
+    with pytest.raises(StartError, match=r"\(302\) to http://id\.example/sign-in: give"):
         ask(says, "/operators/status", token="secret")
 
 
@@ -123,5 +123,7 @@ NO_TENANT = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%b" % (len(_
 
 @pytest.mark.parametrize("says", [NO_TENANT], indirect=True)
 def test_where_a_tenant_is_needed_the_option_is_told(says: str) -> None:
-    with pytest.raises(StartError, match=r"^the stack serves tenants: say by --tenant"):
+    with pytest.raises(
+        StartError, match=r"^the stack serves tenants: name the tenant with --tenant"
+    ):
         ask(says, "/commands/1", method="DELETE")

@@ -53,13 +53,13 @@ async def test_a_down_says_that_ray_hangs_instead_of_asking_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def hangs(address: str) -> None:
-        raise StartError(f"Ray's head at {address} says nothing")
+        raise StartError(f"Ray's head at {address} does not answer")
 
     monkeypatch.setattr(ray_runtime, "addresses", lambda: {"gcs_server": "head:6379"})
     monkeypatch.setattr(governing, "check_ray", hangs)
     government: Any = Government.__new__(Government)
     government._going_down = False
-    with pytest.raises(ControllerUnavailable, match="head:6379 says nothing"):
+    with pytest.raises(ControllerUnavailable, match="head:6379 does not answer"):
         await government.down()
     assert not government._going_down
 

@@ -125,7 +125,7 @@ def test_a_type_that_nobody_knows_is_refused_among_ours_alone() -> None:
     assert moved(record, lambda _: 0) is record
     assert moved(record._replace(stream="schedule-1"), lambda _: 0).data == record.data
     for stream in ("process-a-1", "rayfold-news", "rayfold-process-a", "discarded-orders"):
-        with pytest.raises(UnknownRecord, match=f"New is, revision 0 of {stream}"):
+        with pytest.raises(UnknownRecord, match=f"type New of revision 0 of {stream}"):
             moved(record._replace(stream=stream), lambda _: 0)
 
 

@@ -83,7 +83,7 @@ def test_one_that_hangs_is_told_though_the_kernel_accepts_for_it(
     monkeypatch.setattr(reaching, "ANSWER", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(StartError, match=f"head at 127.0.0.1:{port} says nothing"):
+        with pytest.raises(StartError, match=f"head at 127.0.0.1:{port} does not answer"):
             check_ray(f"127.0.0.1:{port}")
 
 

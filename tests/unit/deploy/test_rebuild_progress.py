@@ -20,7 +20,7 @@ def test_a_rebuild_that_a_new_controller_knows_nothing_of_is_told(
     def ask(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return {"rebuilds": []} if body is None else {**begun, "events_per_second": 1}
 
-    with pytest.raises(StartError, match="'orders' was broken off"):
+    with pytest.raises(StartError, match="'orders' was stopped"):
         follow_rebuild(ask, "orders")
 
 
@@ -34,7 +34,7 @@ def test_one_that_would_park_what_serves_says_how_it_is_put_up_with() -> None:
     with pytest.raises(StartError) as refused:
         follow_rebuild(ask, "orders")
     why, what_to_do = refused.value.reasons
-    assert why.endswith("what serves is as it was: 3 keys would be parked")
+    assert why.endswith("the live rows are unchanged: 3 keys would be parked")
     assert "--accept-parked" in what_to_do
     with pytest.raises(StartError):
         follow_rebuild(ask, "orders", accept_parked=True)

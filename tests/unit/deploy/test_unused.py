@@ -26,7 +26,7 @@ TOKEN = {"token": "a" * 16, "role": "writer"}
     [
         ({"stores": {"casandra": "x://y"}}, ["setting stores.casandra: no view of the domain"]),
         ({"stores": {"postgres": "postgresql://db/shop"}}, []),
-        ({"rates": {"wbe": "5/second"}}, ["setting rates.wbe: no token is of that name"]),
+        ({"rates": {"wbe": "5/second"}}, ["setting rates.wbe: no token has that name"]),
         ({"rates": {DEFAULT: "5/second", ANONYMOUS: "1/second"}}, []),
         ({"tenant_rates": {"acme": "5/second"}}, ["setting tenant_rates: this stack serves no"]),
         ({"tenant_rates": {"acme": "5/second"}, "tenants": True}, []),

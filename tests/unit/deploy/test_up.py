@@ -69,7 +69,7 @@ async def test_one_whose_stack_another_has_taken_over_says_so(
     monkeypatch.setattr(os, "umask", lambda _: None)  # and theirs as well
     monkeypatch.setattr(up.descendants, "mark_descendants", lambda _: None)
     settings = Settings(data=tmp_path / "data", port=free_port())
-    with pytest.raises(StartError, match="another one has taken over the stack 'rayfold'"):
+    with pytest.raises(StartError, match="another process has taken over the stack 'rayfold'"):
         async with asyncio.timeout(TIMEOUT):
             await up.up(settings)
 

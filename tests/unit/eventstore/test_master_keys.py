@@ -82,12 +82,12 @@ def test_a_master_key_that_is_not_there_is_named_by_a_hash(file: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "mistake"),
     [
-        ((), "no master key: one a line"),
-        (("# none",), "no master key: one a line"),
-        (("plain",), "no master key: one a line"),
-        ((FIRST, "c2VjcmV0"), "line 2 is no master key: 32 bytes in base64"),
-        ((FIRST[:-4] + "é",), "line 1 is no master key"),
-        ((FIRST, "plain"), "line 2 is no master key"),
+        ((), "no master key: write one a line"),
+        (("# none",), "no master key: write one a line"),
+        (("plain",), "no master key: write one a line"),
+        ((FIRST, "c2VjcmV0"), "line 2 is not a master key: 32 bytes in base64"),
+        ((FIRST[:-4] + "é",), "line 1 is not a master key"),
+        ((FIRST, "plain"), "line 2 is not a master key"),
     ],
 )
 def test_a_file_that_does_not_fit_is_told_by_its_line_and_without_a_key(

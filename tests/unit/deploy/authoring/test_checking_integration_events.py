@@ -112,4 +112,4 @@ def test_a_lock_that_has_them_by_their_own_names_is_behind() -> None:
     del lock.integration_events["told"].versions[1]["properties"]["id"]
     lock.integration_events["told"].versions[1]["required"].remove("id")
     report = check(Registry.load("domain"), lock, code)
-    assert (report.broken, report.behind) == ([], ["told 1 reads more"])
+    assert (report.broken, report.behind) == ([], ["told 1 has a compatible change"])

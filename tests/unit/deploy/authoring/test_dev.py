@@ -198,11 +198,11 @@ async def test_a_mistake_ends_a_start_and_no_stack_that_serves(
             while not (data / "pid").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             (package / "__init__.py").write_text("raise ValueError\n")
-            while "the next change is waited for" not in said:
+            while "waiting for the next change" not in said:
                 await asyncio.sleep(0.01)
                 said += capfd.readouterr().err
-        assert ("a start is broken off" in said) is not bool(serves)
-        assert ("the code before it is served on" in said) is bool(serves)
+        assert ("the start is stopped" in said) is not bool(serves)
+        assert ("the previous code is still served" in said) is bool(serves)
         assert psutil.pid_exists(int((data / "pid").read_text())) is bool(serves)
     finally:
         serving.cancel()

@@ -113,12 +113,12 @@ def test_a_second_one_leaves_what_is_there(folder: Path) -> None:
         ("bücher", "a letter, then letters"),
         ("../shop", "a letter, then letters"),
         ("__main__", "a letter, then letters"),
-        ("a" * 41, "40 at most"),
-        ("class", "a word of Python's"),
+        ("a" * 41, "at most 40"),
+        ("class", "a reserved word of Python"),
         ("json", "a module of Python's"),
-        ("pydantic", "something installed"),
-        ("rayfold", "something installed"),
-        ("tests", "something installed"),
+        ("pydantic", "an installed package"),
+        ("rayfold", "an installed package"),
+        ("tests", "an installed package"),
     ],
 )
 def test_what_is_no_name_is_refused(folder: Path, name: str, says: str) -> None:
@@ -131,7 +131,7 @@ def test_what_is_no_name_is_refused(folder: Path, name: str, says: str) -> None:
 def test_what_is_there_is_left(folder: Path, taken: str) -> None:
     (folder / taken).parent.mkdir(exist_ok=True)
     (folder / taken).write_text("mine")
-    with pytest.raises(StartError, match="is there already: nothing is written"):
+    with pytest.raises(StartError, match="exists already: nothing was written"):
         write("shop", folder)
     assert files_in(folder) == {taken}
     assert (folder / taken).read_text() == "mine"
