@@ -236,7 +236,7 @@ def test_each_mistake_has_a_sentence() -> None:
         "Done.other is of 'when', which cannot say who somebody is",
         "Done.inner has personal data within: make the whole field Personal[…]",
         "Done.many has personal data within: make the whole field Personal[…]",
-        "Checked.email accepts neither a text nor None, and has to be one of them once it is forgotten",
+        "Checked.email accepts neither a text nor None, and has to be one of them once",
         "Unsaid says whose its personal data is, but has no personal data",
     ):
         assert sentence in told
