@@ -20,7 +20,7 @@ Target = Annotated[str, typer.Option("--to", help="URI of an empty store, or of 
 
 UpToNow = Annotated[
     bool,
-    typer.Option("--up-to-now", help="Finish it though the log is written to meanwhile."),
+    typer.Option("--up-to-now", help="Finish it even if the log is written to meanwhile."),
 ]
 
 

@@ -38,7 +38,7 @@ def what_is_open(settings: Settings, environment: Mapping[str, str] = os.environ
 def _gateway(settings: Settings) -> Iterator[Open]:
     if settings.is_open:
         yield Open(
-            f"whoever reaches {settings.host}:{settings.port} sends commands, and reads everything",
+            f"whoever reaches {settings.host}:{settings.port} can send commands and read all",
             "set [tokens.NAME] or [jwt]",
         )
     if not settings.rates:
@@ -78,7 +78,9 @@ def _eventstore(uri: str | None) -> Iterator[Open]:
     if parse_qs(parts.query.lower()).get("tls", ["true"])[-1] == "false":
         yield Open("events travel in the clear to the event store", "drop tls=false in its URI")
     if not parts.username:
-        yield Open("the event store asks nobody who they are", "give its URI a user and a password")
+        yield Open(
+            "the event store does not authenticate clients", "give its URI a user and a password"
+        )
 
 
 def _databases(settings: Settings) -> Iterator[str]:
@@ -109,7 +111,7 @@ def _redis(url: str | None) -> Iterator[Open]:
     if not url.startswith("rediss:"):
         yield Open(f"rows travel in the clear to Redis at {hosts[0]}", "give its URL rediss://")
     if urlsplit(url).password is None:
-        yield Open("Redis asks nobody who they are", "give its URL a user and a password")
+        yield Open("Redis does not authenticate clients", "give its URL a user and a password")
 
 
 def _ray(settings: Settings, environment: Mapping[str, str]) -> Iterator[Open]:
@@ -117,7 +119,7 @@ def _ray(settings: Settings, environment: Mapping[str, str]) -> Iterator[Open]:
         return
     if environment.get("RAY_AUTH_MODE") != "token":
         yield Open(
-            "whoever reaches Ray's ports runs code on its nodes",
+            "whoever reaches Ray's ports can run code on its nodes",
             "start its nodes, and Rayfold, with RAY_AUTH_MODE=token and one RAY_AUTH_TOKEN",
         )
     if "RAYFOLD_RPC_PORTS" not in environment:

@@ -131,14 +131,14 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             except NotSo:
                 [found] = await self.table.get([at])
                 if found is None or found["mark"] != kept.mark or "journal" in found:
-                    raise Fenced(f"somebody else has written {view!r}") from None
+                    raise Fenced(f"another process has written {view!r}") from None
                 kept.waits_for(found.get("hold"))
             await asyncio.sleep(WAIT)
         if "journal" in moved:
             await finish_journal(self.table, kept.keys, self._partition)
             [found] = await self.table.get([at])
             if found is None or found["mark"] != mark or "journal" in found:
-                raise Fenced(f"somebody else writes {view!r}")
+                raise Fenced(f"another process writes {view!r}")
         kept.mark = mark
         kept.waits_for(None)
         self.positions[view] = position

@@ -171,7 +171,7 @@ class ReplicaActor:
             # Other copies may include data of a person who is being forgotten, which must not get
             # here: rows that were rebuilt without that person are not rebuilt again for this
             # replica.
-            log.warning("the log is folded instead of rows of before: somebody is being forgotten")
+            log.warning("the log is folded instead of kept rows: a person is being forgotten")
             if self._snapshots is not None:
                 self._snapshots.forget_all()
         elif peer is not None:

@@ -110,7 +110,7 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
                     self.positions[view] = each.to
                     del left[view]
                 elif result == b"FENCED":
-                    raise Fenced(f"somebody else has written {view!r}")
+                    raise Fenced(f"another process has written {view!r}")
             if left:
                 await asyncio.sleep(WAIT)
 

@@ -78,7 +78,7 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
         """See `Writer.caught_up`: from now on a lost generation answers again."""
         for view in list(self._filling):
             if not await self._filled(self.kept[view]):
-                raise Fenced(f"somebody else has written {view!r}")
+                raise Fenced(f"another process has written {view!r}")
             self._filling.discard(view)
 
     async def _check(self) -> None:

@@ -68,7 +68,7 @@ def compare(aggregate: AggregateType, found: Found | None) -> Migration:
             _compare_columns(plan, table, old, found)
         elif table.name in plan.left:
             plan.refused.append(
-                f"the table {table.name} is left of a layout before: run `rayfold migrate --drop`"
+                f"the table {table.name} is left from an old layout: run `rayfold migrate --drop`"
             )
         else:
             _compare_new(plan, table, found, wanted)
@@ -77,7 +77,7 @@ def compare(aggregate: AggregateType, found: Found | None) -> Migration:
     for name in sorted(found.tables.keys() - wanted):
         plan.left[name] = []
         if name not in moved:
-            plan.said.append(f"use the table {name} no more: it stays until --drop")
+            plan.said.append(f"stop using the table {name}: it stays until --drop")
     if found.tables == layout.described():
         plan.number = found.number
     return plan
@@ -90,7 +90,7 @@ def _empty(plan: Migration, found: Found) -> None:
     reached them, and a row that is at its stream's last event would be taken as valid.
     """
     tables = sorted({*found.tables, *found.left})
-    plan.said.append(f"empty {', '.join(tables)}: nobody has kept the rows meanwhile")
+    plan.said.append(f"empty {', '.join(tables)}: their rows are out of date")
     plan.statements += [
         "TRUNCATE " + ", ".join(f'{SCHEMA}."{table}"' for table in tables),
         f"DELETE FROM {SCHEMA}._command WHERE split_part(stream, '-', 1) = '{plan.category}'",
@@ -188,7 +188,7 @@ def _compare_columns(
             continue
         if place.name in plan.left.get(table.name, ()):
             plan.refused.append(
-                f"the column {name} is left of a layout before: run `rayfold migrate --drop`"
+                f"the column {name} is left from an old layout: run `rayfold migrate --drop`"
             )
             continue
         before = first_known(place.formers, old)
@@ -225,7 +225,7 @@ def _compare_columns(
         if not old[name][1]:
             plan.statements.append(f'ALTER TABLE {target} ALTER COLUMN "{name}" DROP NOT NULL')
         if name not in sources:
-            plan.said.append(f"use {table.name}.{name} no more: it stays until --drop")
+            plan.said.append(f"stop using {table.name}.{name}: it stays until --drop")
 
 
 def _compare_column(plan: Migration, table: Table, place: Place, old: list[Any]) -> None:

@@ -398,7 +398,7 @@ class StateStorage:
             first = await self._relay.first_of(stream)
             if first > 0 and not await self._relay.was_deleted(stream, before):
                 raise StreamUnreadable(
-                    f"somebody else has written to {stream}, and its first events are not on the"
+                    f"another writer has written to {stream}, and its first events are not on the"
                     " log any more: its row cannot be made again"
                 )
             entity = await load(self._log, self._registry, aggregate, stream)

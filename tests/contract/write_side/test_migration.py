@@ -219,7 +219,7 @@ async def test_a_migration_keeps_every_row_while_both_versions_write(
     plan = await migration.expand(connection, NEW.aggregates["till"])
     assert plan.refused == []
     assert "add till.latest, with the values of last" in plan.said
-    assert "use till.count no more: it stays until --drop" in plan.said
+    assert "stop using till.count: it stays until --drop" in plan.said
     assert "add till_payments.payer, with the values of by" in plan.said
     await prepare_states(postgres, NEW)
     await prepare_states(postgres, OLD)  # a host of the old version that is started again

@@ -121,9 +121,9 @@ def test_what_is_gone_stays_until_it_is_dropped() -> None:
         "account_tags": [],
     }
     assert sorted(plan.said) == [
-        "use account.bank_name no more: it stays until --drop",
-        "use the table account_bank_cards no more: it stays until --drop",
-        "use the table account_tags no more: it stays until --drop",
+        "stop using account.bank_name: it stays until --drop",
+        "stop using the table account_bank_cards: it stays until --drop",
+        "stop using the table account_tags: it stays until --drop",
     ]
     assert not any("DROP COLUMN" in each or "DROP TABLE" in each for each in plan.statements)
 
