@@ -29,9 +29,9 @@ class CausalityPage:
         if not asked:
             return console.page(call, "causality.html", asked="", found=None)
         if len(asked) > MAX_ASKED:
-            raise invalid_field("id", f"is a text of at most {MAX_ASKED} characters")
+            raise invalid_field("id", f"must be a text of at most {MAX_ASKED} characters")
         readings = list(dict.fromkeys([asked, *ids_of(asked)]))
         found = await self._operations.causality(readings, SCAN)
         if found is None:
-            raise Problem(404, "not-found", f"nothing of it is in the last {SCAN} events")
+            raise Problem(404, "not-found", f"none of it is in the last {SCAN} events")
         return console.page(call, "causality.html", asked=asked, found=found)

@@ -34,8 +34,8 @@ class ForgettingForm:
         return Question(
             "Forget a person?",
             [
-                "The key of their personal data is destroyed. Nobody can bring it back.",
-                "Views that fold personal data are rebuilt, so that nothing is left there.",
+                "This destroys the key of the person's data. It cannot be undone.",
+                "Views with personal data are rebuilt, so that none of it is left there.",
             ],
             "Forget them for good",
             {},
@@ -47,7 +47,7 @@ class ForgettingForm:
     async def _forget(self, call: Call, wanted: ForgetOne) -> Outcome:
         answer = await self._operations.forget([wanted.subject])
         if answer["unknown"]:
-            line = Line(f"{wanted.subject}: no personal data is on the log under that id", False)
+            line = Line(f"{wanted.subject}: the log has no personal data under that id", False)
             return Outcome("Nobody is forgotten", [line], "/console/audit")
         lines = [Line(f"{wanted.subject}: the key is destroyed")]
         if any(not each["settled"] for each in answer["forgotten"]):

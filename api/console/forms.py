@@ -139,7 +139,7 @@ def position(fields: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise invalid_field(name, "is no number")
+        raise invalid_field(name, "is not a number")
     return int(text)
 
 
@@ -163,15 +163,15 @@ async def read_form(call: Call) -> dict[str, str]:
     """
     content_type = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if content_type not in (b"", b"application/x-www-form-urlencoded"):
-        raise Problem(415, "unsupported-media-type", "this takes a form")
+        raise Problem(415, "unsupported-media-type", "this expects a form")
     body = await call.body()
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError as error:
-        raise malformed(f"the body is no form: {error}") from error
+        raise malformed(f"the body is not a form: {error}") from error
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise malformed("a field is there twice")
+        raise malformed("a field is given twice")
     return fields
 
 

@@ -93,7 +93,7 @@ class ConsoleFront:
         shown = fields.get(FORM_WORD, "").encode(errors="replace")
         if not kept or not hmac.compare_digest(_word(kept).encode(), shown):
             raise Problem(
-                403, "foreign-form", "this form is not one of this page's: load the page again"
+                403, "foreign-form", "this form is not from the current page: load the page again"
             )
 
     def page(self, call: Call, template: str, status: int = 200, **content: Any) -> Reply:

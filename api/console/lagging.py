@@ -50,7 +50,7 @@ def troubles(registry: Registry, look: Look) -> Sequence[Trouble]:
     for part in look.parts:
         if part.get("kind") == "write" and not part.get("ready"):
             said = f"{part['part']} is not ready: {part.get('error') or 'it does not answer'}"
-            do = "nothing, unless it goes on: then look at the log of its process"
+            do = "nothing; if it lasts, look at the log of its process"
             found[part["part"], said] = Trouble(
                 "bad", part["part"], said, do, "/console#parts", "Look at the parts"
             )

@@ -101,7 +101,7 @@ class LogPages:
         revision = position(fields, "revision")
         event = await self._browser.event(stream, revision or 0)
         if event is None:
-            raise Problem(404, "not-found", "that event is not there, or not any more")
+            raise Problem(404, "not-found", "this event is not on the log, or no longer")
         known = stream.partition("-")[0] in self._registry.aggregates
         return console.page(call, "event.html", event=event, known=known)
 
@@ -134,10 +134,10 @@ class LogPages:
         return Question(
             f"Delete {stream}?",
             [
-                "Its events, its snapshots and its rows in all views go. They cannot be brought "
-                "back.",
-                "Rows that are made of several streams keep what it gave; which, is told "
-                "afterwards.",
+                "This deletes its events, its snapshots, and its rows in all views. "
+                "It cannot be undone.",
+                "Rows that are made of several streams keep its data. The result "
+                "names their views.",
             ],
             "Delete it for good",
             {"stream": stream},
@@ -148,7 +148,7 @@ class LogPages:
                     "Never let the id be used again",
                     "true",
                     "checkbox",
-                    hint="Without, its id may begin again.",
+                    hint="Otherwise a new aggregate may use its id.",
                 )
             ],
             danger=True,
@@ -159,7 +159,7 @@ class LogPages:
         word = "tombstoned" if wanted.tombstone else "deleted"
         lines = [Line(f"{wanted.stream}: {word}")]
         if kept:
-            lines.append(Line(f"Rows of several streams keep what it gave: {', '.join(kept)}"))
+            lines.append(Line(f"Rows of several streams keep its data: {', '.join(kept)}"))
         return Outcome("Deleted", lines, "/console/log")
 
 

@@ -87,7 +87,7 @@ class ParkedEvents:
             None,
         )
         if here is None:
-            raise Problem(404, "not-found", "that is not parked any more")
+            raise Problem(404, "not-found", "this is no longer parked")
         event = await self._operations.parked_event(stream, here["revision"])
         if event is not None:
             event = {**event, "data": readable(event["data"])}
@@ -100,11 +100,11 @@ class ParkedEvents:
         return Question(
             f"Replay {what}?",
             [
-                "The event is folded again, by the code that runs now, and what waits behind it "
-                "after that, in order.",
+                "The event is folded again by the code that runs now, then the events "
+                "behind it, in order.",
                 "Where a row is in memory alone, or the view has stopped, the whole view is "
                 "rebuilt for that, while the present one serves.",
-                "If it breaks again, it stays parked, and nothing is lost.",
+                "If it fails again, it stays parked, and nothing is lost.",
             ],
             "Replay",
             {"view": view, "key": key},
@@ -120,10 +120,10 @@ class ParkedEvents:
         return Question(
             f"Discard the event behind which {key} is parked?",
             [
-                f"{view} does without this event for good: the decision is put on the log, "
-                "and every store and every later rebuild keeps to it.",
+                f"{view} ignores this event for good. The log records that, and every "
+                "store and every later rebuild follows it.",
                 "The event itself stays on the log, and other views fold it.",
-                "What waits behind it is folded in, in order. It cannot be taken back.",
+                "The events that wait behind it are folded, in order. It cannot be undone.",
             ],
             "Discard it for good",
             {"view": view, "key": key},

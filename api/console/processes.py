@@ -84,9 +84,9 @@ class ProcessPages:
         return Question(
             f"Retry {name} {key}?",
             [
-                "The process is told again what it broke on, by the code that runs now, and then "
-                "what waits behind.",
-                "If it breaks again, it stays parked, and nothing is lost.",
+                "The process handles the record on which it failed again, by the code "
+                "that runs now, then those behind it.",
+                "If it fails again, it stays parked, and nothing is lost.",
             ],
             "Retry",
             {"process": name, "key": key},
@@ -107,9 +107,9 @@ class ProcessPages:
         return Question(
             f"Abort {name} {key}?",
             [
-                "The process ends. What it has not sent yet is never sent; what it has done is "
-                "undone by its compensation, where its author wrote one.",
-                "It cannot be begun again.",
+                "The process ends. What it has not sent yet is never sent. Its "
+                "compensation undoes what it has done, if its author wrote one.",
+                "It cannot be started again.",
             ],
             "Abort it",
             {"process": name, "key": key},
@@ -120,7 +120,7 @@ class ProcessPages:
                     "As it is, without its compensation",
                     "true",
                     "checkbox",
-                    hint="For one whose compensation breaks too.",
+                    hint="For a process whose compensation fails too.",
                 )
             ],
             danger=True,

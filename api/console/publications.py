@@ -48,9 +48,9 @@ class PublicationPages:
             return Question(
                 f"Publish {name} again?",
                 [
-                    "What lies in the range is sent once more, under the ids that it had: a "
-                    "receiver that keeps to them drops what it has.",
-                    "Positions are those of the log; the first is left out, the last is in.",
+                    "The events of the range are sent again, under the same ids: a "
+                    "receiver that checks ids drops those that it has.",
+                    "Positions are those of the log: the first is excluded, the last included.",
                 ],
                 "Publish again",
                 {"publication": name},
@@ -64,9 +64,9 @@ class PublicationPages:
         return Question(
             f"Replay {what}?",
             [
-                "What is parked is sent again now, in the order of each key, and what waits "
-                "behind it after that.",
-                "What is refused again stays parked, and is tried again by itself.",
+                "The parked events are sent again now, in the order of each key, then "
+                "those that wait behind them.",
+                "What is refused again stays parked, and is tried again automatically.",
             ],
             "Replay",
             {"publication": name, **({"key": key} if key is not None else {})},

@@ -117,7 +117,7 @@ class Sessions:
 
 
 def _unavailable(error: SessionsLost) -> Problem:
-    detail = "who is signed in is not known now"
+    detail = "whether you are signed in cannot be checked now"
     problem = Problem(503, "sessions-unavailable", detail, headers={"Retry-After": "1"})
     problem.said = f"{detail}: {error}"  # has addresses, and the request needs no token
     return problem

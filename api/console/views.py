@@ -131,7 +131,7 @@ def _kept(parts: Sequence[Mapping[str, Any]], view: str, store: str) -> Kept:
     if any(view in (part.get("stopped") or {}) for part in mine):
         state, said = "bad", "has stopped"
     if not any(part.get("ready") for part in mine):
-        state, said = "bad", "not ready" if mine else "nobody keeps it"
+        state, said = "bad", "not ready" if mine else "no part keeps it"
     return Kept(
         store, f"{store}:{view}", mine, state, said, lag, seconds, max(counts, default=None)
     )
@@ -184,10 +184,10 @@ class Views:
             f"Rebuild {view}?",
             [
                 f"Every event that it folds is read again from the log, in {stores}.",
-                "The rows that serve now go on serving. The new ones take their place at once "
-                "when they have caught up; if that fails, or keys that serve would be parked, all "
-                "stays as it is.",
-                "It takes CPU, and room for a second generation of the rows.",
+                "The present rows are served meanwhile. The new ones replace them at "
+                "once when they have caught up. If that fails, or if keys that serve "
+                "would be parked, nothing changes.",
+                "It takes CPU, and space for a second generation of the rows.",
             ],
             "Rebuild it",
             {"view": view},
@@ -219,8 +219,8 @@ class Views:
         return Question(
             f"Scale {target}",
             [
-                f"There {'is' if count == 1 else 'are'} {count} now. What serves goes on serving "
-                "until the new ones have come up; nothing is lost when there are fewer.",
+                f"There {'is' if count == 1 else 'are'} {count} now. These serve until "
+                "the new ones are ready. Nothing is lost if there are fewer.",
                 "The number is kept over restarts. An autoscaler may change it again.",
             ],
             "Scale it",
@@ -238,9 +238,9 @@ class Views:
         return Question(
             "Verify every view?",
             [
-                "The log is folded afresh, and every row of every view in every store is "
-                "compared with what comes out.",
-                "Nothing is changed. It reads the whole log: on a large one that takes minutes.",
+                "The log is folded again, and every row of every view in every store "
+                "is compared with the result.",
+                "Nothing is changed. Reading the whole log may take minutes.",
             ],
             "Verify",
             {},

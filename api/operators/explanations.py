@@ -169,9 +169,9 @@ def _stopped(name: str, mine: Sequence[Part], parked: Sequence[Mapping[str, Any]
                 store,
                 at.get("since") if at else None,
                 f"{name} has stopped in {store} at {event} it cannot fold"
-                f" ({_shortened(reason)}): it goes no further until that is mended",
-                f"mend its code and `rayfold parked replay {name}`,"
-                f" or do without it: `rayfold parked discard {name} {key}`",
+                f" ({_shortened(reason)}): it does not continue until that is corrected",
+                f"correct its code and run `rayfold parked replay {name}`,"
+                f" or discard the event: `rayfold parked discard {name} {key}`",
             )
         )
     return found
@@ -194,7 +194,7 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
             name,
             since,
             f"{name} is down{_for(since, now)}: {silent}, and is started again{again}",
-            "nothing, unless it goes on: then look at the log of its process, and at its node; code"
+            "nothing; if it lasts, look at the log of its process, and at its node; code"
             " of yours that computes for seconds without a pause holds it up too",
         )
     if error:
@@ -203,7 +203,7 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
             name,
             since,
             f"{name} cannot go on{_for(since, now)}, and tries again and again: {error}",
-            "mend what the error says; it goes on by itself",
+            "correct what the error says; it continues by itself",
         )
     return Finding(
         "starting",
@@ -246,8 +246,8 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
             first["store"],
             first.get("since"),
             told,
-            f"`rayfold parked show {name} KEY`; mend the code and `rayfold parked replay {name}`,"
-            f" or `rayfold parked discard {name} KEY`",
+            f"`rayfold parked show {name} KEY`; correct the code and run"
+            f" `rayfold parked replay {name}`, or `rayfold parked discard {name} KEY`",
         )
     ]
 
@@ -282,7 +282,7 @@ def _unanswered(mine: Sequence[Part]) -> list[Finding]:
             None,
             f"{part['part']} sends {part['waiting']} of its commands again, which had no answer",
             "`rayfold processes list` says why, and of which: an aggregate or middleware that"
-            " breaks has to be mended",
+            " fails has to be corrected",
         )
         for part in mine
         if part["kind"] == "process" and part.get("waiting")
@@ -296,7 +296,7 @@ def _not_taken(mine: Sequence[Part], now: datetime) -> list[Finding]:
             "failing",
             part["part"],
             _ago(part.get("lag_seconds", 0.0), now),
-            f"the receiver of {part['part']} does not take what it is sent"
+            f"the receiver of {part['part']} does not accept what it is sent"
             f"{_for(_ago(part.get('lag_seconds', 0.0), now), now)}, of {part['failing']} keys"
             f" ({part.get('error') or 'no reason is known'}): they are sent again and again",
             "look at the receiver; after a while their keys are parked, and tried again later",
@@ -313,16 +313,20 @@ def _rebuilding(name: str, rebuilds: Sequence[Mapping[str, Any]]) -> list[Findin
             continue
         if each["state"] == "failed":
             why = f"the last rebuild of {name} failed ({each.get('error')})"
-            what, do = f"{why}: what served before serves", f"`rayfold rebuild {name}` again"
+            what, do = (
+                f"{why}: the rows of before are still served",
+                f"`rayfold rebuild {name}` again",
+            )
             if each.get("would_park"):
-                do = f"mend what breaks, and {do}; with `--accept-parked` it is put up with"
+                do = f"correct what fails, and {do}; with `--accept-parked` it is accepted"
             found.append(Finding("rebuild-failed", "", None, what, do))
         elif each["state"] != "done":
             left = each.get("seconds_left")
             soon = f", about {_lasting(left)} are left" if left is not None else ""
             what = (
                 f"{name} is being rebuilt in {each['store']} for {_lasting(each['seconds'])},"
-                f" {each['events_per_second']} events a second{soon}: what served before serves"
+                f" {each['events_per_second']} events a second{soon}:"
+                " the rows of before are served meanwhile"
             )
             found.append(Finding("rebuilding", "", None, what, "wait until it has switched"))
     return found

@@ -42,7 +42,7 @@ async def test_a_parked_event_is_discarded_for_good(operator: Operator, market: 
     await operator.press("Inspect 2002 of prices")
     await operator.press("Discard")
     dialog = operator.page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("It cannot be taken back")
+    await expect(dialog).to_contain_text("It cannot be undone")
     await dialog.get_by_role("link", name="Leave it").click()
     await expect(dialog).to_be_hidden()
     assert "2002" in market.parked("prices")

@@ -198,7 +198,7 @@ async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
     sessions.away = True
     assert [await status_with(each, before) for each in (one, two)] == [200, 503]
     page = await two.http.get("/console", headers={"cookie": f"{COOKIE}={before}"})
-    assert "who is signed in is not known now" in page.text
+    assert "whether you are signed in cannot be checked now" in page.text
     assert "it is away" not in page.text  # what a driver says has addresses
     await sign_in(one.http, "all-of-it")
     meanwhile = one.http.cookies[COOKIE]
@@ -394,7 +394,7 @@ async def test_a_stack_that_does_not_answer_is_told_on_the_page(
         monkeypatch.setattr(gateway.operations, name, away)
     page = await gateway.http.get("/console")
     assert page.status_code == 200
-    assert "Nobody says how the parts are" in page.text
+    assert "The status of the parts is unknown" in page.text
     page = await gateway.http.get("/console/parked")
     assert page.status_code == 503
     assert "Open this page" in page.text
