@@ -16,6 +16,7 @@ from eventstore.embedded.http2 import peer_user
 from eventstore.embedded.server import EmbeddedServer
 from tests.contract.eventstore.making import event
 from tests.contract.eventstore.process import ServerProcess
+from tests.own_loop import own_loop
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 OURS, CLIENTS = 2113, 40000
@@ -75,6 +76,7 @@ def test_its_own_user_is_served(tmp_path: Path) -> None:
     assert server.stop() == (0, "")
 
 
+@own_loop
 async def test_another_user_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,6 +29,7 @@ from tests.integration.projections.small import add
 from tests.integration.projections.test_bootstrap import totals
 from tests.integration.projections.test_deliveries import plainly, until
 from tests.integration.projections.test_poison import DEADLINE, broken
+from tests.own_loop import own_loop
 
 REGISTRY = Registry([small])
 NAMES = ["totals", "balances", "strict"]
@@ -277,6 +278,7 @@ async def test_an_event_that_parks_a_row_while_another_view_is_written_is_not_lo
     assert totals(await begun(log, await kept.load(log))) == {"a": 9}
 
 
+@own_loop
 async def test_erased_rows_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MemoryLog()
     await add(log, "a", 1)

@@ -22,6 +22,7 @@ from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
 from rayfold import Receipt, Registry
 from rayfold.errors import MiddlewareFailed
+from tests.own_loop import own_loop
 
 
 class Flaky(MemoryLog):
@@ -129,6 +130,7 @@ class Broken:
         raise self.error
 
 
+@own_loop
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
@@ -175,6 +177,7 @@ async def test_the_more_break_on_the_domains_code_the_less_often_each_is_sent_ag
     assert len(told) == len(commands)  # once each, and not again for the same reason
 
 
+@own_loop
 @pytest.mark.parametrize(
     "error", [DecisionFailed("ZeroDivisionError"), Unavailable("no answer")], ids=["break", "wait"]
 )

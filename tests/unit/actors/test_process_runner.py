@@ -27,6 +27,7 @@ from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
 from rayfold import Command, Middleware, Registry
 from rayfold.runtime.turns import TURN
+from tests.own_loop import own_loop
 from tests.unit.middleware_domain import with_middleware
 
 
@@ -48,6 +49,7 @@ class FailingLog(MemoryLog):
         return await super().append(appends)
 
 
+@own_loop
 async def test_a_start_that_fails_writes_no_checkpoint_of_where_it_never_was() -> None:
     registry, log = Registry.load("domain"), FailingLog()
     before = asyncio.all_tasks()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from tests.own_loop import own_loop
 
 
 class Silent:
@@ -29,6 +30,7 @@ class Silent:
         await asyncio.Event().wait()
 
 
+@own_loop
 async def test_a_consumer_that_is_cancelled_while_it_leaves_takes_in_no_more() -> None:
     subscription, before = Silent(), asyncio.all_tasks()
     groups = PersistentSubscriptions("kdb://127.0.0.1:1?Tls=false")

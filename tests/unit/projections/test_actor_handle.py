@@ -12,6 +12,7 @@ from projections.errors import ActorUnavailable, UnknownTarget
 from projections.supervision import actor_handle
 from projections.supervision.actor_handle import ActorHandle, answering
 from rayfold.runtime import current_actor
+from tests.own_loop import own_loop
 
 
 class _Actor:
@@ -225,6 +226,7 @@ def starting(monkeypatch: pytest.MonkeyPatch) -> tuple[ActorHandle, list[Startin
     return ActorHandle("v", "postgres", ["v"], spawn), made
 
 
+@own_loop
 async def test_where_one_does_not_come_up_none_of_the_others_is_made_again(
     starting: tuple[ActorHandle, list[Starting]],
 ) -> None:

@@ -12,6 +12,7 @@ from projections.errors import WrongStack
 from projections.supervision.actor_work import ActorWork
 from projections.supervision.membership import Membership
 from rayfold.runtime.identity import Identity
+from tests.own_loop import own_loop
 
 
 class Working:
@@ -47,6 +48,7 @@ async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> Non
     assert working.happened == ["begins", "ends", "is closed"]
 
 
+@own_loop
 @pytest.mark.parametrize("begun", [False, True])
 async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> None:
     """Also where its first call comes later; or in the same turn, with its task not begun."""

@@ -20,6 +20,7 @@ from projections.poison import Parked
 from projections.supervision.placements import Placements
 from projections.supervision.progress import ObservedProgress
 from rayfold import Registry
+from tests.own_loop import own_loop
 
 REGISTRY = Registry.load("domain")
 ORDER = UUID(int=7)
@@ -110,6 +111,7 @@ async def test_a_store_that_is_past_it_has_applied_it_and_one_that_is_not_waits(
     assert told["postgres"]["status"] == "waiting"
 
 
+@own_loop
 async def test_how_long_it_took_is_known_where_somebody_saw_the_store_go_past(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
