@@ -151,7 +151,9 @@ class _CommandEnds:
     def _read(self, command: Command) -> tuple[Command, Envelope]:
         wanted, envelope = self._definition, self._envelope
         if type(command) is not wanted.model:
-            raise ValueError(f"went on with {_kind(command)}, not with a {wanted.model.__name__}")
+            raise ValueError(
+                f"called proceed with {_kind(command)}, not with a {wanted.model.__name__}"
+            )
         try:
             payload = payload_of(command, envelope.tenant)
             if payload == envelope.payload:  # however it was changed, even in place
@@ -160,10 +162,12 @@ class _CommandEnds:
             check_keys(self._registry.keyed_by.get(wanted.model, ()), fresh)
             before, after = self._streams(wanted.decode(envelope.payload)), self._streams(fresh)
         except (ValueError, WriteSideError) as error:
-            told = f"went on with a {wanted.name} that does not fit, see the log"
+            told = f"called proceed with a {wanted.name} that is not valid, see the log"
             raise ValueError(told) from error
         if after != before:
-            raise ValueError(f"went on with a {wanted.name} for another aggregate: {after[0]}")
+            raise ValueError(
+                f"called proceed with a {wanted.name} for another aggregate: {after[0]}"
+            )
         return fresh, envelope._replace(payload=payload)
 
     def _streams(self, command: Command) -> list[str]:

@@ -60,7 +60,7 @@ def numeric(value: Decimal) -> Decimal:
         TypeError: it is not a decimal, since `model_construct` does not validate.
     """
     if not isinstance(value, Decimal):
-        raise TypeError(f"a {type(value).__name__} is no Decimal")
+        raise TypeError(f"the value must be a Decimal, not of type {type(value).__name__}")
     if value.is_finite() and not _fits(value):
         raise ValueError(f"Postgres keeps {_WHOLE} digits before the point and {_BEHIND} behind it")
     return value

@@ -36,7 +36,7 @@ class Refused(RayfoldError):
             if not isinstance(each, str):
                 name = type(self).__name__
                 told = f'{name} takes a rule and a sentence, as in {name}("full", "no place left")'
-                raise TypeError(f"{told}: {each!r} is no text")
+                raise TypeError(f"{told}: {each!r} is not text")
         self.rule = _writable(rule)
         self.detail = _writable(detail)
         super().__init__(self.rule, self.detail)

@@ -29,8 +29,8 @@ from rayfold.ordered_sets import SetsInOrder, writes_in_any_order
 _UNWRITABLE = {
     "callable": "a callable",
     "is-subclass": "a class",
-    "generator": "a generator, which is gone once it was read",
-    "json": "a Json, which is no text any more once it was read",
+    "generator": "a generator, which is empty once it has been read",
+    "json": "a Json, which is no longer text once it has been read",
 }
 
 _TEXTS = (
@@ -130,14 +130,17 @@ def _reasons(
         elif each.get("serialization_exclude") and each is not node:
             yield f"holds a field that {_EXCLUDED}"
         elif _is_masked(each) and "serialization" not in node.get("schema", ()):
-            yield "is a secret, of which JSON has asterisks: use str, and show it in no view"
+            yield "is a secret, which JSON has as asterisks: use str, and show it in no view"
         elif kind == "enum" and not is_made:
             lost = [member for member in each["members"] if not _comes_back(each, member)]
             if lost:
-                yield f"may be {lost[0]}, which JSON makes another of: let it be a text or a number"
+                yield (
+                    f"may be {lost[0]}, which would be another value when read back from JSON: let"
+                    " it be text or a number"
+                )
         elif kind == "dict" and not _are_keys(each.get("keys_schema"), definitions):
             yield (
-                "has keys that are not text: JSON would make text of them for good. Let them be"
+                "has keys that are not text: read back from JSON, they would be text. Let them be"
                 " text, or all of them a number, an id, a date, or a member of an enumeration"
             )
         elif kind == "union" and _look_alike(_choices(each), definitions):
@@ -167,7 +170,7 @@ def _reasons_within(
         yield f"{held}, which allows fields that it does not declare: they would be lost"
     if kind != "typed-dict" and writes_in_any_order(node):
         yield (
-            f"{held}, whose sets would be written in any order, as it is no rayfold.Message:"
+            f"{held}, whose sets would be written in any order, as it is not a rayfold.Message:"
             " derive it from that"
         )
 
@@ -182,7 +185,7 @@ def mistakes_of_state(owner: str, model: type) -> list[str]:
     """Return the mistakes in a state's model, one sentence each; `owner` names its aggregate."""
     # Messages are both, and nothing else is.
     if not (issubclass(model, BaseModel) and issubclass(model, SetsInOrder)):
-        told = f"{owner} has a {model.__qualname__} as its state, which is no rayfold.Message"
+        told = f"{owner} has a {model.__qualname__} as its state, which is not a rayfold.Message"
         return [f"{told}: derive it from that"]
     return mistakes_of_fields(model) or mistakes_of_defaults(model)
 

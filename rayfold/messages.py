@@ -355,7 +355,7 @@ def _told_apart(message: Message, back: Message) -> str:
     for field, value in message.__dict__.items():
         other = back.__dict__.get(field)
         if other != value:
-            change = became(value, other) or ": a validator or serializer makes another of it"
+            change = became(value, other) or ": a validator or serializer changes it"
             return f"{name}.{field} does not come back from JSON as it was written{change}"
     return f"{name} does not come back from JSON as it was written"
 

@@ -53,7 +53,7 @@ class MiddlewareDefinition:
         name = self.model.__qualname__
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'audit'")
         if type(self.order) is not int:
-            found.append(f"{name}: order is a whole number, the lowest is outermost")
+            found.append(f"{name}: order must be a whole number (the lowest is outermost)")
         for method, parameters in _CALLED.items():
             if self.has(method):
                 found += _miscalled(f"{name}.{method}", self.model, method, parameters)

@@ -264,8 +264,9 @@ class _Making:
         if found is None or optional:
             what = "an optional collection" if found is not None else f"a {_told(annotation)}"
             self.mistakes.append(
-                f"{where} is {what}, which is no column and no table: make it a scalar, a model, or"
-                ' a list, tuple, set or dictionary of these, or say Annotated[…, AsJson("why")]'
+                f"{where} is {what}, which fits neither a column nor a table: make it a scalar, a"
+                " model, or a list, tuple, set or dictionary of these, or say"
+                ' Annotated[…, AsJson("why")]'
             )
             return None
         return self._items(name, found, at, table, where, deep)
@@ -292,7 +293,7 @@ class _Making:
         if found.key is not None:
             info = FieldInfo.from_annotation(found.key)
             if scalar_of(info) is None:
-                self.mistakes.append(f"{where} has keys that are no scalars")
+                self.mistakes.append(f"{where} has keys that are not scalars")
                 return None
             key = Place((KEY,), column_of(KEY, info), False)
             table.places.append(key)

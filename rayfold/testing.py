@@ -74,7 +74,7 @@ class Decided:
 
     def _then_refused(self, kind: type[Refused], rule: str | None) -> None:
         assert self.refusal is not None, f"not refused, but led to {self.events}"
-        assert isinstance(self.refusal, kind), f"{self.refusal!r} is no {kind.__name__}"
+        assert isinstance(self.refusal, kind), f"{self.refusal!r} is not a {kind.__name__}"
         if rule is not None:
             assert self.refusal.rule == rule, f"refused by {self.refusal.rule!r}, not {rule!r}"
 
@@ -292,7 +292,8 @@ def given(
     if issubclass(what, Aggregate):
         return Given(what, past)
     raise TypeError(
-        f"given takes no {what.__qualname__}: it is no aggregate, decision, process manager or view"
+        f"given does not take {what.__qualname__}: it is not an aggregate, a decision, a process"
+        " manager or a view"
     )
 
 

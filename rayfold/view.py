@@ -277,7 +277,9 @@ class ViewDefinition:
         else:
             return None
         if after is not None and not isinstance(after, self.model):
-            raise TypeError(f"a fold gave a {type(after).__qualname__}, no {self.name!r} row")
+            raise TypeError(
+                f"a fold returned a {type(after).__qualname__}, not a row of {self.name!r}"
+            )
         return after
 
     def _plainly_written(self, row: View) -> View:

@@ -77,7 +77,7 @@ class Sessions:
             await self._kept.keep(name, _cipher(key).encrypt(_NONCE, token, None), LASTS)
         except SessionsLost as error:
             self._remembered[name] = remembered._replace(is_kept=False)
-            log.warning("a session counts at this gateway alone", extra={"reason": error})
+            log.warning("a console session is known to this gateway only", extra={"reason": error})
         return text
 
     async def token(self, text: bytes) -> bytes | None:
@@ -111,7 +111,10 @@ class Sessions:
         try:
             await self._kept.drop(name)
         except SessionsLost as error:
-            log.warning("a session ends by its time alone", extra={"reason": error})
+            log.warning(
+                "a console session could not be ended at other gateways before its time is over",
+                extra={"reason": error},
+            )
             return False
         return True
 

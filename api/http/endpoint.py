@@ -442,7 +442,11 @@ class Endpoint:
                 pump = await self._until_an_end(call, stream.chunks, send, *others)
                 if not pump.cancelled() and (error := pump.exception()) is not None:
                     path = call.scope["path"]
-                    log.error("a stream broke", exc_info=error, extra={"path": path})
+                    log.error(
+                        "a stream of server-sent events failed",
+                        exc_info=error,
+                        extra={"path": path},
+                    )
             with contextlib.suppress(OSError):  # the client is gone and needs no proper end
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 

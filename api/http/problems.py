@@ -241,7 +241,7 @@ def allowed(methods: Iterable[str]) -> str:
 _WHY_NOT = {
     HISTORY: "a row has a history, and `as_of`, only if it folds the events of one aggregate, by"
     " the aggregate's id, and its route does not have `history=False`",
-    LIVE: "a row can be followed by its key, and only if its view is kept in memory",
+    LIVE: "only a single row can be followed, by its key, and only if its view is kept in memory",
 }
 
 

@@ -341,7 +341,7 @@ def _behind(name: str, part: Part, now: datetime) -> Finding | None:
         return None  # its receiver accepts nothing, which is reported already
     since = _ago(seconds, now)
     if part.get("held_seconds", seconds) < BEHIND:  # it has just started, and the events are old
-        what = f"{part['part']} is {_lasting(seconds)} behind the log, and comes further"
+        what = f"{part['part']} is {_lasting(seconds)} behind the log, and advances"
         return Finding("catching-up", part["part"], since, what, "wait")
     if told := _waits(name, part, _lasting(part.get("held_seconds", seconds))):
         return Finding("slow", part["part"], since, *told)
@@ -403,10 +403,10 @@ def _doing(part: Part) -> str:
     speed, grows = part.get("per_second", 0.0), part.get("log_per_second", 0.0)
     if speed > grows:
         left = part.get("lag", 0) / (speed - grows)
-        return f"it comes {speed:.0f} positions a second further, about {_lasting(left)} are left"
+        return f"it advances by {speed:.0f} positions a second, about {_lasting(left)} are left"
     if speed:
         return f"it folds {speed:.0f} positions a second, and the log grows by {grows:.0f}"
-    return "it does not come further"
+    return "it does not advance"
 
 
 def _nowhere(name: str) -> Finding:

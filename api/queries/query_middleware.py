@@ -77,14 +77,16 @@ class _QueryEnds:
         """Return the query, validated as the client's own was."""
         if type(asked) is not self._wanted:
             kind = type(asked).__name__
-            raise ValueError(f"went on with a {kind}, not with a {self._wanted.__name__}")
+            raise ValueError(f"called proceed with a {kind}, not with a {self._wanted.__name__}")
         if asked == self._query:
             return asked  # validators may change an already validated value again
         try:
             return self._wanted.model_validate(dict(asked))
         except ValueError as error:
             name = self._wanted.__rayfold__.name
-            raise ValueError(f"went on with a {name} that does not fit, see the log") from error
+            raise ValueError(
+                f"called proceed with a {name} that is not valid, see the log"
+            ) from error
 
     async def last(self, asked: Query) -> Answer:
         """Ask a store."""
@@ -98,11 +100,13 @@ class _QueryEnds:
         """Return the answer with the store's position, perhaps with another body."""
         kind = type(answer).__name__
         if not isinstance(answer, Answer) or not isinstance(answer.body, bytes | None):
-            raise ValueError(f"returned a {kind}: return the answer that proceed gives")
+            raise ValueError(f"returned a {kind}: return the answer that proceed returned")
         for each in given:
             if answer == each:
                 return each
         if all(answer.position != each.position for each in given):
-            raise ValueError("returned an answer that proceed did not give: only its body may be")
+            raise ValueError(
+                "returned an answer that proceed did not return: only its body may be changed"
+            )
         # The entity tag has the row's revision, which does not identify another body.
         return answer._replace(revision=None)

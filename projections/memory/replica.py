@@ -274,7 +274,7 @@ class Replica:
         """
         end = await self._log.end_position(self._prefixes)
         if not await self.progress.reached(end, CATCH_UP):
-            raise StoreUnavailable("the replica is behind the log, and does not come further")
+            raise StoreUnavailable("the replica is behind the log, and does not advance")
 
     async def _refold(self, table: Table, folding: Folding, after: int) -> int:
         """Fold the events after a position, as far as this replica; return the position reached."""

@@ -124,7 +124,7 @@ class ReactorRunner:
                 await reactor.open()
             except (Exception, SystemExit) as error:  # the author's code
                 self._open_error = f"open: {named(error)}"
-                log.exception("a reactor does not open", extra=self._about())
+                log.exception("a reactor failed to open", extra=self._about())
                 await asyncio.sleep(OPEN_AGAIN)
             else:
                 self._open_error = ""

@@ -61,7 +61,8 @@ class ControllerServer:
         method = self._methods.get(name)
         if method is None:
             return False, ControllerUnavailable(
-                f"the controller knows no {name} yet: it starts, or has other code; ask again"
+                f"the controller does not know {name!r}: it is still starting, or runs another"
+                " release; ask again"
             )
         try:
             return True, await method(**arguments)

@@ -30,5 +30,5 @@ async def lasting(work: Callable[[], Awaitable[None]], name: str) -> None:
         except Exception:
             soon = clock() - began < LONGEST_PAUSE
             pause = min(2 * pause, LONGEST_PAUSE) if soon and pause else PAUSE
-            log.exception("work in the background broke, and begins again", extra={"work": name})
+            log.exception("work in the background failed, and starts again", extra={"work": name})
         await sleep(pause)

@@ -98,7 +98,7 @@ class Layers(Generic[Asked, Given]):
             behind = run.has_raised(error)
             if _is_cancelled(error) or (behind and not run.is_done):
                 raise  # the error is not the middleware's own
-            what = "went on again, in vain" if behind else "broke"
+            what = "called proceed again, and that failed" if behind else "broke"
             reason = f"{what}: {type(error).__name__}, see the log"
             raise _failed(name, reason, error, done=run.is_done) from error
         finally:
@@ -128,7 +128,9 @@ class _Run(Generic[Asked, Given]):
     async def proceed(self, changed: Asked) -> Given:
         """Pass it on: see `rayfold.Middleware`."""
         if self.is_over:
-            raise _failed(self._name, "went on after its end, when nobody waited any more")
+            raise _failed(
+                self._name, "called proceed after it had returned, when nobody waited any more"
+            )
         try:
             asked = self._ends.checked(changed)
         except ValueError as error:
@@ -160,9 +162,9 @@ class _Run(Generic[Asked, Given]):
     def why_not_refused(self, refusal: Refused) -> str:
         """Return why the middleware may no longer refuse; empty if it may."""
         if self.is_done:
-            return f"refused ({refusal.rule}) what was done already"
+            return f"refused ({refusal.rule}) a command that was already done"
         if self._ends.lasts and self._unsettled and not self.has_raised(refusal):
-            return f"refused ({refusal.rule}) what may have been done"
+            return f"refused ({refusal.rule}) a command that may have been done"
         return ""
 
 
@@ -244,7 +246,7 @@ class _Instance:
             self._opening = None
             if isinstance(error, KeyboardInterrupt | GeneratorExit):
                 raise
-            reason = f"does not open: {type(error).__name__}, see the log"
+            reason = f"failed to open: {type(error).__name__}, see the log"
             raise _failed(self.name, reason, error) from error
         self.is_open = True
 
@@ -262,7 +264,7 @@ class _Instance:
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
             if _is_cancelled(error):
                 raise
-            log.exception("a middleware does not close", extra={"middleware": self.name})
+            log.exception("a middleware failed to close", extra={"middleware": self.name})
 
 
 def _is_cancelled(error: BaseException) -> bool:

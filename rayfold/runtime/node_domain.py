@@ -55,7 +55,10 @@ def broke_while_made(error: BaseException) -> bool:
     return _MADE in str(error)
 
 
-NO_PLACE = "no answer in time: perhaps no node has room, or what the setting `claims` asks for"
+NO_PLACE = (
+    "no answer in time: perhaps no node has room for it, or the resources that the setting `claims`"
+    " asks for"
+)
 
 
 def why_not_made(error: BaseException) -> str:

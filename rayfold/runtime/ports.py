@@ -32,7 +32,7 @@ def rpc_ports() -> range | None:
     found = _RANGE.fullmatch(text)
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 0 < first <= last <= 65535:
-        raise ValueError(f"{VARIABLE} is FIRST-LAST, as in 20000-20999: {text!r}")
+        raise ValueError(f"{VARIABLE} must be FIRST-LAST, as in 20000-20999, not {text!r}")
     return range(first, last + 1)
 
 
@@ -47,7 +47,7 @@ def that_listens(server: asyncio.Server) -> asyncio.Server:
     """
     if not all(server.sockets):
         server.close()
-        raise OSError(errno.EADDRINUSE, "somebody else listens there since a moment ago")
+        raise OSError(errno.EADDRINUSE, "another process has just begun to listen there")
     return server
 
 

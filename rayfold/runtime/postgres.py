@@ -181,8 +181,9 @@ async def connect(dsn: str, **options: Any) -> Connection:
         connection = await _pooled_connection(dsn, options)
     _pooled.add(dsn)
     log.warning(
-        "a pooler answers for Postgres: no statement is kept prepared, and nothing is set;"
-        " ALTER ROLE … SET synchronous_commit = off, if projections are to be as quick as without",
+        "a pooler answers for Postgres, so statements are not prepared and no setting of the"
+        " session is changed; projections are as fast as without a pooler if the role has the"
+        " setting: ALTER ROLE … SET synchronous_commit = off",
     )
     return connection
 

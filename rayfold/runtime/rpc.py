@@ -98,7 +98,7 @@ class RpcServer:
         """
         async with self._opening:
             if self._closed:
-                raise RpcDisconnected("this process takes no more calls")
+                raise RpcDisconnected("this process is stopping, and answers no more calls")
             if self._server is None:
                 self._server = await listen(lambda: _Answering(self), host)
                 self._pulse.start()
@@ -146,7 +146,9 @@ class RpcServer:
         and must send their requests again.
         """
         if self._pulse.stopped:
-            log.warning("this process was stopped: what was asked before is not done")
+            log.warning(
+                "this process was suspended: requests that came before are dropped, and sent again"
+            )
             for each in list(self._connections):
                 each.close()
             return
@@ -377,7 +379,7 @@ class _Calling(_Framed):
                 answer.set_exception(self._error)
 
     def _silent(self) -> None:
-        self._error = RpcSilent("the other process shows no sign of life")
+        self._error = RpcSilent("the other process does not answer any more")
         self.close()
         if self._on_silence is not None:
             self._on_silence()

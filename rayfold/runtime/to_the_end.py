@@ -44,7 +44,10 @@ def run_to_the_end(work: Coroutine[Any, Any, int]) -> int:
 def _leaves_some(runner: asyncio.Runner) -> bool:
     left = runner.run(_left())
     if left:
-        log.warning("what does not end is left behind", extra={"tasks": left})
+        log.warning(
+            "tasks did not end when they were cancelled; the process ends without them",
+            extra={"tasks": left},
+        )
     return bool(left)
 
 

@@ -271,7 +271,10 @@ def _started(part: str) -> Tracing:
             os.environ.get("OTEL_TRACES_SAMPLER_ARG", ""),
         )
     except ValueError as error:
-        log.warning("the sampler of traces is not understood", extra={"error": str(error)})
+        log.warning(
+            "OTEL_TRACES_SAMPLER has an unknown value: the default is used",
+            extra={"error": str(error)},
+        )
         sampler = Sampler()
     # Requests that are not sampled never reach the SDK, where they too would cost time.
     provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(named))

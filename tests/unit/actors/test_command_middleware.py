@@ -132,11 +132,14 @@ def _nothing(command: ReceiveStock) -> Any:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_of_another_type, "went on with a ReserveStock, not with a ReceiveStock"),
-        (_for_another_aggregate, "went on with a receive-stock for another aggregate: stock-coff"),
-        (_unvalidated, "went on with a receive-stock that does not fit"),
+        (_of_another_type, "called proceed with a ReserveStock, not with a ReceiveStock"),
+        (
+            _for_another_aggregate,
+            "called proceed with a receive-stock for another aggregate: stock-coff",
+        ),
+        (_unvalidated, "called proceed with a receive-stock that is not valid"),
         (_no_value_of_the_field, "broke: ValueError, see the log"),
-        (_nothing, "went on with nothing, not with a ReceiveStock"),
+        (_nothing, "called proceed with nothing, not with a ReceiveStock"),
     ],
 )
 async def test_what_nobody_may_make_of_a_command_is_refused(change: Any, reason: str) -> None:

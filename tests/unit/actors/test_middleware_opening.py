@@ -35,7 +35,7 @@ async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() ->
             happened.append("close")
 
     local = runtime(Opening)
-    with pytest.raises(MiddlewareFailed, match="does not open: OSError"):
+    with pytest.raises(MiddlewareFailed, match="failed to open: OSError"):
         await local.send(TEA)
     await asyncio.gather(local.send(TEA), local.send(TEA))
     await local.close()
@@ -101,7 +101,7 @@ async def test_what_opens_when_it_is_closed_is_broken_off_and_what_has_opened_is
     await begun.wait()
     await local.close()
     assert happened == ["broken off", "outer"]
-    with pytest.raises(MiddlewareFailed, match="'slow' does not open: CancelledError"):
+    with pytest.raises(MiddlewareFailed, match="'slow' failed to open: CancelledError"):
         await sending
 
 
@@ -124,7 +124,7 @@ async def test_one_that_does_not_open_holds_up_what_comes_to_it_alone() -> None:
             raise OSError("its database is away")
 
     local = runtime(Reads, Guard, Away)
-    with pytest.raises(MiddlewareFailed, match="'away' does not open"):
+    with pytest.raises(MiddlewareFailed, match="'away' failed to open"):
         await local.send(TEA)
     with pytest.raises(Forbidden):
         await local.send(TEA, principal="eve")
@@ -148,7 +148,7 @@ async def test_one_that_does_not_close_holds_nobody_up(
     await local.send(TEA)
     await local.close()
     assert closed == ["first"]
-    assert "a middleware does not close" in caplog.text
+    assert "a middleware failed to close" in caplog.text
 
 
 async def test_one_that_is_closed_before_it_begins_to_open_is_told_as_its_own() -> None:

@@ -74,7 +74,8 @@ async def test_what_may_have_been_done_is_not_refused(how: str) -> None:
     local = LocalRuntime(registry)
     around = CommandMiddleware.of(registry, Lost(), DomainMiddleware(registry))
     assert around is not None
-    reason = "what was done already" if how == "behind it" else "what may have been done"
+    was = "was already" if how == "behind it" else "may have been"
+    reason = f"a command that {was} done"
     with pytest.raises(MiddlewareFailed, match=rf"refused \(try-later\) {reason}") as failed:
         await around.send(enclose(registry, TEA), ANYBODY)
     assert failed.value.done is (how == "behind it")
@@ -121,7 +122,9 @@ async def test_what_is_done_is_told_though_going_on_again_fails() -> None:
     local = LocalRuntime(registry)
     around = CommandMiddleware.of(registry, Busy(), DomainMiddleware(registry))
     assert around is not None
-    with pytest.raises(MiddlewareFailed, match="went on again, in vain: Overloaded") as failed:
+    with pytest.raises(
+        MiddlewareFailed, match="called proceed again, and that failed: Overloaded"
+    ) as failed:
         await around.send(enclose(registry, TEA), ANYBODY)
     assert failed.value.done
 
@@ -152,7 +155,7 @@ async def test_going_on_after_its_end_is_refused() -> None:
     local = runtime(Leaving)
     with pytest.raises(Rejected):
         await local.send(TEA)
-    with pytest.raises(MiddlewareFailed, match="went on after its end"):
+    with pytest.raises(MiddlewareFailed, match="called proceed after it had returned"):
         await later[0]
     assert await recorded(local, "stock-tea") == []
 

@@ -110,7 +110,7 @@ def test_one_that_has_just_begun_says_how_far_it_is() -> None:
     starting = MEMORY | {"ready": False, "since": SINCE, "lag": 500, "per_second": 100.0}
     found = explained(starting, POSTGRES)
     assert causes(found) == ["starting"]
-    assert "100 positions a second further, about 5 s are left" in found.sentence
+    assert "100 positions a second, about 5 s are left" in found.sentence
 
 
 def test_an_error_of_a_projector_is_told_as_it_is() -> None:
@@ -231,7 +231,7 @@ def test_what_folds_no_rows_is_told_by_what_it_waits_for(
     assert said in found.sentence
     assert do in found.findings[0].do
     assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
-    for word in ("fold", "come further"):
+    for word in ("fold", "advance"):
         assert word not in found.sentence.replace("rayfold", "")
 
 
@@ -246,7 +246,7 @@ def test_a_reactor_is_told_to_have_parked_an_event_and_no_row() -> None:
 def test_a_reactor_that_has_just_been_given_old_events_catches_up() -> None:
     found = late("reactor:filing#0", "reactor", lag_seconds=600.0, held_seconds=0.1)
     assert causes(found) == ["catching-up"]
-    assert "reactor:filing#0 is 10 min behind the log, and comes further" in found.sentence
+    assert "reactor:filing#0 is 10 min behind the log, and advances" in found.sentence
 
 
 def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:

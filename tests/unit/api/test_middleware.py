@@ -238,7 +238,7 @@ async def test_an_answer_that_is_left_as_it_is_keeps_its_tag_and_a_hidden_row_is
     [
         (None, "returned a NoneType"),
         (b"{}", "returned a bytes"),
-        (Answer(b"{}", None, 41), "proceed did not give"),
+        (Answer(b"{}", None, 41), "proceed did not return"),
         (Answer("{}", None, 42), "returned a Answer"),  # type: ignore[arg-type]
     ],
 )
@@ -275,7 +275,7 @@ async def test_a_query_may_be_changed_and_is_validated_again() -> None:
     await made.http.get(ORDER)
     assert [query.order_id for query, _, _ in made.queries.asked] == [other]  # type: ignore[attr-defined]
     told = problem(await made.http.get(ORDER, headers={"X-Bad": "1"}), 500, "middleware-failed")
-    assert "went on with a get-order that does not fit" in told["detail"]
+    assert "called proceed with a get-order that is not valid" in told["detail"]
 
 
 async def test_a_query_that_is_left_as_it_is_is_not_validated_twice() -> None:

@@ -38,24 +38,26 @@ LookAlike.numbers is a union whose members look alike in JSON: keep one, or wrap
 LeftOut.secret is excluded from JSON, so it would be lost
 Lossy is not frozen: what others hold too could be changed
 Lossy allows fields that it does not declare: they would be lost
-Lossy.password is a secret, of which JSON has asterisks: use str, and show it in no view
-Lossy.parsed is a Json, which is no text any more once it was read: that cannot be written as JSON
+Lossy.password is a secret, which JSON has as asterisks: use str, and show it in no view
+Lossy.parsed is a Json, which is no longer text once it has been read: that cannot be written \
+as JSON
 Lossy.inner holds a field that is excluded from JSON, so it would be lost
-Lossy.bag holds Bag, whose sets would be written in any order, as it is no rayfold.Message: derive \
-it from that
+Lossy.bag holds Bag, whose sets would be written in any order, as it is not a rayfold.Message: \
+derive it from that
 Lossy.aliased holds Aliased, whose 'number' is read by an alias and written by its name: say \
 validate_by_name=True in its model_config
-Lossy.by_pair has keys that are not text: JSON would make text of them for good. Let them be \
+Lossy.by_pair has keys that are not text: read back from JSON, they would be text. Let them be \
 text, or all of them a number, an id, a date, or a member of an enumeration
-Lossy.by_none has keys that are not text: JSON would make text of them for good. Let them be \
+Lossy.by_none has keys that are not text: read back from JSON, they would be text. Let them be \
 text, or all of them a number, an id, a date, or a member of an enumeration
-Lossy.by_names has keys that are not text: JSON would make text of them for good. Let them be \
+Lossy.by_names has keys that are not text: read back from JSON, they would be text. Let them be \
 text, or all of them a number, an id, a date, or a member of an enumeration
-Lossy.by_either has keys that are not text: JSON would make text of them for good. Let them be \
+Lossy.by_either has keys that are not text: read back from JSON, they would be text. Let them be \
 text, or all of them a number, an id, a date, or a member of an enumeration
-Lossy.by_number has keys that are not text: JSON would make text of them for good. Let them be \
+Lossy.by_number has keys that are not text: read back from JSON, they would be text. Let them be \
 text, or all of them a number, an id, a date, or a member of an enumeration
-Lossy.place may be Place.CENTRE, which JSON makes another of: let it be a text or a number
+Lossy.place may be Place.CENTRE, which would be another value when read back from JSON: let it be \
+text or a number
 Lossy.aliased_data holds AliasedData, whose 'number' is read by an alias and written by its name: \
 say validate_by_name=True in the config of its decorator
 Lossy.aliased_dict holds AliasedDict, whose 'number' is read by an alias and written by its name: \
@@ -213,7 +215,7 @@ _on_command if it is for these
 NeedsMore.query takes (self, query, context, proceed)
 NeedsMore.open must be `async def`, and neither static nor of the class
 NeedsMore is made without arguments: get what it needs in `open`
-InOrder: order is a whole number, the lowest is outermost
+InOrder: order must be a whole number (the lowest is outermost)
 two declarations of the middleware 'synchronous': \
 tests.unit.rayfold.mistaken.middleware.Synchronous and tests.unit.rayfold.mistaken.middleware.Beside
 Shouting and AlsoFirst both have order=1: say which is around the other
@@ -298,7 +300,7 @@ ODD = {
     "a state that is no message": (
         ("Aggregate[State, Put", "Aggregate[Plain, Put"),
         "Thing needs initial=…, a Plain",
-        "Thing has a Plain as its state, which is no rayfold.Message: derive it from that",
+        "Thing has a Plain as its state, which is not a rayfold.Message: derive it from that",
     ),
     "an event by its name": (
         ("@on(WasPut)", '@on("WasPut")'),

@@ -65,5 +65,7 @@ def test_why_an_actor_was_not_made_is_one_line_that_names_the_node() -> None:
 
 
 def test_other_reasons_are_told_as_they_are() -> None:
-    assert "no node has room, or what the setting `claims`" in why_not_made(TimeoutError())
+    assert "no node has room for it, or the resources that the setting `claims`" in why_not_made(
+        TimeoutError()
+    )
     assert why_not_made(OSError("no route")) == "OSError: no route"

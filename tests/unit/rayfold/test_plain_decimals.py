@@ -52,7 +52,7 @@ def test_what_postgres_does_not_keep_is_not_sent(given: str) -> None:
 
 def test_what_is_no_decimal_is_not_sent() -> None:
     """As an error that its row is parked for: it got around validation."""
-    with pytest.raises(TypeError, match="a int is no Decimal"):
+    with pytest.raises(TypeError, match="must be a Decimal, not of type int"):
         numeric(0)  # type: ignore[arg-type]
 
 

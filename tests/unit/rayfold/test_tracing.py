@@ -96,7 +96,7 @@ def test_a_sampler_that_nobody_knows_is_refused_and_the_default_counts(
     made = start_tracing("test")
     assert made is not None
     assert made.sampler.ratio == tracing.DEFAULT_RATIO
-    assert "the sampler of traces is not understood" in caplog.text
+    assert "OTEL_TRACES_SAMPLER has an unknown value" in caplog.text
     made.close()
 
 
