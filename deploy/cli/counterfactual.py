@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+NOT_KEPT = (
+    ": no aggregate has kept its commands. Declare it with keep_commands=True; commands that are"
+    " sent from then on can be decided again"
+)
+
 
 @app.command()
 def counterfactual(
@@ -91,7 +96,7 @@ async def _run(
     if summary.says_nothing:
         raise StartError(
             "none of the commands could be decided, so the code was not tested"
-            + ("" if summary.not_decidable else ": no aggregate recorded them (keep_commands=True)")
+            + ("" if summary.not_decidable else NOT_KEPT)
         )
     return summary
 

@@ -85,10 +85,11 @@ class LogBrowser:
             StoreUnavailable: the log cannot be read.
         """
         found: list[dict[str, Any]] = []
-        size = 0
+        size, end = 0, 0
         if stream:
             reading = self._log.read_stream(stream, after=place, limit=limit)
         else:
+            end = await self._log.end_position(None)
             reading = self._log.read_all(self._of_aggregates, after=place, limit=limit)
         with suppress(StreamTombstoned):
             async with aclosing(reading):
@@ -97,7 +98,10 @@ class LogBrowser:
                     place = raw.revision if stream else raw.position
                     size += len(raw.data)
                     if size > MOST_BYTES:
-                        break
+                        return {"events": found, "next": place}
+        if end and len(found) < limit:
+            # What is left is of nobody's: whoever follows the log would go over it with each page.
+            place = max(place or 0, end)
         return {"events": found, "next": place}
 
     async def event(self, stream: str, revision: int) -> dict[str, Any] | None:

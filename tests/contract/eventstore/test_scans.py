@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.embedded.protocol.constants import ANY
+from eventstore.embedded.protocol.errors import RpcError
 from eventstore.embedded.storage.event import Event, Proposed
 from eventstore.embedded.storage.filters import EventFilter, index_filter, make_filter
 from eventstore.embedded.storage.operations import Append
@@ -63,6 +64,12 @@ class Asked:
 )
 def test_regular_expressions_are_those_of_net(regex: str, name: str, matches: bool) -> None:
     assert make_filter(False, regex, ()).matches("order-1", name) is matches
+
+
+@pytest.mark.parametrize("regex", [r"\p{Lu}", "[a-", r"(?<a-b>x)"])
+def test_one_that_python_has_not_is_refused_and_says_what_may_be_written(regex: str) -> None:
+    with pytest.raises(RpcError, match=r"Invalid pattern .* what \.NET and Python both have"):
+        make_filter(False, regex, ())
 
 
 NAMED = st.text(st.sampled_from("a-'%_\0\x7f\u0080\ud7ff\ue000\U0010ffff"), max_size=4)

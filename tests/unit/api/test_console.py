@@ -145,7 +145,7 @@ async def test_a_session_is_kept_where_no_script_and_no_other_site_has_it(
     assert (reply.status_code, reply.headers["location"]) == (303, "/console")
     kept = reply.headers["set-cookie"]
     attributes = "Path=/console; HttpOnly; SameSite=Strict"
-    assert re.fullmatch(rf"{COOKIE}=[\w-]{{43}}; {attributes}", kept)
+    assert re.fullmatch(rf"rayfold-session=[\w-]{{43}}; {attributes}", kept)
     page = await guarded.http.get("/console")
     assert page.status_code == 200
     assert "olga" in page.text

@@ -66,6 +66,11 @@ def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path
         ("parked list 1", "Got unexpected extra argument(s) (1): see rayfold parked list --help"),
         ("parked look", "No such command 'look': see rayfold parked --help"),
         ("status --quick", "No such option: --quick: see rayfold status --help"),
+        (
+            "counterfactual --since x",
+            "Invalid value for '--since': 'x' is not a valid int range: see rayfold"
+            " counterfactual --help",
+        ),
     ],
 )
 def test_a_wrong_use_is_one_line(arguments: str, told: str) -> None:

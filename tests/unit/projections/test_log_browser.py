@@ -72,6 +72,14 @@ async def test_pages_of_aggregates_go_from_the_oldest_to_the_newest(
             assert [len(each) for each in pages] == sizes
             assert [each for page in pages for each in page] == list(range(7))
     assert await browser.after(None, stream="stock-nobody") == {"events": [], "next": None}
+    monkeypatch.undo()
+    # Who has seen them all does not go over what is nobody's again, nor misses what comes.
+    await filled(log, "process-fulfilment-2", record("ProcessSawEvent", {}))
+    end = await log.end_position(None)
+    assert await browser.after(None, limit=9) | {"events": []} == {"events": [], "next": end}
+    await filled(log, "stock-pot", stocked(1))
+    assert [each["stream"] for each in (await browser.after(end))["events"]] == ["stock-pot"]
+    assert await LogBrowser(registry, MemoryLog()).after(None) == {"events": [], "next": None}
     await log.delete_stream("stock-tea", tombstone=True)
     assert await browser.after(2, stream="stock-tea") == {"events": [], "next": 2}
 
