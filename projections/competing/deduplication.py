@@ -22,9 +22,10 @@ from projections.competing.locks import lock
 from projections.erasure import Erasures
 from projections.errors import Fenced, UnknownTarget
 from projections.parked_pages import EVERYTHING, Asked
-from projections.poison import Discarded, Held, Parked, check_alone, is_refused, is_too_long, park
+from projections.poison import Discarded, Held, Parked, check_alone, is_refused, park
 from projections.postgres import generations
 from projections.postgres import parked_events as parking
+from projections.postgres.connections import is_batch_too_long
 from projections.postgres.row_codec import fingerprint_of
 from projections.postgres.rows import Rows
 from rayfold import (
@@ -104,7 +105,7 @@ class Deduplication:
         try:
             return await self._apply(pool, records, whole)
         except Exception as error:
-            too_long = is_too_long(error)
+            too_long = await is_batch_too_long(error, pool.acquire)
             if too_long:
                 check_alone(records, error)
             if not (too_long or is_refused(error)) or not records:

@@ -44,7 +44,7 @@ class DynamoStore(PlainStore):
         finally:
             await table.close()
 
-    def is_too_much(self, error: BaseException) -> bool:
+    async def is_too_much(self, error: BaseException) -> bool:
         """See `ReadStore.is_too_much`."""
         return isinstance(error, TooMuch)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
 
 from projections.errors import PostgresUnavailable
+from projections.poison import is_too_long
 from projections.postgres.generations import Connection
 from projections.stores.runner import ProjectionRunner
 from rayfold.runtime.postgres import FAILURES, connect, create_pool, left_as_it_is, why
@@ -44,6 +46,26 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         raise PostgresUnavailable(f"Postgres reports an error: {why(error)}") from error
     finally:
         connection.terminate()  # `close` would wait for a server that does not respond
+
+
+async def is_batch_too_long(
+    error: BaseException, connecting: Callable[[], AbstractAsyncContextManager[Any]]
+) -> bool:
+    """Return whether a smaller batch may succeed: see `poison.is_too_long`.
+
+    An answer that did not come says nothing about the batch where none comes to anything: the
+    server is stopped, or its disk or the network to it stands still. So, after a `TimeoutError`,
+    something small is written on a connection of `connecting`, as far as the server's own disk.
+    """
+    if not isinstance(error, TimeoutError):
+        return is_too_long(error)
+    try:
+        async with asyncio.timeout(TIMEOUT), connecting() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = local")
+            await connection.execute("SELECT pg_logical_emit_message(true, 'rayfold', '')")
+    except (*FAILURES, PostgresUnavailable):
+        return False
+    return True
 
 
 def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from projections.newly_parked import NewlyParked
-from projections.poison import is_refused, is_too_long
+from projections.poison import is_refused
 from projections.postgres import parked_events, schema
-from projections.postgres.connections import SETTINGS, connected, pool
+from projections.postgres.connections import SETTINGS, connected, is_batch_too_long, pool
 from projections.postgres.queries import PostgresRows
 from projections.postgres.writer import PostgresWriter
 from projections.row_query import RowQuery, Snapshot
@@ -49,9 +49,9 @@ class PostgresStore:
         """See `ReadStore.refuses`."""
         return is_refused(error)
 
-    def is_too_much(self, error: BaseException) -> bool:
+    async def is_too_much(self, error: BaseException) -> bool:
         """See `ReadStore.is_too_much`."""
-        return is_too_long(error)
+        return await is_batch_too_long(error, lambda: connected(self._dsn))
 
     async def connect(self) -> None:
         """See `ReadStore.connect`; raises `PostgresUnavailable`."""

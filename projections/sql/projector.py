@@ -30,12 +30,11 @@ from projections.poison import (
     check_alone,
     in_status,
     is_poison,
-    is_too_long,
     park,
 )
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
-from projections.postgres.connections import SETTINGS, pooled
+from projections.postgres.connections import SETTINGS, is_batch_too_long, pooled
 from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
 from rayfold import OnPoison, Registry, SqlProjection
@@ -139,7 +138,7 @@ class SqlProjector:
         try:
             await self._project(pool, batch, timeout)
         except Exception as error:
-            if not is_too_long(error):
+            if not await is_batch_too_long(error, pool.acquire):
                 raise
             if len(records) < 2:
                 if not isinstance(error, TimeoutError) or timeout == LONGEST:

@@ -19,7 +19,7 @@ class PlainStore:
         """See `ReadStore.refuses`: the row is too large, or not valid for the view's model."""
         return is_refused(error)
 
-    def is_too_much(self, error: BaseException) -> bool:
+    async def is_too_much(self, error: BaseException) -> bool:
         """See `ReadStore.is_too_much`."""
         return False
 

@@ -222,7 +222,7 @@ class ReadStore(Protocol):
         """Return whether the store rejects a row, however often it is tried."""
         ...
 
-    def is_too_much(self, error: BaseException) -> bool:
+    async def is_too_much(self, error: BaseException) -> bool:
         """Return whether a smaller batch may succeed."""
         ...
 

@@ -197,7 +197,7 @@ class Projector:
         except Exception as error:
             store = self._store
             if not store.refuses(error):
-                if not store.is_too_much(error):
+                if not await store.is_too_much(error):
                     raise
                 if len(records) < 2:
                     check_alone(records, error)
@@ -406,7 +406,7 @@ class Projector:
                 )
         except Exception as error:
             store = self._store
-            if not store.refuses(error) and (len(keys) < 2 or not store.is_too_much(error)):
+            if not store.refuses(error) and (len(keys) < 2 or not await store.is_too_much(error)):
                 raise
             if len(keys) < 2:
                 return [*keys]  # the store still rejects it

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from tests.integration.projections.pooler import socket_of
 
 _SSL_REQUEST = 80877103
+_STATEMENTS = (b"Q", b"P", b"B")
+"""How a client begins a statement: Query, Parse, Bind. No answer of a server begins so."""
 
 
 class Relay:
@@ -30,6 +32,8 @@ class Relay:
         """Set when something waits to be passed on, after `freeze`."""
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._executing = asyncio.Event()
+        self._executing.set()
         self.encrypted = 0
         self.dsn = ""
 
@@ -49,9 +53,14 @@ class Relay:
         """Pass nothing on any more, as a server that is stopped: connections stay, and are made."""
         self._flowing.clear()
 
+    def stall(self) -> None:
+        """Withhold statements; connections are made, as by a pooler whose server stands still."""
+        self._executing.clear()
+
     def thaw(self) -> None:
         """Pass on what was withheld, and all that comes."""
         self._flowing.set()
+        self._executing.set()
 
     def lose(self) -> None:
         """Keep the connections of now, and pass nothing on in them, now or later; as a proxy does
@@ -110,6 +119,8 @@ class Relay:
             if not self._flowing.is_set():
                 self.withheld.set()
                 await self._flowing.wait()
+            if data[:1] in _STATEMENTS:
+                await self._executing.wait()
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError

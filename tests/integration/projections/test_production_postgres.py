@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,26 +18,22 @@ import trustme
 import uvloop
 
 from eventstore.memory import MemoryLog
-from projections.competing.backfill import Backfill
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget, database
-from projections.postgres import connections as postgres_pools
 from projections.postgres.connections import connected
 from projections.postgres.database import CONNECTIONS, READERS, Database
 from projections.postgres.schema import begin_generation, prepare, switch
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
-from rayfold import SqlProjection, Statement, on, sql
 from rayfold.runtime import postgres as postgres_connections
 from rayfold.runtime.postgres import SILENCE, Connection, connect
 from tests.integration.projections.postgres_projector import Projector
 from tests.integration.projections.relay import Relay, relayed
-from tests.integration.projections.small import TOTALS, Added, Totals, add
+from tests.integration.projections.small import TOTALS, Added, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
-from tests.integration.projections.test_sql_projection import SMALL, Lenient, empty, numbers
-from tests.integration.projections.test_sql_projection import running as running_sql
+from tests.integration.projections.test_sql_projection import SMALL, Lenient
 
 __all__ = ["broken", "dsn"]
 PATIENCE = 60.0
@@ -359,165 +354,6 @@ async def test_a_statement_timeout_is_no_fault_of_the_event(
         await held.rollback()
         await goes_on(log, projector, dsn)
     await blocker.close()
-
-
-async def test_a_transaction_that_takes_too_long_is_made_in_halves(
-    dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tried again as a whole it would be ended again and again."""
-    await admin.execute("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '200ms'")
-    log = MemoryLog()
-    await add(log, "a", *range(1, 9))
-
-    class Slow(set[int]):
-        def __contains__(self, number: object) -> bool:
-            time.sleep(0.06)
-            return False
-
-    monkeypatch.setattr(Totals, "broken", Slow())
-    async with projecting(log, relay.dsn) as projector:
-        await goes_on(log, projector, dsn)
-
-
-async def test_rows_that_take_too_long_to_write_are_written_in_halves(
-    dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of them in one statement have no answer in time, however often that is tried."""
-    monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
-    await slow_rows(admin, 0.1)
-    log = MemoryLog()
-    for counter in "abcdefgh":
-        await add(log, counter, 1)
-    async with projecting(log, dsn) as projector:
-        await goes_on(log, projector, dsn)
-
-
-async def slow_rows(admin: asyncpg.Connection, seconds: float) -> None:
-    """Have each new row take so long."""
-    await admin.execute(
-        "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
-        f" 'BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END'"
-    )
-    await admin.execute(
-        "CREATE TRIGGER slowly BEFORE INSERT ON totals FOR EACH ROW EXECUTE FUNCTION slowly()"
-    )
-
-
-async def test_a_backfill_of_competing_consumers_goes_on_in_halves(
-    dsn: str, admin: asyncpg.Connection
-) -> None:
-    await slow_rows(admin, 0.1)
-    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '500ms'")
-    log = MemoryLog()
-    for counter in "abcdefgh":
-        await add(log, counter, 1)
-    backfill = Backfill(REGISTRY, log, dsn, TOTALS, "totals")
-    async with running(backfill.run()):
-        assert await backfill.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-    assert await totals(dsn) == dict.fromkeys("abcdefgh", 1)
-
-
-async def test_an_event_that_takes_too_long_alone_is_named(
-    dsn: str, admin: asyncpg.Connection
-) -> None:
-    """It is tried again for ever: what holds it up may pass."""
-    await slow_rows(admin, 1.0)
-    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'")
-    log = MemoryLog()
-    await add(log, "a", 1)
-    await add(log, "b", 1)
-    said = "NotInTime: 0@counter-a takes too long, even alone: QueryCanceledError: "
-    backfill = Backfill(REGISTRY, log, dsn, TOTALS, "totals")
-    async with projecting(log, dsn) as projector:
-        await until(says(projector, said))
-    async with running(backfill.run()):
-        await until(lambda: said in str(backfill.status().get("error")))
-        await admin.execute("DROP TRIGGER slowly ON totals")
-        assert await backfill.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-    assert await totals(dsn) == {"a": 1, "b": 1}
-
-
-class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
-    """A tenth of a second for each number, and a whole one for `LONG`."""
-
-    schema = "CREATE TABLE seen (number int)"
-
-    @staticmethod
-    @on(Added)
-    def added(event: Added) -> Iterable[Statement]:
-        seconds = 1.0 if event.number == LONG else 0.1
-        yield sql("INSERT INTO seen SELECT $1::int FROM pg_sleep($2)", event.number, seconds)
-
-
-async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Down to one event, which has more time when it is tried again."""
-    monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
-    await empty(dsn, Slow)
-    log = MemoryLog()
-    await add(log, "a", *range(1, 9), LONG)
-    projector = SqlProjector(SMALL, log, dsn, Slow)
-    async with running_sql(projector):
-        assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-    assert await numbers(dsn, "slow_sum") == [*range(1, 9), LONG]
-
-
-async def test_custom_sql_of_one_event_that_takes_too_long_is_named(
-    dsn: str, admin: asyncpg.Connection, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '500ms'")
-    await empty(dsn, Slow)
-    log = MemoryLog()
-    await add(log, "a", 1, 2, LONG)
-    projector = SqlProjector(SMALL, log, dsn, Slow)
-    said = "NotInTime: 2@counter-a takes too long, even alone: QueryCanceledError: "
-
-    def levels() -> list[str]:
-        return [each.levelname for each in caplog.records if said in str(vars(each).get("error"))]
-
-    async with running_sql(projector):
-        await until(lambda: len(levels()) == 2)
-        assert said in projector.status()["error"]
-        assert levels() == ["WARNING", "INFO"]  # operators are told once
-        await admin.execute("ALTER DATABASE postgres RESET statement_timeout")
-        assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-    assert await numbers(dsn, "slow_sum") == [1, 2, LONG]
-
-
-async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_it_again(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await empty(dsn, Slow)
-    log = MemoryLog()
-    await add(log, "a", LONG)
-    projector = SqlProjector(SMALL, log, dsn, Slow)
-    async with connected(dsn) as connection:
-        await connection.execute("ALTER TABLE slow_sum.seen ADD CHECK (number < 1000)")
-        monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
-        async with running_sql(projector):
-            assert await projector.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-            (parked,) = projector.parked()
-            await connection.execute("ALTER TABLE slow_sum.seen DROP CONSTRAINT seen_number_check")
-            assert await projector.replay(Slow.name, parked.key)
-    assert await numbers(dsn, "slow_sum") == [LONG]
-
-
-async def test_an_answer_that_a_proxy_has_lost_is_not_waited_for(
-    dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It keeps the connection: neither Postgres nor the kernel ends that."""
-    monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
-    monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
-    log = MemoryLog()
-    async with projecting(log, relay.dsn) as projector:
-        await add(log, "a", 1)
-        await there(log, [projector])
-        relay.lose()
-        await add(log, "a", 2)
-        await until(says(projector, "no answer in time"))
-        await goes_on(log, projector, dsn)
 
 
 @pytest.mark.parametrize("pooled", [False, True])
