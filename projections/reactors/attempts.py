@@ -20,6 +20,8 @@ from rayfold.runtime.postgres import FAILURES
 if TYPE_CHECKING:
     import asyncpg
 
+    from projections.postgres.generations import Connection
+
     Pool = asyncpg.Pool[asyncpg.Record]
 
 _IS_PARKED = "state IN ('parked', 'again')"
@@ -127,13 +129,14 @@ class Attempts:
         )
 
     async def end_late(
-        self, pool: Pool, raw: RawRecord, number: int, state: str, error: str
+        self, connected: Pool | Connection, raw: RawRecord, number: int, state: str, error: str
     ) -> bool:
-        """Record a result after Postgres was away; return False if another attempt has begun since.
+        """Record a result after Postgres was away, or before the consumer leaves; return False if
+        another attempt has begun since.
 
         A cancelled attempt (`BEGUN`) does not count: its handler did not fail.
         """
-        noted = await pool.fetchval(
+        noted = await connected.fetchval(
             "UPDATE rayfold_reaction SET state = $4, error = $5, attempts = attempts - $6"
             " WHERE reactor = $1 AND stream = $2 AND revision = $3"
             f" AND state = '{BEGUN}' AND attempts = $7 RETURNING true",

@@ -3,7 +3,8 @@
 A failed event is sent back after a pause, doubled each time; one that failed too often is parked,
 without holding up others. If Postgres or the store is away, the consumer leaves the group: the
 server gives its events to others, or to it when it is back. Results that could not be recorded are
-recorded then, before new events are taken, so that they do not look like a death of the process.
+recorded then, before new events are taken, so that they do not look like a death of the process;
+so are those that it leaves when it is told to stop.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from eventstore.kurrentdb.persistent_subscriptions import (
 from eventstore.one_record import record_at
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
-from projections.errors import UnknownTarget, named
+from projections.errors import PostgresUnavailable, UnknownTarget, named
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
-from projections.postgres.connections import pooled
+from projections.postgres.connections import connected, pooled
 from projections.reactors.attempts import BEGUN, DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
 from rayfold.place_of_error import place_of
@@ -37,6 +38,8 @@ from rayfold.runtime.tracing import tracing
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from projections.postgres.generations import Connection
 
     Pool = asyncpg.Pool[asyncpg.Record]
 
@@ -54,6 +57,11 @@ FIRST_PAUSE = 0.2
 
 TIDY = 5.0
 """Seconds between two deletions of entries that are no longer needed."""
+
+LEAVING = 2.0
+"""Seconds in which a consumer that is told to stop records what it leaves: less than the whole
+actor has, see `projections.supervision.actor_work`.
+"""
 
 OPEN_AGAIN = 5.0
 """Seconds until a reactor whose `open` failed is opened again."""
@@ -114,8 +122,15 @@ class ReactorRunner:
         try:
             await self._runner.run(self._join)
         finally:
-            with suppress(Exception):  # the domain's code may fail, and we are leaving
-                await self._reactor.close()
+            await self._leave(self._reactor)
+
+    async def _leave(self, reactor: Reactor) -> None:
+        if self._unnoted:
+            with suppress(PostgresUnavailable, TimeoutError):  # then it looks like a death
+                async with asyncio.timeout(LEAVING), connected(self._dsn) as connection:
+                    await self._note_ends(connection)
+        with suppress(Exception):  # the domain's code may fail, and we are leaving
+            await reactor.close()
 
     async def _opened(self) -> Reactor:
         while True:
@@ -130,11 +145,14 @@ class ReactorRunner:
                 self._open_error = ""
                 return reactor
 
-    async def _join(self, pool: Pool) -> None:
+    async def _note_ends(self, connected: Pool | Connection) -> None:
         for place, (raw, begun, state, reason) in list(self._unnoted.items()):
-            if await self._attempts.end_late(pool, raw, begun.number, state, reason):
+            if await self._attempts.end_late(connected, raw, begun.number, state, reason):
                 self._tell(raw, begun, state, reason)
             del self._unnoted[place]
+
+    async def _join(self, pool: Pool) -> None:
+        await self._note_ends(pool)
         async with self._groups.join(self._group, IN_HAND) as deliveries:
             self._pool = pool
             try:
