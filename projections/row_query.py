@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from projections.errors import BadQuery
+from projections.errors import BadCursor, BadQuery
+from projections.pages import Start, decode_cursor, encode_cursor
 from rayfold import PageQuery, Query, key_text, view_query_of
 from rayfold.tenants import TENANT, within
+
+_NEWEST = encode_cursor(Start(None, newest_first=True))
 
 
 class RowQuery(NamedTuple):
@@ -22,6 +25,7 @@ class RowQuery(NamedTuple):
     filters: dict[str, str]
     limit: int
     cursor: str | None
+    """Where the page starts, and in which direction: see `projections.pages`."""
 
 
 class RowResult(NamedTuple):
@@ -47,6 +51,7 @@ def row_query(query: Query, at_least: int, tenant: str) -> RowQuery:
 
     Raises:
         BadQuery: a value is none that a store could have.
+        BadCursor: it is none of ours, or one of pages in the other order.
     """
     asked = view_query_of(query)
     name = asked.view.name
@@ -56,7 +61,12 @@ def row_query(query: Query, at_least: int, tenant: str) -> RowQuery:
     filters = {field: text_of(query, field) for field in asked.filters(query)}
     if tenant:
         filters[TENANT] = tenant
-    return RowQuery(name, None, at_least, filters, query.limit, query.cursor)
+    cursor = query.cursor
+    if not cursor:
+        cursor = _NEWEST if asked.newest_first else None
+    elif decode_cursor(cursor).newest_first != asked.newest_first:
+        raise BadCursor(f"a cursor of pages in the other order: {cursor!r}")
+    return RowQuery(name, None, at_least, filters, query.limit, cursor)
 
 
 def text_of(query: Query, field: str) -> str:

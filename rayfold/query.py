@@ -46,6 +46,7 @@ class ViewQueryDefinition(QueryDefinition):
     """A query for one row of a view, or for a page of them."""
 
     view_type: type[View] | None
+    newest_first: bool = False
 
     @property
     def view(self) -> ViewDefinition:
@@ -75,8 +76,12 @@ class ViewQueryDefinition(QueryDefinition):
         if not (isinstance(self.view_type, type) and issubclass(self.view_type, View)):
             got = "" if self.view_type is None else f"; got {self.view_type!r}"
             return [*found, f"{name} needs view=…, the view that it asks{got}"]
+        if type(self.newest_first) is not bool:
+            found.append(f"{name}: newest_first is True or False; got {self.newest_first!r}")
         if self.is_page:
             return found + self._mistakes_of_filters(self.view)
+        if self.newest_first:
+            found.append(f"{name} asks for one row: newest_first is for a PageQuery")
         if self.view.key and set(self.model.model_fields) != {self.view.key}:
             found.append(
                 f"{name} must have the field {self.view.key!r} and no other; "
@@ -119,14 +124,24 @@ class Query(Message):
     __rayfold__: ClassVar[QueryDefinition]
 
     def __init_subclass__(
-        cls, *, name: str = "", needs: str = "", view: type[View] | None = None, **kwargs: Any
+        cls,
+        *,
+        name: str = "",
+        needs: str = "",
+        view: type[View] | None = None,
+        newest_first: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = ViewQueryDefinition(cls, name, needs, view)
+        cls.__rayfold__ = ViewQueryDefinition(cls, name, needs, view, newest_first)
 
 
 class PageQuery(Query):
     """Asks for rows in the order in which they began, one page at a time.
+
+    With `newest_first=True` it is the reverse: `class LatestOrders(PageQuery, name="latest-orders",
+    view=OrderSummaries, newest_first=True)`. Rows that begin meanwhile are on no page after the
+    first one then.
 
     Every field except `limit` and `cursor` is an optional filter (by equality) and must be
     among the view's indexes. `cursor` is opaque: the `next_cursor` of the page before.

@@ -106,7 +106,7 @@ def place_of(started: int, key: str) -> str:
 
 def after(place: Place) -> str:
     """Return the first text that sorts after a place."""
-    return place_of(place.started, place.key) + _END
+    return place_of(*place) + _END
 
 
 def value_prefix(value: str) -> str:

@@ -16,12 +16,13 @@ from projections.dynamodb.keys import (
     Key,
     after,
     behind,
+    place_of,
     value_prefix,
 )
 from projections.dynamodb.rows import Item, StoredRow, stored_row
 from projections.dynamodb.table import Table
 from projections.errors import BeingBuilt, ReadStoreUnavailable
-from projections.pages import Place, decode_cursor, page_json
+from projections.pages import Place, Start, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.pointed_generations import Pointer
@@ -98,41 +99,52 @@ class DynamoRows:
         return keys, checkpoints
 
     async def _page(self, view: ViewDefinition, query: RowQuery) -> Found:
-        behind_place = decode_cursor(query.cursor) if query.cursor else None
+        start = decode_cursor(query.cursor)
         keys, checkpoints = await self._live(view, None)
         positions = [int(each["position"]) for each in checkpoints]
-        rows = await self._rows(view, keys, query, behind_place)
+        rows = await self._rows(view, keys, query, start)
         furthest = max([*positions, *(each.position for each in rows)])
-        return Found(RowResult(_body(rows, query.limit), None, furthest), min(positions))
+        return Found(RowResult(_body(rows, query.limit, start), None, furthest), min(positions))
 
     async def _rows(
-        self,
-        view: ViewDefinition,
-        keys: GenerationKeys,
-        query: RowQuery,
-        behind_place: Place | None,
+        self, view: ViewDefinition, keys: GenerationKeys, query: RowQuery, start: Start
     ) -> list[StoredRow]:
         """Return the rows of a page, and one more if there is one."""
         sought = view.sought(query.filters)
         wanted = {view.lists.index(f): value_prefix(v) for f, v in sought.items()}
-        pk, prefix, until = keys.all, "", ""
+        pk, prefix, since, until = keys.all, "", "", ""
         if wanted:
             index, prefix = next(iter(wanted.items()))
-            pk, until = keys.by[index], behind(prefix)
-        since: str | None = prefix + (after(behind_place) if behind_place is not None else "")
+            pk, since, until = keys.by[index], prefix, behind(prefix)
+        if start.behind is not None and start.newest_first:
+            until = prefix + place_of(*start.behind)
+        elif start.behind is not None:
+            since = prefix + after(start.behind)
         found: list[StoredRow] = []
-        while since is not None and len(found) <= query.limit:
-            members, since = await self._table.page(
-                pk, min(AT_A_TIME, query.limit + 1), since=since, until=until
+        more = True
+        while more and len(found) <= query.limit:
+            members, at = await self._table.page(
+                pk,
+                min(AT_A_TIME, query.limit + 2),
+                since=since,
+                until=until,
+                backwards=start.newest_first,
             )
+            if start.newest_first:  # the last one of the page before comes again
+                members = [each for each in members if each["sk"] != until]
             items = await self._table.get([keys.row(each["key"]) for each in members])
-            for member, item in zip(members, items, strict=True):
+            for each, item in zip(members, items, strict=True):
                 if item is None:
                     continue  # it was removed meanwhile
                 row = stored_row(item)
-                is_there = member["sk"].removeprefix(prefix).startswith(f"{row.started:020d} ")
+                is_there = each["sk"].removeprefix(prefix).startswith(f"{row.started:020d} ")
                 if is_there and all(row.values[at] == value for at, value in wanted.items()):
                     found.append(row)
+            more = at is not None
+            if start.newest_first:
+                until = at or ""
+            else:
+                since = at or ""
         return found[: query.limit + 1]
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
@@ -160,8 +172,8 @@ class DynamoRows:
                 rows.append((row.key, row.body, row.position, row.started))
         pages = []
         for each in queries:
-            place = decode_cursor(each.cursor) if each.cursor else None
-            pages.append(_body(await self._rows(view, keys, each, place), each.limit))
+            start = decode_cursor(each.cursor)
+            pages.append(_body(await self._rows(view, keys, each, start), each.limit, start))
         return Snapshot(rows, pages)
 
 
@@ -169,7 +181,8 @@ def _marks(checkpoints: Sequence[Item]) -> list[tuple[str, bool]]:
     return [(each["mark"], "journal" in each) for each in checkpoints]
 
 
-def _body(rows: Sequence[StoredRow], limit: int) -> bytes:
-    page = rows[:limit]
-    last = Place(page[-1].started, page[-1].key) if len(rows) > limit else None
-    return page_json([each.body for each in page], last)
+def _body(rows: Sequence[StoredRow], limit: int, start: Start) -> bytes:
+    page, following = rows[:limit], None
+    if len(rows) > limit:
+        following = start._replace(behind=Place(page[-1].started, page[-1].key))
+    return page_json([each.body for each in page], following)

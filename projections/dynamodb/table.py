@@ -193,28 +193,41 @@ class Table:
         return [found.get(each) for each in keys]
 
     async def page(
-        self, pk: str, limit: int, *, since: str = "", until: str = ""
+        self,
+        pk: str,
+        limit: int,
+        *,
+        since: str = "",
+        until: str = "",
+        backwards: bool = False,
     ) -> tuple[list[Item], str | None]:
         """Return at most this many items of a partition key, by sort key, and where to continue.
 
-        Their sort keys begin at `since` and end at `until`, which requires a `since`.
+        Their sort keys are from `since` to `until`, including both, or `backwards` from `until` to
+        `since`. To continue, give what is returned as the one of them where it begins; backwards,
+        the item with that key comes again.
 
         Raises:
             ReadStoreUnavailable: no answer.
         """
         condition, values = "pk = :pk", {":pk": pk}
-        if until:
+        if since and until:
             condition = f"{condition} AND sk BETWEEN :a AND :b"
             values = {**values, ":a": since, ":b": until}
         elif since:
             condition, values = f"{condition} AND sk >= :a", {**values, ":a": since}
+        elif until:
+            condition, values = f"{condition} AND sk <= :b", {**values, ":b": until}
         with answering():
             asked = {"KeyConditionExpression": condition, "ConsistentRead": True, "Limit": limit}
+            asked["ScanIndexForward"] = not backwards
             values_told = {"ExpressionAttributeValues": _typed(values)}
             answer = await self._ask("Query", {"TableName": self.name, **asked, **values_told})
         last = answer.get("LastEvaluatedKey")
         items: list[Item] = [_plain(each) for each in answer["Items"]]
-        return items, None if last is None else last["sk"]["S"] + "\x00"
+        if last is None:
+            return items, None
+        return items, last["sk"]["S"] + ("" if backwards else "\x00")
 
     async def all(self, pk: str, begins: str = "") -> AsyncIterator[Item]:
         """Yield all items of a partition key whose sort keys have this prefix, by sort key.

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from projections.errors import ActorUnavailable, Behind, ReplicaUnavailable
+from projections.errors import ActorUnavailable, BadCursor, Behind, ReplicaUnavailable
 from projections.memory.replica_handle import ReplicaHandle
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.placements import Placements
@@ -39,7 +39,6 @@ class MemoryReader:
         Raises:
             Behind: no replica reached the position in time.
             ReplicaUnavailable: no replica answers.
-            BadCursor: see `PageQuery`.
         """
         self._in_flight[query.view] += 1
         try:
@@ -65,6 +64,9 @@ class MemoryReader:
                     await nearest.reached(query.at_least, soon)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
+                except BadCursor as error:  # the gateway has read it: see `row_query`
+                    reason = f"{replica.name} is of a release that has no such pages"
+                    raise ReplicaUnavailable(reason) from error
                 except (ActorUnavailable, RpcDisconnected):
                     pass  # `_one` has marked the replica
                 except RpcServerFailed as error:

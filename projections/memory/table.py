@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -255,19 +255,20 @@ class Table:
             BadCursor: it is not one of ours.
         """
         places, others = self._smallest(self.view.sought(filters))
-        at = bisect_right(places, decode_cursor(cursor)) if cursor else 0
+        start = decode_cursor(cursor)
+        left = start.in_list(places)
         table, found, size = self.rows, list[Place](), limit + 1
-        while len(found) <= limit and at < len(places):
+        while len(found) <= limit and left:
             # Checked in pieces: each of two filters may match half of the table, and both together
             # no row.
-            some = places[at : at + size]
-            at, size = at + size, min(2 * size, LOOKED_AT)
+            some = [places[at] for at in left[:size]]
+            left, size = left[size:], min(2 * size, LOOKED_AT)
             for index, value in others:
                 some = [each for each in some if table[each[1]].indexed[index] == value]
             found += some
         rows = [table[place.key] for place in found[:limit]]
-        last = found[limit - 1] if len(found) > limit else None
-        return page_json([row.json() for row in rows], last), rows
+        following = start._replace(behind=found[limit - 1]) if len(found) > limit else None
+        return page_json([row.json() for row in rows], following), rows
 
     def _smallest(self, filters: Mapping[str, str]) -> tuple[list[Place], list[tuple[int, str]]]:
         """Return the shortest list with all matches, and the indexed fields left to check."""

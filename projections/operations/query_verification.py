@@ -7,7 +7,6 @@ without any index.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ from pydantic import Field, ValidationError, create_model
 
 from projections.memory.table import Table
 from projections.operations.differences import Difference, StoredRow, compare, rows_of
-from projections.pages import Place, decode_cursor, encode_cursor, page_json
+from projections.pages import Place, Start, decode_cursor, encode_cursor, page_json
 from projections.row_query import RowQuery, Snapshot
 from rayfold import Message, ViewDefinition, key_text
 
@@ -37,13 +36,16 @@ def sample(table: Table) -> list[RowQuery]:
     lists = _Lists(table.view, [row.started for row in table.rows.values()], texts)
     asked = []
     for at, (filters, places) in enumerate(lists.sampled()):
-        limit = LIMITS[at % len(LIMITS)]
+        limit, of_store = LIMITS[at % len(LIMITS)], table.view.asked(filters)
         starts = [*range(-1, min(len(places), limit * PAGES) - 1, limit)] or [-1]
         starts += [len(places) // 2, len(places) - 2]
-        for before in sorted({each for each in starts if each == -1 or 0 <= each < len(places)}):
-            cursor = encode_cursor(places[before]).decode() if before >= 0 else None
-            of_store = table.view.asked(filters)
-            asked.append(RowQuery(table.view.name, None, 0, of_store, limit, cursor))
+        # Each list in one of the orders, and the first one in both.
+        for newest_first in (False, True) if at == 0 else (at % 2 == 1,):
+            ordered = places[::-1] if newest_first else places
+            for before in sorted({at for at in starts if at == -1 or 0 <= at < len(places)}):
+                start = Start(ordered[before] if before >= 0 else None, newest_first)
+                cursor = None if start == Start(None) else encode_cursor(start)
+                asked.append(RowQuery(table.view.name, None, 0, of_store, limit, cursor))
     return asked
 
 
@@ -74,8 +76,8 @@ def compare_pages(
     lists = _Lists(view, [started for *_, started in found.rows], texts)
     differences = []
     for question, page in zip(asked, found.pages, strict=True):
-        places, last = lists.page(question)
-        wanted = page_json([bodies[place.key] for place in places], last)
+        places, following = lists.page(question)
+        wanted = page_json([bodies[place.key] for place in places], following)
         if page and page != wanted:  # without one, a row of it is a difference
             differences.append(
                 Difference(store, view.name, _url(question), wanted.decode(), page.decode())
@@ -126,20 +128,20 @@ class _Lists:
                 if text is not None:
                     by_value.setdefault(text, []).append(place)
 
-    def page(self, asked: RowQuery) -> tuple[list[Place], Place | None]:
-        """Return the page's rows, and the last of them if there are more."""
+    def page(self, asked: RowQuery) -> tuple[list[Place], Start | None]:
+        """Return the page's rows, and where the next one starts if there are more."""
         sought = self._view.sought(asked.filters)
         wanted = [(self._indexes.index(field), text) for field, text in sought.items()]
         lists = [self._by_value[at].get(text, []) for at, text in wanted]
         places = min(lists, key=len, default=self._all)
         found: list[Place] = []
-        at = bisect_right(places, decode_cursor(asked.cursor)) if asked.cursor else 0
-        while at < len(places) and len(found) <= asked.limit:
+        start = decode_cursor(asked.cursor)
+        for at in start.in_list(places):
             if all(self._texts[places[at].key][index] == text for index, text in wanted):
                 found.append(places[at])
-            at += 1
-        more = len(found) > asked.limit
-        return found[: asked.limit], found[asked.limit - 1] if more else None
+            if len(found) > asked.limit:
+                return found[:-1], start._replace(behind=found[-2])
+        return found, None
 
     def sampled(self) -> Iterator[tuple[dict[str, str], list[Place]]]:
         """Yield lists with their filter texts, each with the places where its pages may begin."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from projections.errors import PostgresUnavailable, QueryFailed, named
-from projections.pages import Place, decode_cursor, page_json
+from projections.pages import Place, Start, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database, unreadable
 from projections.postgres.row_codec import fingerprint_of
@@ -160,12 +160,9 @@ class PostgresRows:
     async def _page(self, database: Fetches, query: RowQuery) -> Found:
         rows = self._rows[query.view]
         columns = {column.field: column for column in rows.codec.columns}
-        after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
-        # No key here has a NUL character, so those after a key with one are those after its part
-        # before that.
-        after = after._replace(key=after.key.partition("\0")[0])
+        start = decode_cursor(query.cursor)
         rows.view.sought(query.filters)  # of one tenant, if rows belong to tenants
-        parameters: list[Any] = [rows.table, *after]
+        parameters: list[Any] = [rows.table, *_behind(start)]
         sought = {}
         # In the order of the indexes: the tenant first.
         for field, text in sorted(query.filters.items(), key=lambda each: each[0] != TENANT):
@@ -174,7 +171,7 @@ class PostgresRows:
             value = f"{place}::text" if field == TENANT else columns[field].value(place)
             sought[f't."{field}"'] = value
         one = len(query.filters.keys() - {TENANT}) < 2
-        where, order = (_in_one_index if one else _in_any_index)(sought)
+        where, order = (_in_one_index if one else _in_any_index)(sought, start.newest_first)
         records = await database.fetch(
             f"SELECT c._least, c._most, {rows.codec.select_list}"
             " FROM (SELECT min(position) AS _least, max(position) AS _most"
@@ -182,13 +179,15 @@ class PostgresRows:
             f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
             f" WHERE {where} ORDER BY {order}"
             f" LIMIT {query.limit + 1}) t ON true"
-            " ORDER BY t._started, t._key",
+            f" ORDER BY {_ordered(_PLACE, start.newest_first)}",
             *parameters,
         )
         found = [record for record in records if record["_key"] is not None]
         page = found[: query.limit]
-        last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
-        body = page_json([document(row) for row in await _decoded(database, rows, page)], last)
+        following = None
+        if len(found) > query.limit:
+            following = start._replace(behind=Place(page[-1]["_started"], page[-1]["_key"]))
+        body = page_json([document(row) for row in await _decoded(database, rows, page)], following)
         # Rows of the furthest partition are shown too: with a smaller token, a client that sends it
         # back could see an older state of them in another store.
         return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
@@ -216,25 +215,45 @@ async def _decoded(
         raise unreadable(f"{type(error).__name__} in {rows.view.name!r}") from error
 
 
-def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:
+_PLACE = ("t._started", "t._key")
+
+
+def _behind(start: Start) -> Place:
+    """Return the place behind which a page's rows are, as Postgres can compare it.
+
+    No key there has a NUL character. So the keys after one that has are those after its part before
+    that; and the keys before it are that part, and those before that.
+    """
+    if start.behind is None:
+        return Place(2**63 - 1 if start.newest_first else -1, "")
+    key, nul, _ = start.behind.key.partition("\0")
+    return start.behind._replace(key=f"{key}\1" if nul and start.newest_first else key)
+
+
+def _ordered(columns: Sequence[str], newest_first: bool) -> str:
+    return ", ".join(f"{each} DESC" if newest_first else each for each in columns)
+
+
+def _in_one_index(sought: Mapping[str, str], newest_first: bool) -> tuple[str, str]:
     """Return WHERE and ORDER BY of a list, by its columns' values, which only its own index serves.
 
     With plain equality, Postgres knows that these columns do not affect the order, and may use the
     index of the whole view: planned for any value, it would read all of that for a rare one.
     """
     columns, values = [*sought], [*sought.values()]
-    order = ", ".join([*columns, "t._started", "t._key"])
-    where = f"({order}) > ({', '.join([*values, '$2', '$3'])})"
+    behind, until = ("<", ">=") if newest_first else (">", "<=")
+    by = [*columns, *_PLACE]
+    where = f"({', '.join(by)}) {behind} ({', '.join([*values, '$2', '$3'])})"
     if columns:
-        where += f" AND ({', '.join(columns)}) <= ({', '.join(values)})"
-    return where, order
+        where += f" AND ({', '.join(columns)}) {until} ({', '.join(values)})"
+    return where, _ordered(by, newest_first)
 
 
-def _in_any_index(sought: Mapping[str, str]) -> tuple[str, str]:
+def _in_any_index(sought: Mapping[str, str], newest_first: bool) -> tuple[str, str]:
     """Return the same for filters of several lists: Postgres knows which list is shorter."""
-    wheres = ["(t._started, t._key) > ($2, $3)"]
+    wheres = [f"({', '.join(_PLACE)}) {'<' if newest_first else '>'} ($2, $3)"]
     wheres += [f"{column} = {value}" for column, value in sought.items()]
-    return " AND ".join(wheres), "t._started, t._key"
+    return " AND ".join(wheres), _ordered(_PLACE, newest_first)
 
 
 def _sendable(text: str) -> str | None:

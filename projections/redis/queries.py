@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from projections.errors import BeingBuilt, ReadStoreUnavailable
-from projections.pages import decode_cursor, page_json
+from projections.pages import Start, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.redis.generations import RedisGenerations
 from projections.redis.keys import GenerationKeys, after, placed, value_prefix
@@ -90,19 +90,22 @@ class RedisRows:
 
     async def _page(self, view: ViewDefinition, keys: GenerationKeys, query: RowQuery) -> Found:
         """Return a page. If it takes several steps, each row is from one of them."""
-        behind = _begins(query)
+        start = decode_cursor(query.cursor)
+        behind = _begins(start)
         found: list[bytes] = []
         covered: int | None = None
         furthest = 0
         while True:
             left = query.limit + 1 - len(found) // 2
-            answer = await self._ask(_page_call(view, keys, query, left, behind, LOOKED_AT))
+            call = _page_call(view, keys, query, left, start, behind, LOOKED_AT)
+            answer = await self._ask(call)
             least, most, behind, pairs = answer
             covered = int(least) if covered is None else covered
             furthest = max(furthest, int(most))
             found += pairs
             if not behind or len(found) > 2 * query.limit:
-                return Found(RowResult(_body(found, query.limit), None, furthest), covered)
+                body = _body(found, query.limit, start)
+                return Found(RowResult(body, None, furthest), covered)
 
     async def _ask(self, call: Call) -> Any:
         try:
@@ -129,8 +132,10 @@ class RedisRows:
 
     async def _snapshot(self, view: ViewDefinition, queries: Sequence[RowQuery]) -> Snapshot:
         keys, every = await self._keys(view), 2**31
+        starts = [decode_cursor(each.cursor) for each in queries]
         calls = [
-            _page_call(view, keys, each, each.limit + 1, _begins(each), every) for each in queries
+            _page_call(view, keys, each, each.limit + 1, start, _begins(start), every)
+            for each, start in zip(queries, starts, strict=True)
         ]
         # The first only checks whether the others are complete.
         calls.insert(0, (WHOLE, keys.written, []))
@@ -143,8 +148,8 @@ class RedisRows:
             _, position, started, body = parts_of(value)
             listed.append((key.decode(), body, position, started))
         answers = [_of(page)[3] for page in pages]
-        bodies = [_body(each, query.limit) for each, query in zip(answers, queries, strict=True)]
-        return Snapshot(listed, bodies)
+        given = zip(answers, queries, starts, strict=True)
+        return Snapshot(listed, [_body(each, query.limit, start) for each, query, start in given])
 
 
 def _page_call(
@@ -152,10 +157,11 @@ def _page_call(
     keys: GenerationKeys,
     query: RowQuery,
     wanted: int,
+    start: Start,
     behind: bytes,
     most: int,
 ) -> Call:
-    lists, told = [], [wanted, behind, most]
+    lists, told = [], [wanted, behind, most, int(start.newest_first)]
     for field, value in view.sought(query.filters).items():
         at = view.lists.index(field)
         lists.append(keys.by[at])
@@ -163,9 +169,9 @@ def _page_call(
     return PAGE, [keys.meta, keys.rows, keys.all, *lists], told
 
 
-def _begins(query: RowQuery) -> bytes:
-    """Return the member after which a page begins; an empty one for the first page."""
-    return after(decode_cursor(query.cursor)) if query.cursor else b""
+def _begins(start: Start) -> bytes:
+    """Return the member behind which a page begins; an empty one for the first page."""
+    return b"" if start.behind is None else after(start.behind)
 
 
 def _of(answer: Sequence[Any]) -> Sequence[Any]:
@@ -182,8 +188,8 @@ def _of(answer: Sequence[Any]) -> Sequence[Any]:
     raise BeingBuilt("Redis has lost rows, or lacks some of them yet: they are folded")
 
 
-def _body(found: Sequence[bytes], limit: int) -> bytes:
+def _body(found: Sequence[bytes], limit: int, start: Start) -> bytes:
     """Return a page from places and values, given alternately."""
     page = found[: 2 * limit]
-    last = placed(page[-2]) if len(found) > 2 * limit else None
-    return page_json([parts_of(value)[3] for value in page[1::2]], last)
+    following = start._replace(behind=placed(page[-2])) if len(found) > 2 * limit else None
+    return page_json([parts_of(value)[3] for value in page[1::2]], following)

@@ -105,8 +105,8 @@ return {'OK', said[1], redis.call('HGET', KEYS[2], ARGV[2])}
 
 PAGE = Script("""
 -- KEYS: meta, rows, all, then a list for each filter. ARGV: how many rows, behind which place, how
--- many places to look at; then for each filter the list's count in `meta`, and what its members
--- begin with.
+-- many places to look at, 1 for the newest first; then for each filter the list's count in `meta`,
+-- and what its members begin with.
 local said, meta = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #meta, 2 do said[meta[i]] = meta[i + 1] end
 if not said.partitions then return {'GONE'} end
@@ -124,8 +124,8 @@ end
 local function up_to(prefix) return '(' .. string.sub(prefix, 1, -2) .. '\\1' end
 local list, prefix, chosen, shortest = KEYS[3], '', 0, nil
 for i = 1, #KEYS - 3 do
-  local key, begins = KEYS[i + 3], ARGV[3 + 2 * i]
-  if not whole(key, ARGV[2 + 2 * i]) then return {'LOST'} end
+  local key, begins = KEYS[i + 3], ARGV[4 + 2 * i]
+  if not whole(key, ARGV[3 + 2 * i]) then return {'LOST'} end
   local length = redis.call('ZLEXCOUNT', key, '[' .. begins, up_to(begins))
   if not shortest or length < shortest then
     list, prefix, chosen, shortest = key, begins, i, length
@@ -133,16 +133,18 @@ for i = 1, #KEYS - 3 do
 end
 local wanted, behind, left = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local found = {}
-local to = prefix == '' and '+' or up_to(prefix)
-local from = behind == '' and (prefix == '' and '-' or '[' .. prefix) or '(' .. prefix .. behind
+local from, to = prefix == '' and '-' or '[' .. prefix, prefix == '' and '+' or up_to(prefix)
+local command = 'ZRANGEBYLEX'
+if ARGV[4] == '1' then command, from, to = 'ZREVRANGEBYLEX', to, from end
+if behind ~= '' then from = '(' .. prefix .. behind end
 while #found < 2 * wanted and left > 0 do
   local chunk = math.min(wanted, left)
-  local members = redis.call('ZRANGEBYLEX', list, from, to, 'LIMIT', 0, chunk)
+  local members = redis.call(command, list, from, to, 'LIMIT', 0, chunk)
   for _, member in ipairs(members) do
     local place, matches = string.sub(member, #prefix + 1), true
     for i = 1, #KEYS - 3 do
       matches = matches
-        and (i == chosen or redis.call('ZSCORE', KEYS[i + 3], ARGV[3 + 2 * i] .. place))
+        and (i == chosen or redis.call('ZSCORE', KEYS[i + 3], ARGV[4 + 2 * i] .. place))
     end
     if matches then
       local row = redis.call('HGET', KEYS[2], string.sub(place, 22))

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from eventstore.memory import MemoryLog
+from projections.pages import Start, encode_cursor
 from projections.row_query import RowQuery
 from rayfold import key_text
 from tests.contract.stores.subjects import Subject
@@ -17,6 +18,10 @@ Under = tuple[MemoryLog, Subject]
 def one(key: str, at_least: int = 0) -> RowQuery:
     """Ask for a row."""
     return RowQuery("shelf", key, at_least, {}, 0, None)
+
+
+NEWEST = encode_cursor(Start(None, newest_first=True))
+"""The cursor of the first page where the newest rows come first."""
 
 
 def page(at_least: int = 0, limit: int = 50, cursor: str | None = None, **filters: Any) -> RowQuery:

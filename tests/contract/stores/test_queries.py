@@ -14,7 +14,7 @@ from projections.errors import BadCursor, Behind
 from projections.row_query import RowQuery
 from rayfold import Event
 from rayfold.runtime.turns import TURN
-from tests.contract.stores.questions import Under, ids, one, page
+from tests.contract.stores.questions import NEWEST, Under, ids, one, page
 from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
 from tests.contract.stores.subjects import pace, running
 
@@ -151,6 +151,10 @@ async def test_pages_have_every_row_once_in_the_order_in_which_they_began(
         assert await ids(store, page(end, limit)) == keys
         assert await ids(store, page(end, limit, name="n1")) == keys[1::3]
         assert await ids(store, page(end, limit, name="n0", colour="red")) == keys[:1]
+        assert await ids(store, page(end, limit, NEWEST)) == keys[::-1]
+        assert await ids(store, page(end, limit, NEWEST, name="n1")) == keys[1::3][::-1]
+        assert await ids(store, page(end, limit, NEWEST, name="n0", colour="red")) == keys[:1]
+        assert await ids(store, page(end, limit, NEWEST, name="nobody")) == []
 
 
 async def test_a_cursor_goes_on_behind_a_row_that_is_gone(subject: Under) -> None:
@@ -163,11 +167,28 @@ async def test_a_cursor_goes_on_behind_a_row_that_is_gone(subject: Under) -> Non
         assert await ids(store, rest) == ["2", "4", "5", "9"]
 
 
+async def test_where_the_newest_come_first_one_that_begins_meanwhile_is_on_no_later_page(
+    subject: Under,
+) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, *(Put(id=f"{at}", name="n") for at in range(6)))
+        for filters in ({}, {"name": "n"}):
+            first = json.loads((await store.ask(page(end, 2, NEWEST, **filters))).body or b"")
+            assert [row["id"] for row in first["items"]] == ["5", "4"]
+            end = await write(log, Taken(id="4"), Taken(id="2"), Put(id="9", name="n"))
+            rest = page(end, 2, first["next_cursor"], **filters)
+            assert await ids(store, rest) == ["3", "1", "0"]
+            end = await write(log, Taken(id="9"), *(Put(id=each, name="n") for each in "24"))
+            end = await write(log, *(Taken(id=f"{at}") for at in range(6)))
+            end = await write(log, *(Put(id=f"{at}", name="n") for at in range(6)))
+
+
 async def test_a_cursor_of_nobodys_is_refused(subject: Under) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, Put(id="a", name="tea"))
-        for cursor in ("x", "é", "MSBh!", "LTEgYQ"):
+        for cursor in ("x", "é", "MSBh!", "LS0xIGE", "LXg"):
             with pytest.raises(BadCursor):
                 await store.ask(page(end, 5, cursor))
 
@@ -177,8 +198,12 @@ async def test_one_event_that_begins_rows_lists_them_by_their_keys(subject: Unde
     async with running(store):
         end = await write(log, *(Painted(id="a", colour=each) for each in ("z", "a", "z", "é")))
         asked = RowQuery("colours", None, end, {}, 50, None)
-        rows = json.loads((await store.ask(asked)).body or b"")["items"]
-        assert [(row["colour"], row["times"]) for row in rows] == [("z", 2), ("a", 1), ("é", 1)]
+        for query, expected in (
+            (asked, [("z", 2), ("a", 1), ("é", 1)]),
+            (asked._replace(cursor=NEWEST), [("é", 1), ("a", 1), ("z", 2)]),
+        ):
+            rows = json.loads((await store.ask(query)).body or b"")["items"]
+            assert [(row["colour"], row["times"]) for row in rows] == expected
 
 
 async def test_answers_do_not_go_back(subject: Under) -> None:

@@ -23,7 +23,7 @@ from projections import discarded_events
 from projections.errors import BadCursor, named
 from projections.memory.bootstrap import fill
 from projections.memory.replica import Replica
-from projections.pages import Place, encode_cursor
+from projections.pages import Place, Start, encode_cursor
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
 from projections.row_query import RowQuery
@@ -243,8 +243,10 @@ async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
     reader = PostgresReader(REGISTRY, Placements(), dsn)
     await reader.store.connect()
 
-    async def ask(key: str | None = None, after: Place | None = None, **filters: str) -> Any:
-        cursor = encode_cursor(after).decode() if after else None
+    async def ask(
+        key: str | None = None, after: Place | None = None, newest: bool = False, **filters: str
+    ) -> Any:
+        cursor = encode_cursor(Start(after, newest)) if after else None
         found = await reader.ask(RowQuery("things", key, 0, filters, 10, cursor), 0.0)
         assert found.body is not None or key
         return [each["thing"] for each in json.loads(found.body)["items"]] if found.body else None
@@ -256,6 +258,9 @@ async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
     assert await ask(key="a\0") is None
     assert await ask(after=Place(first, "a\0b")) == ["a!", "b"]
     assert await ask(after=Place(first, "\0")) == ["a", "a!", "b"]
+    last = max(row["_started"] for row in (await rows(dsn, "things")).values())
+    assert await ask(after=Place(last, "b\0a"), newest=True) == ["b", "a!", "a"]
+    assert await ask(after=Place(last, "\0"), newest=True) == ["a!", "a"]
     with pytest.raises(BadCursor):
         await ask(after=Place(2**63, "a"))
     await reader.store.close()

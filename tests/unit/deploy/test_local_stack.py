@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import date, timedelta
 from uuid import uuid4
 
@@ -14,11 +14,18 @@ from domain.inventory.stock import ReceiveStock
 from domain.inventory.views import GetStock
 from domain.orders.commands import AddLine, CreateOrder, PayOrder, PlaceOrder
 from domain.orders.queries import GetOrder, ListOrders
+from domain.orders.views import OrderSummaries
 from examples.shop.baskets import PutIn
 from examples.shop.bestsellers import TopSellers
 from examples.shop.views import GetBasketAndDemand
 from projections.errors import BadCursor, NoSuchStore
-from rayfold import Registry
+from rayfold import PageQuery, Registry
+
+
+class LatestOrders(PageQuery, name="latest-orders", view=OrderSummaries, newest_first=True):
+    """The same as `ListOrders`, the other way round."""
+
+    customer_id: str | None = None
 
 
 @pytest.fixture
@@ -39,6 +46,32 @@ async def test_a_query_sees_what_was_sent_before(stack: LocalStack) -> None:
     assert [each["order_id"] for each in page["items"]] == [str(order)]
     with pytest.raises(BadCursor):
         await stack.ask(ListOrders(cursor="none"))
+
+
+async def test_pages_have_the_oldest_first_or_the_newest_as_their_query_says(
+    stack: LocalStack,
+) -> None:
+    orders = [uuid4() for _ in range(5)]
+    for each in orders:
+        await stack.send(CreateOrder(order_id=each, customer_id="ada"))
+
+    async def pages(ask: Callable[[str | None], PageQuery]) -> tuple[list[str], list[str]]:
+        found: list[str] = []
+        cursors: list[str] = []
+        while True:
+            page = (await stack.ask(ask(cursors[-1] if cursors else None))).document
+            found += [each["order_id"] for each in page["items"]]
+            if page["next_cursor"] is None:
+                return found, cursors
+            cursors.append(page["next_cursor"])
+
+    oldest, up = await pages(lambda cursor: ListOrders(customer_id="ada", limit=2, cursor=cursor))
+    assert oldest == [str(each) for each in orders]
+    newest, down = await pages(lambda cursor: LatestOrders(limit=2, cursor=cursor))
+    assert newest == oldest[::-1]
+    for wrong in (LatestOrders(cursor=up[0]), ListOrders(cursor=down[0])):
+        with pytest.raises(BadCursor, match="in the other order"):
+            await stack.ask(wrong)
 
 
 @pytest.mark.parametrize(("pays", "ends"), [(True, "shipped"), (False, "cancelled")])

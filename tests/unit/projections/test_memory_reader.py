@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from projections.errors import Behind
+from projections.errors import BadCursor, Behind, ReplicaUnavailable
 from projections.memory import replica_handle
 from projections.memory.reader import MemoryReader
 from projections.memory.replica_handle import ReplicaHandle
@@ -51,6 +51,8 @@ class Actor:
         self.asked += len(queries)
         if self.frozen:
             await self.thawed.wait()
+        if any(RowQuery(*query).cursor for query in queries):
+            return [BadCursor("not a cursor of these pages") for _ in queries]
         late = [RowQuery(*query).at_least > self.position for query in queries]
         return [tuple(RowResult(b"{}", 0, self.position, late=each)) for each in late]
 
@@ -70,8 +72,10 @@ class Replicas:
             handle.progress.advance(actor.position)
         self.reader = MemoryReader(self.placements)
 
-    async def ask(self, at_least: int = 0, timeout: float = 30.0) -> RowResult:
-        query = RowQuery("order", "a", at_least, {}, 0, None)
+    async def ask(
+        self, at_least: int = 0, timeout: float = 30.0, cursor: str | None = None
+    ) -> RowResult:
+        query = RowQuery("order", "a", at_least, {}, 0, cursor)
         return await self.reader.ask(query, time.monotonic() + timeout)
 
     async def close(self) -> None:
@@ -97,6 +101,14 @@ async def replicas(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replicas]:
         await replicas.ask()
     yield replicas
     await replicas.close()
+
+
+async def test_pages_that_a_replica_of_an_older_release_has_not_can_be_asked_for_again(
+    replicas: Replicas,
+) -> None:
+    """It is no mistake of the client, for whom the gateway has read the cursor."""
+    with pytest.raises(ReplicaUnavailable, match="of a release that has no such pages"):
+        await replicas.ask(cursor="LQ")
 
 
 async def test_reads_go_to_another_replica_while_one_is_frozen(replicas: Replicas) -> None:

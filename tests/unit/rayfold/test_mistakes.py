@@ -129,6 +129,8 @@ the route POST things lacks {thing_id}, the id of what Twice is for; \
 only one with creates=True may bring it in its body
 Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
 Dashed: no process ever begins; mark a handler with @starts
+NewestMaybe: newest_first is True or False; got 1
+NewestOne asks for one row: newest_first is for a PageQuery
 NoArguments must derive from ProcessManager[State, Events]
 NoArguments needs a static method `evolve`
 NoArguments needs key="…", the field of its events that says which process

@@ -199,6 +199,14 @@ class OwnLimit(PageQuery, name="own-limit", view=TwoForOne):
     limit: str = ""
 
 
+class NewestOne(Query, name="newest-one", view=TwoForOne, newest_first=True):
+    thing_id: str
+
+
+class NewestMaybe(PageQuery, name="newest-maybe", view=TwoForOne, newest_first=1):
+    pass
+
+
 class NotAsked(ComposedQuery, name="not-asked", result=TwoForOne):
     thing_id: str
 
