@@ -205,7 +205,7 @@ async def _decoded(
     """
     try:
         return [rows.codec.decode(record) for record in records]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         built_by = await database.fetch(_BUILT_BY, rows.view.name)
         if [each["fingerprint"] for each in built_by] == [fingerprint_of(rows.view)]:
             # Its text has the values of the row, so it is only logged.

@@ -108,8 +108,12 @@ async def test_postgres_finds_what_memory_finds(log: MemoryLog, dsn: str) -> Non
 
 @pytest.mark.parametrize(
     ("change", "found"),
-    [("many = many + 1", '"many":'), ("colour = 'mauve'", "does not decode")],
-    ids=["another value", "a value of another type"],
+    [
+        ("many = many + 1", '"many":'),
+        ("colour = 'mauve'", "does not decode"),
+        ("many = 'Infinity'", "does not decode"),
+    ],
+    ids=["another value", "a value of another type", "a number that is none"],
 )
 async def test_what_somebody_wrote_into_postgres_is_a_difference(
     log: MemoryLog, dsn: str, change: str, found: str
