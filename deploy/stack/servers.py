@@ -148,6 +148,7 @@ class _Asking:
             async with asyncio.timeout(timeout):
                 connection = await self._postgres.get()
                 if read_only := await connection.fetchval(_READ_ONLY):
+                    self.close()  # a session keeps the default with which it began
                     return f"{read_only}: nothing can be written"
                 return await self._without_room(connection)
         except BaseException:

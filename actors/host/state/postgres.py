@@ -250,7 +250,11 @@ class PostgresStates:
         try:
             pool = self._pool or await self._open()
             async with pool.acquire() as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.ReadOnlySQLTransactionError:
+                    await pool.expire_connections()  # each keeps the default with which it began
+                    raise
         except asyncpg.InvalidCachedStatementError:
             raise
         except FAILURES as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -40,6 +41,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import AppendResult, StreamAppend
 from eventstore.records import NewRecord, recorded
 from rayfold import Placement, Registry, Storage
+from tests.postgres_server import create_database
 
 WHERE = {"street": "1 Mill Lane", "postal_code": "N1", "city": "London", "country": "GB"}
 
@@ -461,6 +463,31 @@ async def test_a_postgres_that_is_not_there_is_told_of(registry: Registry) -> No
     runtime = LocalRuntime(registry, states=states)
     with pytest.raises(Unavailable, match="Postgres does not answer"):
         await runtime.send(register(uuid4()))
+
+
+async def test_a_postgres_that_was_read_only_is_written_to_again(
+    registry: Registry, postgres: str
+) -> None:
+    """Its sessions go on with the default of the database with which they began."""
+    dsn = create_database(postgres, "read_only_for_a_while")
+    states = PostgresStates(dsn, registry.state_stored)
+    runtime = LocalRuntime(registry, states=states)
+    await runtime.send(register(uuid4()))
+    admin = await asyncpg.connect(dsn)
+    change = "ALTER DATABASE read_only_for_a_while"
+    await admin.execute(f"{change} SET default_transaction_read_only = on")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pytest.raises(Unavailable, match="read-only"):
+        await runtime.send(register(uuid4()))
+    await admin.execute(f"{change} RESET default_transaction_read_only")
+    await admin.close()
+    with suppress(Unavailable):  # the last session may have begun before
+        await runtime.send(register(uuid4()))
+    assert (await runtime.send(register(uuid4()))).revision == 0
+    await states.close()
 
 
 def test_connections_of_hosts_are_counted_where_states_are_stored(

@@ -98,7 +98,12 @@ async def test_one_that_answers_and_takes_no_writes_is_not_ready(
         await admin.execute("ALTER DATABASE unwritten SET default_transaction_read_only = on")
         said = "it is read-only (default_transaction_read_only): nothing can be written"
         assert await told() == said
+        _, probe = await start_postgres(load(postgres=dsn), tmp_path, parts, Display())
+        await probe.look()
+        assert probe.status()["error"] == said
         await admin.execute("ALTER DATABASE unwritten RESET default_transaction_read_only")
+        await probe.look()
+        assert probe.status()["ready"]
         # A disk cannot be filled here: what writes to it says so instead.
         await admin.execute("ALTER DATABASE unwritten SET search_path = public, pg_catalog")
         await admin.execute(
