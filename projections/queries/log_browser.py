@@ -22,7 +22,8 @@ MOST_LOOKED = 5_000
 """Events that one page looks at in search of those that are asked for; the next goes on there."""
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Of events after which a page ends: one alone may have 16 MiB."""
+"""Of events, with their metadata, after which a page ends: one alone may have 16 MiB, and the
+command that an aggregate keeps is in the metadata."""
 
 _AT_A_TIME = 500
 
@@ -57,7 +58,7 @@ class LogBrowser:
             StoreUnavailable: the log cannot be read.
         """
         found: list[dict[str, Any]] = []
-        looked, at = 0, before
+        looked, at, held = 0, before, 0
         size = _AT_A_TIME if event_type or about else limit + 1
         while looked < MOST_LOOKED:
             given = 0
@@ -70,6 +71,9 @@ class LogBrowser:
                     at = raw.revision if stream else raw.position
                     if _matches(raw, event_type, about):
                         found.append(plain(raw))
+                        held += _size(raw)
+                        if held > MOST_BYTES:
+                            return {"events": found, "next": at, "looked": looked}
             if given < size:
                 return {"events": found, "next": None, "looked": looked}
         return {"events": found, "next": at, "looked": looked}
@@ -96,7 +100,7 @@ class LogBrowser:
                 async for raw in reading:
                     found.append(plain(raw))
                     place = raw.revision if stream else raw.position
-                    size += len(raw.data)
+                    size += _size(raw)
                     if size > MOST_BYTES:
                         return {"events": found, "next": place}
         if end and len(found) < limit:
@@ -161,6 +165,10 @@ def plain(raw: RawRecord) -> dict[str, Any]:
         "data": readable(raw.data),
         "metadata": metadata_of(raw),
     }
+
+
+def _size(raw: RawRecord) -> int:
+    return len(raw.data) + len(raw.metadata)
 
 
 def _matches(raw: RawRecord, event_type: str, about: str) -> bool:

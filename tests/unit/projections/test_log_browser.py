@@ -84,6 +84,21 @@ async def test_pages_of_aggregates_go_from_the_oldest_to_the_newest(
     assert await browser.after(2, stream="stock-tea") == {"events": [], "next": 2}
 
 
+async def test_a_page_ends_where_its_events_are_long(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that led to an event may be in its metadata, and longer than it."""
+    monkeypatch.setattr(log_browser, "MOST_BYTES", 1_500)
+    log = MemoryLog()
+    await filled(log, "stock-tea", *(stocked(each, command="x" * 1_000) for each in range(3)))
+    browser = LogBrowser(registry, log)
+    for page in (await browser.after(None, limit=3), await browser.page(limit=3)):
+        assert len(page["events"]) == 2
+        assert page["next"] == page["events"][-1]["position"]
+    page = await browser.page(before=page["next"], limit=3)
+    assert [each["revision"] for each in page["events"]] == [0]
+
+
 async def test_only_what_is_asked_for_is_shown(registry: Registry) -> None:
     log = MemoryLog()
     about = {"command_id": "c", "$correlationId": "k", "principal": "ada"}
