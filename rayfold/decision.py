@@ -263,23 +263,24 @@ class DecisionDefinition:
                 continue
             for command in self.commands:
                 info = command.model_fields.get(read.by)
+                name = f"{command.__qualname__}.{read.by}"
                 if info is None:
                     yield (
                         f"{where} by {read.by!r}, which is not a field of {command.__qualname__}: "
                         f"say {type(read).__name__}({read.aggregate.__qualname__}, by=…)"
                     )
                 elif isinstance(read, ReadMany):
-                    if not _holds_ids(info):
-                        name = f"{command.__qualname__}.{read.by}"
+                    if (held := _ids_in(info)) is None:
                         yield f"{name} cannot be ids: not a list of scalars"
+                    elif may_be_none(held):
+                        yield f"{name} may hold None, but an id always has a value: remove None"
                 elif scalar_of(info) is None:
                     yield (
-                        f"{command.__qualname__}.{read.by} cannot be an id: not a scalar"
-                        + (", write ReadMany" if _holds_ids(info) else "")
+                        f"{name} cannot be an id: not a scalar"
+                        + ("" if _ids_in(info) is None else ", write ReadMany")
                     )
                 elif may_be_none(info):
-                    where = f"{command.__qualname__}.{read.by}"
-                    yield f"{where} may be None, but an id always has a value: remove None"
+                    yield f"{name} may be None, but an id always has a value: remove None"
         if isinstance(self.lead, ReadMany):
             yield (
                 f"{cls} reads many as {next(iter(self.reads))!r}, and the first leads: "
@@ -350,18 +351,16 @@ def _is_aggregate(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, Aggregate)
 
 
-def _holds_ids(info: FieldInfo) -> bool:
-    """Return whether a field is a list, a tuple or a set of what can be an id."""
-    annotation = info.annotation
-    arguments = [each for each in get_args(annotation) if each is not Ellipsis]
-    held = get_origin(annotation)
-    return (
-        isinstance(held, type)
-        and issubclass(held, Collection)
-        and not issubclass(held, Mapping)
-        and len(arguments) == 1
-        and scalar_of(FieldInfo.from_annotation(arguments[0])) is not None
-    )
+def _ids_in(info: FieldInfo) -> FieldInfo | None:
+    """Return what a field holds: a list, a tuple or a set of what can be an id; or None."""
+    arguments = [each for each in get_args(info.annotation) if each is not Ellipsis]
+    held = get_origin(info.annotation)
+    if not (isinstance(held, type) and issubclass(held, Collection)) or issubclass(held, Mapping):
+        return None
+    if len(arguments) != 1:
+        return None
+    one = FieldInfo.from_annotation(arguments[0])
+    return None if scalar_of(one) is None else one
 
 
 def _pairs(names: Iterable[str]) -> Iterable[tuple[str, str]]:

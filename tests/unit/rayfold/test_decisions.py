@@ -46,6 +46,7 @@ class Nest2(Command, name="nest"):
     tree_id: str
     nest_id: str
     also: list[str] = Field(default_factory=list)
+    some: list[str | None] = Field(default_factory=list)
 
 
 class Tree(Aggregate[State, Grow, Grown], category="tree", id_field="tree_id", initial=State()):
@@ -129,6 +130,10 @@ def test_which_instance_may_be_a_field_or_a_function() -> None:
         (
             {"tree": Tree, "trees": ReadMany(Tree, by="nest_id")},
             "Nest2.nest_id cannot be ids: not a list of scalars",
+        ),
+        (
+            {"tree": Tree, "trees": ReadMany(Tree, by="some")},
+            "Nest2.some may hold None, but an id always has a value: remove None",
         ),
         (
             {"tree": Tree, "trees": ReadMany(Tree, by="oaks")},
