@@ -61,6 +61,7 @@ class LocalStack:
             starting.push_async_callback(self._writes.close)
             folding = asyncio.create_task(self._replica.run())
             starting.push_async_callback(_ended, folding)
+            self._runners.clear()  # those of an earlier `async with`
             for definition in self._registry.processes.values():
                 runner = ProcessRunner(
                     self._registry,
@@ -68,7 +69,7 @@ class LocalStack:
                     self.log,
                     self._writes.bus,
                     layout=await lay_out(self.log, definition.name, 1, self._registry.prefixes),
-                    clock=lambda: datetime.now(UTC) + self._ahead,
+                    clock=self._now,
                 )
                 await runner.start()
                 starting.push_async_callback(runner.stop)
@@ -122,7 +123,8 @@ class LocalStack:
         """Return the first document of a query for which that holds: what a process leads to, say.
 
         Raises:
-            TimeoutError: it does not within ten seconds; the last document is in the message.
+            TimeoutError: it does not within ten seconds; the last document is in the message, and
+                what is parked.
         """
         answer = await self.ask(query, tenant=tenant)
         try:
@@ -131,30 +133,66 @@ class LocalStack:
                     await self._replica.progress.reached(answer.position + 1, PATIENCE)
                     answer = await self.ask(query, tenant=tenant)
         except TimeoutError as error:
-            raise TimeoutError(f"it did not change: {answer.document}") from error
+            told = "; ".join([f"it did not change: {answer.document}", *self._parked()])
+            raise TimeoutError(told) from error
         return answer.document
 
     async def pass_time(self, time: timedelta) -> None:
         """Put the clock of process managers forward: what is due then is told them.
 
-        They are first told what is on the log, as what they schedule counts from then.
+        They are first told what is on the log, and what is due already, as what they schedule
+        counts from then.
 
         Raises:
-            TimeoutError: they do not come to rest within ten seconds.
+            TimeoutError: they do not come to rest within ten seconds; why is in the message.
         """
-        async with asyncio.timeout(PATIENCE):
-            while not await self._at_rest():  # noqa: ASYNC110  # nothing tells of all of them
-                await asyncio.sleep(0.001)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not await self._at_rest():  # noqa: ASYNC110  # nothing tells of all of them
+                    await asyncio.sleep(0.001)
+        except TimeoutError as error:
+            told = ["processes do not come to rest", *self._not_done(), *self._parked()]
+            raise TimeoutError("; ".join(told)) from error
         self._ahead += time
         for runner in self._runners:
             runner.timers.wake()
 
     async def _at_rest(self) -> bool:
         end = await self.log.end_position(None)
-        return all(
-            runner.position >= end and not any(map(_is_sending, map(runner.in_memory, runner.open)))
-            for runner in self._runners
-        )
+        return all(each.position >= end for each in self._runners) and not self._not_done()
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def _not_done(self) -> list[str]:
+        """Return which processes are sending a command, or have not been told what is due."""
+        now, found = self._now(), []
+        for runner in self._runners:
+            of = f"process {runner.definition.name!r} of key"
+            found += [
+                f"{of} {key!r} has no answer to a command"
+                for key in runner.open
+                if _is_sending(runner.in_memory(key))
+            ]
+            found += [
+                f"{of} {each.key!r} has not handled its timeout {each.name!r}"
+                for each in runner.timers
+                if each.due <= now and each.key not in runner.parked
+            ]
+        return found
+
+    def _parked(self) -> list[str]:
+        """Return what is parked; the log has the reasons too, but pytest does not show them."""
+        processes = [
+            f"process {each.definition.name!r} of key {key!r} is parked: {why}"
+            for each in self._runners
+            for key, why in each.parked.items()
+        ]
+        rows = [
+            f"row {each['key']!r} of {each['view']!r} is parked: {each['reason']}"
+            for each in self._replica.status().get("poison", ())
+        ]
+        return processes + rows
 
 
 def _is_sending(process: ProcessState | None) -> bool:

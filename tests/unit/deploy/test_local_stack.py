@@ -20,6 +20,8 @@ from examples.shop.bestsellers import TopSellers
 from examples.shop.views import GetBasketAndDemand
 from projections.errors import BadCursor, NoSuchStore
 from rayfold import PageQuery, Registry
+from tests.unit.deploy import bells
+from tests.unit.deploy.bells import GetBell, Ring
 
 
 class LatestOrders(PageQuery, name="latest-orders", view=OrderSummaries, newest_first=True):
@@ -97,6 +99,45 @@ async def test_what_never_comes_is_told_with_what_is_there_instead(
     monkeypatch.setattr("deploy.local_stack.PATIENCE", 0.05)
     with pytest.raises(TimeoutError, match="'on_hand': 2"):
         await stack.until(GetStock(sku="tea"), lambda stock: stock["on_hand"] == 3)
+
+
+async def test_time_passes_step_by_step_and_what_is_due_is_done_in_each() -> None:
+    """As it counts from then: a step before that would count from the end of all steps."""
+    stack = LocalStack(Registry([bells]))
+    for day in (1, 2):  # it may be entered again
+        async with stack:
+            await stack.send(Ring(bell="tower"))
+            for _ in range(24):
+                await stack.pass_time(timedelta(hours=1))
+            await stack.until(GetBell(bell="dinner"), lambda row, n=24 * day: row["times"] == n)
+
+
+@pytest.mark.parametrize(
+    ("bell", "told"),
+    [
+        ("cracked", "'ringing' of key 'cracked' is parked: RuntimeError: it is cracked"),
+        ("worn", "row 'worn' of 'bells' is parked: RuntimeError: it is worn"),
+    ],
+)
+async def test_what_is_parked_is_told_where_something_does_not_come(
+    bell: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LocalStack(Registry([bells])) as stack:
+        await stack.send(Ring(bell=bell))
+        await stack.pass_time(timedelta(hours=1))
+        monkeypatch.setattr("deploy.local_stack.PATIENCE", 0.05)
+        with pytest.raises(TimeoutError, match=told):
+            await stack.until(GetBell(bell="dinner"), lambda bell: bell is not None)
+
+
+async def test_a_process_that_gets_no_answer_lets_no_time_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deploy.local_stack.PATIENCE", 0.05)
+    async with LocalStack(Registry([bells])) as stack:
+        await stack.send(Ring(bell="alarm"))
+        with pytest.raises(TimeoutError, match="'ringing' of key 'alarm' has no answer"):
+            await stack.pass_time(timedelta(hours=1))
 
 
 async def test_all_views_are_in_memory_and_sql_is_left_out() -> None:
