@@ -42,7 +42,11 @@ class _Checks:
         match node:
             case {"type": "definition-ref", "schema_ref": ref}:
                 return self._of_ref(ref)
+            case {"type": "function-before" | "function-wrap"}:
+                return None  # the author's function may take names that no field has
             case {"type": "model", "schema": inner, "config": {"extra_fields_behavior": "forbid"}}:
+                if self._is_read_before(inner):
+                    return None
                 return self._of_model(fields_within(inner, self._definitions))
             case {"type": "union", "choices": choices}:
                 return self._of_union(
@@ -60,6 +64,15 @@ class _Checks:
                 return self.of(inner)
             case _:
                 return None
+
+    def _is_read_before(self, node: Mapping[str, Any]) -> bool:
+        """Return whether a function of the author's reads a model's object before its fields do."""
+        while "fields" not in node:
+            if node["type"] in ("function-before", "function-wrap"):
+                return True
+            is_ref = node["type"] == "definition-ref"
+            node = self._definitions[node["schema_ref"]] if is_ref else node["schema"]
+        return False
 
     def _of_ref(self, ref: str) -> Check:
         if ref not in self._of_refs:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, create_model
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 from pydantic_core import SchemaValidator
 
 from api.commands.long_bodies import LONG, validator_of_long
@@ -116,6 +116,27 @@ class Branch(Message):
 def test_names_that_no_field_has_are_counted_wherever_they_are(fields: dict[str, Any]) -> None:
     assert check_of(Branch)(fields) == "name-9999"
     assert check_of(Branch)({"by_name": {name: {} for name in STRANGERS}}) is None
+
+
+class Flat(Message):
+    within: dict[str, int]
+
+    @model_validator(mode="before")
+    @classmethod
+    def gathered(cls, fields: Any) -> Any:
+        return fields if "within" in fields else {"within": fields}
+
+
+class Wrapped(Message):
+    flat: Annotated[Leaf, BeforeValidator(lambda fields: {})]
+
+
+@pytest.mark.parametrize(("model", "fields"), [(Flat, STRANGERS), (Wrapped, {"flat": STRANGERS})])
+def test_names_that_an_author_s_function_takes_are_not_unknown(
+    model: type[Message], fields: dict[str, Any]
+) -> None:
+    assert isinstance(read(validator_of_long(model), json.dumps(fields)), model)
+    assert check_of(model)(fields) is None
 
 
 async def test_of_very_many_names_that_no_field_has_one_is_told() -> None:
