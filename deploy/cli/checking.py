@@ -54,7 +54,7 @@ def check(
     report = compare(registry, locked or Catalogue(), code)
     for line in (line for broken in report.broken for line in broken.lines()):
         say(line)
-    for line in report.moved:
+    for line in report.moved.values():
         say(line)
     if (report.broken or report.moved) and not force:
         for upcaster in (broken.code for broken in report.broken if broken.code):
@@ -63,7 +63,7 @@ def check(
     if update:
         for broken in report.broken:
             say(f"dropped: {broken.name} {broken.version}")
-        for line in report.moved:
+        for line in report.moved.values():
             say(f"accepted: {line.partition(',')[0]}")
         _write(file, text_of(taken_up(locked or Catalogue(), code, report)))
         say(f"{file} was written: commit it")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from deploy.errors import StartError
 from eventstore.port import Log
-from eventstore.records import recorded
+from eventstore.records import RawRecord, recorded
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 
 if TYPE_CHECKING:
@@ -67,15 +67,25 @@ async def check_categories(connection: Connection, log: Log, registry: Registry)
     lost: dict[str, str] = {}
     for row in await connection.fetch("SELECT * FROM rayfold_event_category ORDER BY event"):
         event, before = row["event"], row["category"]
-        if before in lost or before in today.get(event, {before}):
+        if before in lost or before in today.get(event, registry.aggregates):
             continue
         async for raw in log.read_all([f"{before}-"], limit=1):
-            lost[before] = (
-                f"the log has {raw.stream!r}, and events {event!r} are of the category"
-                f" {min(today[event])!r} now: give their aggregate the category {before!r} back"
-            )
+            for name in [event] if event in today else _names(registry, raw):
+                for now in sorted(today.get(name, ())):
+                    lost[before] = (
+                        f"the log has {raw.stream!r}, and events {name!r} are of the category"
+                        f" {now!r} now: give their aggregate the category {before!r} back"
+                    )
     if lost:
         raise StartError(*lost.values())
+
+
+def _names(registry: Registry, raw: RawRecord) -> list[str]:
+    """Return what a record is today, after upcasters; nothing if it cannot be read."""
+    try:
+        return [type(each.event).__rayfold__.name for each in recorded(registry, raw)]
+    except (UnknownEventType, UnreadableEvent):
+        return []
 
 
 async def check_event_types(connection: Connection, registry: Registry) -> None:

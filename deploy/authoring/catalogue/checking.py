@@ -7,12 +7,13 @@ the author.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from deploy.authoring.catalogue.compatibility import Fault, Schema, faults, is_personal
 from deploy.authoring.catalogue.lock import Catalogue, Locked
 from deploy.authoring.catalogue.skeleton import skeleton
-from deploy.authoring.catalogue.trial import complaints
+from deploy.authoring.catalogue.trial import becomes, complaints
 from rayfold import Registry
 
 
@@ -37,8 +38,8 @@ class Report:
     """The faults, and the differences of the lock from the code."""
 
     broken: list[Broken] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
-    """Categories whose events now belong to others, a line for each: see `_moved`."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """A line for each category whose events now belong to others: see `_moved`."""
     behind: list[str] = field(default_factory=list)
 
 
@@ -53,7 +54,7 @@ def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
         for version, schema in sorted(locked.versions.items()):
             broken = _of_integration_event(registry, name, version, schema, present)
             report.broken += [broken] if broken else []
-    report.moved = _moved(lock.events, code.events)
+    report.moved = _moved(registry, lock.events, code.events)
     if not report.broken and not report.moved:
         report.behind = _behind(lock.events, code.events)
         report.behind += _behind(lock.integration_events, code.integration_events)
@@ -64,13 +65,16 @@ def taken_up(lock: Catalogue, code: Catalogue, report: Report) -> Catalogue:
     """Return the lock updated from the code, except for broken events."""
     dropped = {(each.name, each.version) for each in report.broken}
     return Catalogue(
-        _taken_up(lock.events, code.events, dropped),
-        _taken_up(lock.integration_events, code.integration_events, dropped),
+        _taken_up(lock.events, code.events, dropped, report.moved),
+        _taken_up(lock.integration_events, code.integration_events, dropped, ()),
     )
 
 
 def _taken_up(
-    lock: dict[str, Locked], code: dict[str, Locked], dropped: set[tuple[str, int]]
+    lock: dict[str, Locked],
+    code: dict[str, Locked],
+    dropped: set[tuple[str, int]],
+    given_up: Collection[str],
 ) -> dict[str, Locked]:
     found = {}
     for name in {*lock, *code}:
@@ -81,9 +85,9 @@ def _taken_up(
             if (name, version) not in dropped
         } | (present.versions if present else {})
         if versions:
-            categories = (present.categories if present else []) or (
-                before.categories if before else []
-            )
+            categories = (present.categories if present else []) or [
+                each for each in (before.categories if before else []) if each not in given_up
+            ]
             version = present.version if present else max(versions)
             found[name] = Locked(version, versions, categories)
     return found
@@ -106,22 +110,32 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
     return found
 
 
-def _moved(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
+def _moved(registry: Registry, lock: dict[str, Locked], code: dict[str, Locked]) -> dict[str, str]:
     """Return the categories whose streams would no longer be read: `up` and `upgrade` refuse those.
 
     They know the categories from Postgres; whether there are such streams, the log says.
     """
     found: dict[str, str] = {}
     for name, locked in sorted(lock.items()):
-        now = code[name].categories if name in code else []
+        gone = name not in code
+        now = _after_upcasters(registry, name, locked) if gone else code[name].categories
         for before in locked.categories if now else ():
-            if before not in now:
+            if before not in (registry.aggregates if gone else now):
                 told = (
                     f"{name} is of the category {now[0]!r} now, and streams of {before!r} may be on"
                     f" the log: give its aggregate the category {before!r} back"
                 )
                 found.setdefault(before, told)
-    return [*found.values()]
+    return found
+
+
+def _after_upcasters(registry: Registry, name: str, locked: Locked) -> list[str]:
+    """Return the categories of what upcasters make of an event that no class declares."""
+    found: set[str] = set()
+    for version, schema in locked.versions.items():
+        for each in becomes(registry, name, version, schema):
+            found |= registry.categories_of.get(each, set())
+    return sorted(found)
 
 
 def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,6 +37,16 @@ def complaints(registry: Registry, name: str, version: int, schema: Schema) -> l
             told = f"its upcaster fails on what is left of a forgotten person: {error}"
             found.setdefault(told, json.dumps(left))
     return [f"{told} (tried with {sample})" for told, sample in found.items()]
+
+
+def becomes(registry: Registry, name: str, version: int, schema: Schema) -> set[str]:
+    """Return the events that upcasters from that version make of samples."""
+    found = set()
+    for sample in samples(schema):
+        with suppress(UnknownEventType, UnreadableEvent):
+            read = registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
+            found |= {each.__rayfold__.name for each in read}
+    return found
 
 
 def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator[str]:

@@ -319,6 +319,12 @@ async def test_events_on_the_log_keep_their_category(postgres: Connection, domai
     await check_categories(postgres, log, domain("cents: int", name="PaidIn"))  # of another event
     with pytest.raises(StartError, match=r"'account-a'.* give their aggregate the category"):
         await check_categories(postgres, log, renamed)
+    into = '\n@upcaster("Deposited", from_version=1)\ndef upcast(data):\n    return '
+    both = domain("cents: int", name="PaidIn", category="ledger", more=f'{into}("PaidIn", data)')
+    with pytest.raises(StartError, match=r"'account-a'.*'PaidIn' are of the category 'ledger' now"):
+        await check_categories(postgres, log, both)
+    none = domain("cents: int", name="PaidIn", category="ledger", more=f"{into}None")
+    await check_categories(postgres, log, none)  # they were given up
 
 
 async def test_the_second_release_of_the_tests_survives_the_first(postgres: Connection) -> None:

@@ -255,6 +255,28 @@ def test_an_event_that_is_gone_is_still_on_the_log() -> None:
     assert not report.behind
 
 
+def test_an_event_that_was_renamed_with_its_category_is_refused() -> None:
+    """Its streams would not be read, and so neither would its upcaster."""
+    before = catalogue_of(domain(happened()))
+    before.events["Happened"].categories = ["matter"]
+    del before.events["Kept"]
+    into = domain(
+        happened(name="Renamed"),
+        upcasters={("Happened", 1): lambda data: ("Renamed", data)},
+    )
+    report = check(into, before, catalogue_of(into))
+    assert report.moved == {
+        "matter": "Happened is of the category 'thing' now, and streams of 'matter' may be on the"
+        " log: give its aggregate the category 'matter' back"
+    }
+    accepted = taken_up(before, catalogue_of(into), report)
+    assert not check(into, accepted, catalogue_of(into)).moved
+    given_up = domain(upcasters={("Happened", 1): lambda data: None})
+    assert not check(given_up, before, catalogue_of(given_up)).moved
+    before.events["Happened"].categories = ["thing"]
+    assert not check(into, before, catalogue_of(into)).moved
+
+
 def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
     before, after = domain(happened(amount=int)), domain(happened(2, total=int))
     report = compared(before, after)
