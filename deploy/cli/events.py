@@ -18,6 +18,7 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord, metadata_of
 from rayfold import DomainError, Registry
 from rayfold.foreign_json import readable
+from rayfold.keys import key_text
 
 _AGAIN = 0.5
 """Seconds until a gateway without new events is asked again."""
@@ -143,7 +144,7 @@ def _plain(raw: RawRecord) -> dict[str, object]:
         "revision": raw.revision,
         "position": raw.position,
         "type": raw.event_type,
-        "recorded_at": raw.recorded_at.isoformat() if raw.recorded_at else None,
+        "recorded_at": key_text(raw.recorded_at) if raw.recorded_at else None,
         "data": readable(raw.data),
         "metadata": metadata_of(raw),
     }

@@ -43,6 +43,7 @@ from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.decision import Instance
 from rayfold.foreign_json import UNREADABLE, readable
+from rayfold.keys import key_text
 from rayfold.process_instance import stamped
 
 COMMAND_GONE = "command_gone"
@@ -77,7 +78,7 @@ class Finding:
             "payload": readable(self.command.payload),
             "command_id": self.command_id,
             "principal": metadata.get("principal", ""),
-            "recorded_at": at.isoformat() if at else None,
+            "recorded_at": key_text(at) if at else None,
             "verdict": "not decidable" if self.undecidable else "different",
             "recorded": [
                 {

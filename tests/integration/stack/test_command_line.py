@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -94,11 +95,14 @@ def test_operators_commands_reach_the_gateway(stack: Stack, tmp_path: Path) -> N
     heads, first = run("status", *data, cwd=tmp_path).stdout.splitlines()[:2]
     assert first[heads.index("per second") :].split()[0].isdecimal()
     assert run("verify", *data, cwd=tmp_path).stdout == "0 differences\n"
+    with httpx.Client(base_url=stack.url) as http:
+        assert http.post("/orders", json={"customer_id": "ada"}).status_code == 202
     events = run("events", *data, cwd=tmp_path)
     assert events.returncode == 0
     elsewhere = run("events", "--url", stack.url, cwd=tmp_path)
-    assert [json.loads(each)["position"] for each in elsewhere.stdout.splitlines()] == [
-        json.loads(each)["position"] for each in events.stdout.splitlines()
+    assert elsewhere.stdout
+    assert [json.loads(each) for each in elsewhere.stdout.splitlines()] == [
+        json.loads(each) for each in events.stdout.splitlines()
     ]
     nobody = run("events", "--stream", "order-nobody", cwd=tmp_path, RAYFOLD_URL=stack.url)
     assert nobody.stderr == "rayfold: the log has no event of the stream 'order-nobody'\n"
