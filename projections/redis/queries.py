@@ -145,11 +145,18 @@ class RedisRows:
             raise BeingBuilt(f"Redis lacks rows of {view.name!r}")
         listed = []
         for key, value in rows.items():
-            _, position, started, body = parts_of(value)
+            try:
+                _, position, started, body = parts_of(value)
+            except ValueError:  # somebody else wrote it: that is a difference
+                position, started, body = 0, 0, value
             listed.append((key.decode(), body, position, started))
-        answers = [_of(page)[3] for page in pages]
-        given = zip(answers, queries, starts, strict=True)
-        return Snapshot(listed, [_body(each, query.limit, start) for each, query, start in given])
+        found = []
+        for page, query, start in zip(pages, queries, starts, strict=True):
+            try:
+                found.append(_body(_of(page)[3], query.limit, start))
+            except ValueError:  # of such a row
+                found.append(b"")
+        return Snapshot(listed, found)
 
 
 def _page_call(

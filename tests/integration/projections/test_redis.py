@@ -217,6 +217,20 @@ async def test_what_was_evicted_in_part_is_noticed_and_folded_again(
         assert await differences(store.log, store) == []
 
 
+@pytest.mark.parametrize("value", [b"", b"no row \xff", b"0 0 x\n{}"])
+async def test_a_value_that_somebody_else_wrote_is_a_difference(
+    server: RedisServer, value: bytes
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        await store.reached(await write(store.log, *SOME))
+        with server.client as client:
+            [rows] = [each for each in client.keys("*shelf@*") if each.endswith(b":rows")]
+            client.hset(rows, "0", value)
+        [told] = await differences(store.log, store)
+    assert (told.key, told.found) == ("0", value.decode(errors="replace"))
+
+
 async def test_a_full_server_is_said_to_be_and_goes_on_when_there_is_room(
     server: RedisServer,
 ) -> None:
