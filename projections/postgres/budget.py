@@ -16,14 +16,15 @@ _CONSUMERS = 3
 _OCCASIONAL = 4
 """Connections for the probe, a rebuild, a change of scale, and manual inspection."""
 
+# The session's user, and not the current one: it may act as another role, which owns the tables.
 _ALLOWED = """
 SELECT least(
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0),
-  (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+  (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user),
   (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
 ) AS allowed,
-(SELECT count(*) FROM pg_stat_activity WHERE usename <> current_user)::int AS others,
+(SELECT count(*) FROM pg_stat_activity WHERE usename <> session_user)::int AS others,
 (SELECT count(DISTINCT application_name) FROM pg_stat_activity
   WHERE starts_with(application_name, $1))::int AS readers
 """

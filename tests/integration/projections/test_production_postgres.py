@@ -454,6 +454,28 @@ async def test_operators_are_told_of_connections_that_will_be_short(
     assert f"allows this user 5 connections, others have 0 open, and up to {up_to} are" in line
 
 
+async def test_a_role_that_acts_as_the_owner_has_its_own_limit_and_sessions(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    """Its own connections were taken for those of others."""
+    await admin.execute("CREATE ROLE owner")
+    await admin.execute("CREATE ROLE acting LOGIN CONNECTION LIMIT 5 IN ROLE owner")
+    await admin.execute("ALTER ROLE acting SET role = 'owner'")
+    others = "SELECT count(*) FROM pg_stat_activity WHERE usename <> 'acting'"
+    database = Database(dsn.replace("postgres:@", "acting:@"), "acting")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:  # sessions of the test before this one may be ending
+                said = f"this user 5 connections, others have {await admin.fetchval(others)} open"
+                if said in str(await budget.shortage(database, 5)):
+                    break
+                await asyncio.sleep(0.05)
+    finally:
+        database.close()
+        await admin.execute("DROP ROLE acting")
+        await admin.execute("DROP ROLE owner")
+
+
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_server_that_vanished_without_a_word_is_given_up(
     postgres: str, loop: Callable[[], asyncio.AbstractEventLoop]

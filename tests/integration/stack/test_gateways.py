@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -16,6 +17,7 @@ from tests.integration.stack.orders import add, create, read
 from tests.integration.stack.roles import Role
 from tests.integration.stack.test_command_line import assert_one_line, run
 from tests.ports import free_port
+from tests.postgres_server import execute
 
 PATIENCE = 60.0
 
@@ -48,7 +50,11 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
     ray: str, databases: list[str], store: str, tmp_path: Path
 ) -> None:
     before = set(actors())
-    where = ("--ray-address", ray, "--eventstore", store, "--postgres", databases[0])
+    owner, acting = f"owner_{uuid4().hex}", f"acting_{uuid4().hex}"
+    execute(databases[0], f"CREATE ROLE {owner} LOGIN")
+    execute(databases[0], f"ALTER DATABASE {urlsplit(databases[0]).path[1:]} OWNER TO {owner}")
+    postgres = databases[0].replace("postgres:@", f"{owner}@")
+    where = ("--ray-address", ray, "--eventstore", store, "--postgres", postgres)
     started: list[Role] = []
 
     def role(name: str, *command: str) -> Role:
@@ -125,14 +131,25 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
             for _ in range(8):
                 add(here, create(here)).raise_for_status()
 
-            # Another way to the same store, as with another password: who knows the one before
-            # would be no use once that is gone.
+            # Another way to the same store, and another role, as with other passwords: who knows
+            # those before would be no use once they are gone.
+            execute(
+                databases[0],
+                f"CREATE ROLE {acting} LOGIN IN ROLE {owner}",
+                f"ALTER ROLE {acting} SET role = '{owner}'",
+            )
             told_before = ours().keys()
             assert second.stop() == 0
-            where = (*where[:3], store.replace("127.0.0.1", "localhost"), *where[4:])
+            moved = store.replace("127.0.0.1", "localhost")
+            where = (*where[:3], moved, "--postgres", postgres.replace(owner, acting))
             second = role("third", "controller").ready()
             assert not told_before & ours().keys()
-            add(here, order).raise_for_status()
+            rebuilt = run("rebuild", "order-details", "--url", one.url, cwd=Path.cwd())
+            assert rebuilt.returncode == 0, rebuilt.stderr
+            answer = add(here, order)  # at a gateway that has the role before
+            token = answer.headers["Consistency-Token"]
+            for kept in ("memory", "postgres"):
+                assert read(here, order, token, kept)["lines"]
 
         refused("runs another domain", "gateway", *where, "--domain", "examples.shop")
         refused("belongs to the stack 'rayfold'", "gateway", *where, "--stack", "other")
