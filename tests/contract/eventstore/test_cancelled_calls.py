@@ -27,7 +27,7 @@ def nobody() -> str:
     return f"kurrentdb://127.0.0.1:{free_port()}?Tls=false"
 
 
-async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str) -> None:
+async def test_a_call_that_is_cancelled_just_as_it_fails_is_cancelled(nobody: str) -> None:
     """`grpc.aio` tells then of the failure alone, and its caller would begin the next call."""
     groups, log = PersistentSubscriptions(nobody), EventLog(nobody)
 
@@ -53,7 +53,7 @@ async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str)
     await log.close()
 
 
-async def test_what_is_cancelled_as_a_read_ends_is_cancelled(
+async def test_a_call_that_is_cancelled_just_as_a_read_ends_is_cancelled(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client waits for its own reader then, and drops what it is told meanwhile."""

@@ -181,7 +181,7 @@ async def test_appends_and_reads_wait_for_the_next_leader(
     assert isinstance(answer, Appended)
 
 
-async def test_a_leader_that_died_is_no_second_one(
+async def test_a_dead_leader_in_the_gossip_is_not_taken_for_a_second_leader(
     cluster: ClusterProcess, open_log: Callable[..., EventLog]
 ) -> None:
     """Gossip goes on to call it the leader, and dead; the client overlooks the second word."""
@@ -274,7 +274,7 @@ async def consume(groups: PersistentSubscriptions, number: int, got: set[int]) -
             got.update(each.raw.revision for each in taken)
 
 
-async def test_a_group_that_is_read_ends_with_the_leader(
+async def test_the_subscription_to_a_group_ends_when_the_leader_changes(
     cluster: ClusterProcess,
 ) -> None:
     groups = PersistentSubscriptions(cluster.uri)
@@ -336,7 +336,7 @@ class Wire:
         sink.close()
 
 
-async def test_a_leader_that_vanishes_without_a_word_is_given_up(tmp_path: Path) -> None:
+async def test_a_leader_that_vanishes_silently_is_given_up(tmp_path: Path) -> None:
     """With a second in place of the eight, five and two that a connection string has by itself."""
     cluster = PlayedCluster(tmp_path / "store")
     await cluster.start()

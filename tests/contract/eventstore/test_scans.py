@@ -67,7 +67,7 @@ def test_regular_expressions_are_those_of_net(regex: str, name: str, matches: bo
 
 
 @pytest.mark.parametrize("regex", [r"\p{Lu}", "[a-", r"(?<a-b>x)"])
-def test_one_that_python_has_not_is_refused_and_says_what_may_be_written(regex: str) -> None:
+def test_a_pattern_that_python_does_not_have_is_refused_with_an_explanation(regex: str) -> None:
     with pytest.raises(RpcError, match=r"Invalid pattern .* what \.NET and Python both have"):
         make_filter(False, regex, ())
 
@@ -80,7 +80,7 @@ NAMED = st.text(st.sampled_from("a-'%_\0\x7f\u0080\ud7ff\ue000\U0010ffff"), max_
     names=st.lists(NAMED, unique=True),
     prefixes=st.lists(NAMED.filter(bool), min_size=1, max_size=3),
 )
-def test_the_database_finds_the_names_that_begin_so(
+def test_a_prefix_filter_finds_the_same_in_the_database_as_live(
     on_stream: bool, names: list[str], prefixes: list[str]
 ) -> None:
     """It shows from disk what is shown live."""

@@ -259,7 +259,7 @@ async def test_a_migration_keeps_every_row_while_both_versions_write(
         (str(UUID(int=7)), "a\0b", "has a character that Postgres cannot keep"),
     ],
 )
-async def test_what_rows_cannot_hold_is_told_by_its_stream_and_others_are_loaded(
+async def test_a_state_that_rows_cannot_hold_is_reported_by_its_stream_and_others_are_loaded(
     postgres: str, connection: Any, till: str, by: str, why: str
 ) -> None:
     """Another client has written it, or it was event-sourced before."""
@@ -280,7 +280,7 @@ async def test_what_rows_cannot_hold_is_told_by_its_stream_and_others_are_loaded
     await version.close()
 
 
-async def test_rows_alone_are_enough_where_the_history_was_cut(
+async def test_rows_suffice_for_a_stream_whose_history_was_cut(
     postgres: str, connection: Any
 ) -> None:
     log, till = MemoryLog(), uuid4()
@@ -331,7 +331,7 @@ async def test_a_list_by_another_name_keeps_its_rows_while_both_versions_write(
     await new.close()
 
 
-async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
+async def test_a_row_that_its_model_no_longer_accepts_harms_no_other(
     postgres: str, connection: Any
 ) -> None:
     log, long, well, cut = MemoryLog(), uuid4(), uuid4(), uuid4()
@@ -358,7 +358,7 @@ async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
     await new.close()
 
 
-async def test_what_cannot_be_derived_is_refused_with_what_to_write(
+async def test_a_change_that_cannot_be_derived_is_refused_with_what_to_write(
     postgres: str, connection: Any
 ) -> None:
     old = Version(OLD, MemoryLog(), postgres)
@@ -374,7 +374,9 @@ async def test_what_cannot_be_derived_is_refused_with_what_to_write(
     await old.close()
 
 
-async def test_a_wider_type_is_made_of_what_is_there(postgres: str, connection: Any) -> None:
+async def test_a_column_is_changed_to_a_wider_type_and_keeps_its_values(
+    postgres: str, connection: Any
+) -> None:
     log, till_id = MemoryLog(), uuid4()
     old = Version(OLD, log, postgres)
     await old.pay(till_id, 7)
@@ -514,7 +516,7 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
     await log.close()
 
 
-async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
+async def test_rows_that_were_not_kept_while_event_sourced_are_made_again(
     own_eventstore: str,
     database: str,
     tmp_path: Path,
@@ -566,7 +568,7 @@ async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
     await log.close()
 
 
-async def test_the_command_plans_does_and_leaves(
+async def test_the_command_prints_a_plan_executes_it_and_then_has_nothing_to_do(
     own_eventstore: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")

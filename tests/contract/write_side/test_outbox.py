@@ -25,7 +25,7 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
     await connected.close()
 
 
-async def test_what_another_has_relayed_in_part_is_known_again(log: Log) -> None:
+async def test_events_that_another_relay_has_written_in_part_are_recognised(log: Log) -> None:
     """Servers that take `append_records` add metadata of their own."""
     relay, stream = Relay(log), f"account-{uuid4()}"
     outbox = [

@@ -37,7 +37,7 @@ __all__ = ["admin", "broken", "dsn", "relay"]
 LONG = 1_000
 
 
-async def test_a_transaction_that_takes_too_long_is_made_in_halves(
+async def test_a_transaction_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tried again as a whole it would be ended again and again."""
@@ -55,7 +55,7 @@ async def test_a_transaction_that_takes_too_long_is_made_in_halves(
         await goes_on(log, projector, dsn)
 
 
-async def test_rows_that_take_too_long_to_write_are_written_in_halves(
+async def test_a_write_of_many_rows_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them in one statement have no answer in time, however often that is tried."""
@@ -79,7 +79,7 @@ async def slow_rows(admin: asyncpg.Connection, seconds: float) -> None:
     )
 
 
-async def test_a_backfill_of_competing_consumers_goes_on_in_halves(
+async def test_a_backfill_of_competing_consumers_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
     await slow_rows(admin, 0.1)
@@ -125,7 +125,7 @@ class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
         yield sql("INSERT INTO seen SELECT $1::int FROM pg_sleep($2)", event.number, seconds)
 
 
-async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
+async def test_a_batch_of_custom_sql_that_takes_too_long_is_split_in_halves(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Down to one event, which has more time when it is tried again."""

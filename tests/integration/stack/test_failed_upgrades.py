@@ -32,7 +32,7 @@ if "RELEASE_IS_BROKEN_HERE" in os.environ:
 T = TypeVar("T")
 
 
-def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows(
+def test_a_release_that_fails_to_start_changes_nothing_and_another_one_can_follow(
     ray: str, databases: list[str], store: str, tmp_path: Path
 ) -> None:
     code = tmp_path / "code"

@@ -111,7 +111,7 @@ def test_no_agent_for_runtime_environments_runs_while_none_is_brought(alone: Sta
     assert not [each for each in commands if "RuntimeEnvAgent" in each]
 
 
-def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
+def test_a_killed_actor_does_not_end_other_actors(alone: Stack) -> None:
     """A raylet kills the process group of a worker that has ended."""
     host = another_host(alone)
     others = [each for each, command in processes(alone) if "Actor" in command and each != host]
@@ -122,7 +122,7 @@ def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
     assert all(each.is_running() for each in others)
 
 
-def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
+def test_without_the_fork_server_actors_start_as_ray_starts_them(alone: Stack) -> None:
     forks, host = server(alone), another_host(alone)
     forks.kill()
     forks.wait(DEADLINE)

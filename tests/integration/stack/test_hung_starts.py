@@ -50,7 +50,7 @@ ray_runtime.stop()
 """
 
 
-def test_others_start_while_as_many_hang_as_there_are_cores(tmp_path: Path) -> None:
+def test_other_actors_start_while_as_many_hang_as_there_are_cores(tmp_path: Path) -> None:
     hanging = tmp_path / "hanging"
     for number in range(os.cpu_count() or 1):
         (hanging / str(number)).mkdir(parents=True)

@@ -40,7 +40,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize(
     ("instead", "timeout"), [("exit 1", 60.0), ("exec sleep 600", 3.0)], ids=["dies", "hangs"]
 )
-def test_a_start_without_a_raylet_is_broken_off(
+def test_a_start_without_a_raylet_is_aborted_and_tried_again(
     tmp_path: Path, instead: str, timeout: float
 ) -> None:
     raylet = tmp_path / "raylet"
@@ -83,7 +83,7 @@ print(json.dumps({"workers": found, "numbered": numbered}))
 """
 
 
-def test_a_start_waits_for_no_worker_as_that_may_die_first() -> None:
+def test_a_start_waits_for_no_worker_because_it_may_die_first() -> None:
     """Ray's own would never end then, with the GIL held: no signal ended it either."""
     ran = subprocess.run(
         [sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=180, check=False
