@@ -428,7 +428,7 @@ async def test_no_more_rights_are_needed_than_the_page_says(dsn: str) -> None:
         await admin.close()
 
 
-async def test_operators_are_told_of_connections_that_will_be_short(
+async def test_operators_are_told_if_connections_will_not_suffice(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
     placements = Placements()
@@ -455,7 +455,7 @@ async def test_operators_are_told_of_connections_that_will_be_short(
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_server_that_vanished_without_a_word_is_given_up(
+def test_a_server_that_vanished_silently_is_given_up(
     postgres: str, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """The kernel's default is a quarter of an hour. That it keeps its word is not tried here."""

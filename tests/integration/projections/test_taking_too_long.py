@@ -162,7 +162,7 @@ async def test_custom_sql_of_one_event_that_takes_too_long_is_named(
     assert await numbers(dsn, "slow_sum") == [1, 2, LONG]
 
 
-async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_it_again(
+async def test_slow_custom_sql_has_more_time_when_an_operator_replays_it(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await empty(dsn, Slow)
@@ -180,7 +180,7 @@ async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_i
     assert await numbers(dsn, "slow_sum") == [LONG]
 
 
-async def test_an_answer_that_a_proxy_has_lost_is_not_waited_for(
+async def test_an_answer_lost_by_a_proxy_is_not_waited_for_forever(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps the connection: neither Postgres nor the kernel ends that."""
@@ -209,7 +209,7 @@ class Quick(SqlProjection, name="quick-sum"):
 
 @pytest.mark.parametrize("kind", ["rows", "competing", "sql"])
 @pytest.mark.parametrize("silent", ["server", "behind a pooler"])
-async def test_a_postgres_that_stands_still_is_no_fault_of_the_events(
+async def test_a_stalled_postgres_does_not_count_as_a_fault_of_the_events(
     dsn: str,
     admin: asyncpg.Connection,
     relay: Relay,

@@ -98,7 +98,7 @@ async def test_a_process_whose_command_has_no_answer_says_so() -> None:
     )
 
 
-async def test_it_is_behind_also_where_the_event_stores_clock_is_ahead_of_its_own() -> None:
+async def test_it_reports_a_lag_even_if_the_event_stores_clock_is_ahead_of_its_own() -> None:
     """It was up to date for as long as the clocks differed, and no alert said otherwise."""
 
     class Silent(MemoryLog):
@@ -131,7 +131,7 @@ async def test_it_is_behind_also_where_the_event_stores_clock_is_ahead_of_its_ow
         await runner.stop()
 
 
-async def test_others_have_their_turn_while_events_are_read(
+async def test_other_tasks_run_while_events_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An upcaster of the author's may take its time."""

@@ -34,7 +34,7 @@ class Partition:
         self.done.append(self.name)
 
 
-async def test_what_cannot_be_ended_keeps_no_other_from_ending(
+async def test_an_actor_that_cannot_be_ended_does_not_prevent_others_from_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[str] = []
@@ -68,7 +68,7 @@ async def test_what_cannot_be_ended_keeps_no_other_from_ending(
     assert done == ["looking", "scheduled commands", "whole", "switchboard"]
 
 
-async def test_actors_of_the_release_before_go_on_until_ours_take_over(
+async def test_actors_of_the_previous_release_continue_until_ours_take_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They learn where commands go meanwhile; those of managers that went are ended, too.

@@ -73,7 +73,7 @@ async def log(registry: Registry) -> MemoryLog:
     return log
 
 
-async def test_that_there_is_nothing_to_do_is_said_of_what_was_read(
+async def test_that_there_is_nothing_to_do_is_decided_on_the_state_that_was_read(
     registry: Registry, log: MemoryLog
 ) -> None:
     [outcome] = await Host(registry, log, "now").handle([enclose(registry, Prepare(tab="t"))])
