@@ -81,7 +81,7 @@ def test_links_lead_to_files_of_this_repository(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_paths_in_prose_are_there(page: Path) -> None:
+def test_paths_in_prose_exist(page: Path) -> None:
     for path in _PATH.findall(page.read_text()):
         if path.startswith("docs/adr/") and any((ROOT / "docs/adr").glob(f"{Path(path).name}*")):
             continue
@@ -91,7 +91,7 @@ def test_paths_in_prose_are_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_tests_that_are_named_exist(page: Path) -> None:
+def test_tests_that_are_mentioned_exist(page: Path) -> None:
     for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
         assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file} has no {test}"
 
