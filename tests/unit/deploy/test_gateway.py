@@ -20,7 +20,7 @@ from rayfold import Registry
 TIMEOUT = 60.0
 
 
-async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
+async def test_a_gateway_that_waits_for_views_to_be_built_reacts_to_sigterm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They may be built for an hour, and whoever asked it to end kills it long before."""

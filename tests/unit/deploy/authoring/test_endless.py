@@ -86,6 +86,6 @@ def over() -> list[Step]:
     return [Complete()]
 
 
-def test_a_manager_that_never_completes_is_found() -> None:
+def test_a_process_manager_that_never_completes_is_found() -> None:
     """Also what a handler leaves to functions, and to methods, of its package counts."""
     assert [*endless(Registry([sys.modules[__name__]]))] == ["Growing"]
