@@ -30,14 +30,14 @@ def test_no_export_has_the_name_of_a_module() -> None:
     assert modules.isdisjoint(vocabulary.__all__)
 
 
-def test_what_is_not_exported_is_told_by_its_name() -> None:
+def test_a_name_that_is_not_exported_is_named_in_the_error() -> None:
     with pytest.raises(AttributeError, match="'rayfold' has no attribute 'Agregate'"):
         _ = rayfold.Agregate  # type: ignore[attr-defined]
     with pytest.raises(ImportError, match="cannot import name 'Agregate' from 'rayfold'"):
         exec("from rayfold import Agregate")
 
 
-def test_the_event_stores_process_needs_no_vocabulary() -> None:
+def test_the_event_stores_process_does_not_import_the_vocabulary() -> None:
     """8 MB and 0.15 s of each start."""
     script = "import sys, eventstore.embedded.main; sys.exit('pydantic' in sys.modules)"
 

@@ -138,7 +138,7 @@ class GivenAgain(Given, name="GivenAgain"):
     pass
 
 
-def test_a_field_without_a_default_gets_none_from_us() -> None:
+def test_a_field_without_a_default_does_not_get_one() -> None:
     for model in (Taken, TakenAgain):
         assert model.model_fields["replace"].is_required()
         with pytest.raises(ValidationError):

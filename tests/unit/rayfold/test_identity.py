@@ -164,7 +164,7 @@ def hash_of(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_whatever_is_declared_otherwise_is_another_release(
+def test_every_changed_declaration_is_another_release(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or `rayfold upgrade` would find it running already, and change nothing."""
@@ -176,7 +176,7 @@ def test_whatever_is_declared_otherwise_is_another_release(
     assert hash_of(changed, tmp_path / "two", monkeypatch) != one
 
 
-def test_every_process_finds_the_same() -> None:
+def test_every_process_computes_the_same_identity() -> None:
     script = (
         "from rayfold import Registry; from rayfold.runtime.identity import domain_hash;"
         " print([domain_hash(Registry.load(each)) for each in ('domain', 'examples.shop',"

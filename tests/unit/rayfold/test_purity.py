@@ -48,7 +48,7 @@ class Unhashable:
     "function",
     [of_a_lambda, of_a_function_within, of_a_comprehension, of_its_own, Unhashable(), len, None],
 )
-def test_a_name_of_its_own_is_not_the_modules(function: Callable[..., Any] | None) -> None:
+def test_a_local_name_is_not_taken_for_the_module(function: Callable[..., Any] | None) -> None:
     assert drawing("it", function) == []
 
 
@@ -72,6 +72,6 @@ def wrapped(*given: Any) -> Any:
     ("function", "called"),
     [(asked_within, "date.today"), (wrapped, "date.today"), (handed_on, "uuid4")],
 )
-def test_what_a_function_within_asks_counts(function: Callable[..., Any], called: str) -> None:
+def test_calls_in_a_nested_function_count(function: Callable[..., Any], called: str) -> None:
     [sentence] = drawing("it", function)
     assert sentence.startswith(f"it calls {called}, ")

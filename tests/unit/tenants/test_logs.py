@@ -19,7 +19,7 @@ async def _append(log: MemoryLog, stream: str) -> None:
     await log.append([StreamAppend(stream, ANY, [NewRecord("Any", b"{}", {}, str(uuid4()))])])
 
 
-async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
+async def test_an_empty_log_becomes_a_log_of_tenants_and_stays_so() -> None:
     log = MemoryLog()
     await _append(log, "rayfold-store")
     for _ in range(2):
@@ -34,7 +34,7 @@ async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
 
 
 @pytest.mark.parametrize("stream", ["account-a", "account-acme:a", "schedule-1"])
-async def test_a_log_that_has_data_of_no_tenant_takes_none(stream: str) -> None:
+async def test_a_log_with_data_of_no_tenant_cannot_become_a_log_of_tenants(stream: str) -> None:
     log = MemoryLog()
     await check_tenancy(log, PREFIXES, tenants=False)
     await _append(log, stream)
