@@ -252,7 +252,7 @@ async def test_a_replica_recognises_the_last_event_after_a_forgetting(world: Wor
 
 
 async def test_a_view_is_not_rebuilt_before_what_was_decrypted_is_folded(world: World) -> None:
-    """A batch that was read before the forgetting may be at hand still, in clear."""
+    """A batch read before the forgetting may still be in memory in clear."""
     await world.send(REGISTER)
     replica = Replica(world.registry, ["contacts"], world.log)
     world.keys.forget("ada")
@@ -267,7 +267,7 @@ async def test_a_view_is_not_rebuilt_before_what_was_decrypted_is_folded(world: 
 
 
 async def test_commands_are_decided_again_with_what_is_left(world: World) -> None:
-    """`rayfold counterfactual` finds no difference, neither before nor after."""
+    """`rayfold counterfactual` finds no difference, before and after the forgetting."""
     await world.send(REGISTER, ChangeEmail(customer_id="ada", email="secret-2@example.org"))
     for _ in range(2):
         log = PersonalLog(world.beneath, world.keys, to_compare=True)

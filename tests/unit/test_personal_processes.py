@@ -162,7 +162,7 @@ async def test_a_process_gets_no_forgotten_data_if_the_forgetting_is_during_a_re
 async def test_a_process_does_not_get_an_event_that_was_deleted_before_a_forgetting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it said before cannot be read again: it would be written under another key."""
+    """The event cannot be read again: its data would be written under another key."""
     monkeypatch.setattr(commits, "RETRY", 0.01)
     append, tried, is_down = world.beneath.append, asyncio.Event(), True
 

@@ -46,7 +46,7 @@ async def test_states_in_memory_are_folded_again_after_a_forgetting(world: World
 async def test_nothing_is_decided_on_old_data_during_a_forgetting(
     world: World,
 ) -> None:
-    """The host knows the old address still: it is made to fold again, and to decide on that."""
+    """The host still has the old address: it must fold again, and decide on the new state."""
     await world.send(REGISTER)
     world.keys.forget("ada")
     world.keys.being_forgotten.add("ada")
@@ -76,7 +76,7 @@ async def test_others_in_the_same_commit_are_not_delayed_with_stored_states(worl
 
 
 async def test_others_that_write_to_the_same_stream_are_not_delayed(world: World) -> None:
-    """A letter of several, in one round."""
+    """Commands of several persons to one letter, in one batch."""
     world.keys.being_forgotten.add("ada")
     commands = [
         WriteLetter(letter_id="l1", customer_id=each, to="secret") for each in ("bob", "ada", "eve")

@@ -116,7 +116,7 @@ def test_a_resend_after_a_crash_answers_as_the_first(
 
 
 def test_an_answer_waits_for_the_end_of_its_request(server: ServerProcess, name: str) -> None:
-    """Else it would have to reset the stream, which Rust's client takes for a broken server."""
+    """Otherwise the server would reset the stream, and Rust's client would take it for broken."""
     host, port = server.target.split(":")
     headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", READ.encode())]
     headers.append((b"content-type", b"application/grpc"))
@@ -172,7 +172,7 @@ def test_a_filter_may_use_a_lookahead(client: KurrentDBClient, name: str) -> Non
 
 
 def test_times_do_not_step_back_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor after a restart where it was set back; but where it had been years ahead."""
+    """Nor after a restart, if the clock was set back; but they do if it was years ahead."""
     now = 2_000_000_000_000_000_000
     monkeypatch.setattr(write_transaction.time, "time_ns", lambda: now)
     db = sqlite3.connect(":memory:", isolation_level=None)
@@ -283,7 +283,7 @@ async def test_a_huge_flow_control_window_does_not_buffer_a_whole_read_in_memory
 async def test_thousands_of_settings_frames_at_once_go_through_the_calls_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There may be thousands of calls as well, and nobody else was served meanwhile."""
+    """With thousands of calls too, nobody else would be served meanwhile."""
     pushed: list[int] = []
     push = Connection.push
 

@@ -28,7 +28,7 @@ def nobody() -> str:
 
 
 async def test_a_call_that_is_cancelled_just_as_it_fails_is_cancelled(nobody: str) -> None:
-    """`grpc.aio` tells then of the failure alone, and its caller would begin the next call."""
+    """`grpc.aio` reports only the failure then, and its caller would begin the next call."""
     groups, log = PersistentSubscriptions(nobody), EventLog(nobody)
 
     async def ask_always(ask: object) -> None:
@@ -56,7 +56,7 @@ async def test_a_call_that_is_cancelled_just_as_it_fails_is_cancelled(nobody: st
 async def test_a_call_that_is_cancelled_just_as_a_read_ends_is_cancelled(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client waits for its own reader then, and drops what it is told meanwhile."""
+    """The client waits for its own reader then, and ignores a cancellation meanwhile."""
     log = EventLog(server.uri)
     await log.end_position(None)
     stop = AsyncReadResponse.stop

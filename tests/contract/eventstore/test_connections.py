@@ -52,7 +52,7 @@ def test_a_connection_that_does_not_speak_http2_is_closed(server: ServerProcess)
 
 
 def test_no_more_is_read_from_a_peer_that_does_not_read_its_answers(server: ServerProcess) -> None:
-    """They were kept for it, whatever it asked: hundreds of megabytes."""
+    """The answers were kept in memory for it: hundreds of megabytes."""
     host, _, port = server.target.rpartition(":")
     pings = frame(PING, 0, 0, b"answered") * 4096
     with socket.create_connection((host, int(port))) as flood, KurrentDBClient(server.uri) as other:

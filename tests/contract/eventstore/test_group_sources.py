@@ -17,7 +17,7 @@ BYTES = "application/octet-stream"
 def test_a_group_whose_events_were_all_deleted_has_caught_up(
     client: KurrentDBClient, name: str, metadata: dict[str, int]
 ) -> None:
-    """It used to look for them for ever, with a whole processor."""
+    """It used to search for them for ever, and use a whole core."""
     client.append_to_stream(name, current_version=ANY, events=events(10))
     client.set_stream_metadata(name, metadata=metadata)
     until(lambda: client.get_stream(name) == ())
@@ -71,7 +71,7 @@ def test_extra_statistics_are_positive_and_include_the_highest_value(
 
 
 def test_what_a_filter_leaves_out_moves_the_checkpoint(client: KurrentDBClient, name: str) -> None:
-    """Else a group that seldom matches would look through the whole log after each restart."""
+    """Otherwise a group that seldom matches would read the whole log after each restart."""
     client.create_subscription_to_all(
         name,
         from_end=True,

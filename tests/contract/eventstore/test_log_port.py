@@ -86,7 +86,7 @@ async def test_records_are_appended_where_they_are_expected(log: Log, stream: st
 
 
 async def test_a_record_is_the_same_whichever_way_it_is_read(log: Log, stream: str) -> None:
-    """Its time, too, which is in ticks of a tenth of a microsecond."""
+    """So is its time, which is in units of a tenth of a microsecond."""
     await append(log, stream, None)
     for revision in range(19):
         await append(log, stream, revision)
@@ -411,7 +411,7 @@ async def test_a_delivered_event_is_found_on_the_log_until_its_stream_is_deleted
 async def test_a_read_that_ends_because_another_call_reconnects_is_not_taken_for_complete(
     server: ServerProcess, stream: str, there: int, taken: int
 ) -> None:
-    """Also where all has come, and waits in the client."""
+    """Also if all events have arrived already, and wait in the client."""
     log = EventLog(server.uri)
     await append(log, stream, None, there)
     async with aclosing(log.read_stream(stream)) as reading:

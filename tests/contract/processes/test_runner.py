@@ -135,7 +135,7 @@ async def test_a_manager_begins_with_what_happens_after_its_first_start(
 async def test_every_command_takes_effect_once_wherever_the_runner_crashes(
     log: Log, registry: Registry, crashes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many appends are answered, the next is written, and nobody learns of it."""
+    """After this many appends the next one is written, but nobody gets its answer."""
     async with Stage(log, registry) as stage:
         tea, cup = await stage.stock(), await stage.stock()
         append, calls = log.append, 0

@@ -143,7 +143,7 @@ async def test_a_command_that_the_domain_no_longer_accepts_is_rejected(
 async def test_a_decision_due_before_a_crash_has_an_outcome_even_if_no_release_can_read_it(
     done: bool,
 ) -> None:
-    """Which streams it would write to, nobody can tell: it is looked for in all."""
+    """Nobody knows which streams it would write to, so all are searched for its outcome."""
     log, registry = MemoryLog(), Registry.load("examples.coupons")
     before = LocalRuntime(registry, log)
     await before.send(IssueCoupon(coupon_id="spring", times=3))
@@ -307,7 +307,7 @@ async def test_a_command_whose_schedule_was_deleted_may_be_scheduled_again(
 async def test_a_rescheduled_command_keeps_its_new_time_while_the_runner_is_behind(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It follows the log some way behind, and its clock at once."""
+    """The runner may be behind the log, but it acts on its clock at once."""
     sku, key, caught_up, asked = f"tea-{uuid4()}", uuid4(), asyncio.Event(), asyncio.Event()
     stream, subscribe = f"schedule-{key}", later.log.subscribe
 
@@ -345,7 +345,7 @@ async def test_a_rescheduled_command_keeps_its_new_time_while_the_runner_is_behi
 async def test_a_command_rescheduled_while_it_is_sent_is_kept_when_a_person_is_forgotten(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent is read again then: that is the one after it by now, and is not due."""
+    """After a forgetting, the command to send is read again: that is the rescheduled one by now."""
     sku, key, tried = f"tea-{uuid4()}", uuid4(), asyncio.Event()
     send = later.writes.bus.send
 
@@ -377,7 +377,7 @@ async def test_a_command_rescheduled_while_it_is_sent_is_kept_when_a_person_is_f
 async def test_a_late_answer_is_not_recorded_for_a_command_that_was_rescheduled_meanwhile(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That would never be sent."""
+    """Otherwise the rescheduled command would never be sent."""
     before, after, key = f"tea-{uuid4()}", f"tea-{uuid4()}", uuid4()
     tried, may, send = asyncio.Event(), asyncio.Event(), later.writes.bus.send
 
@@ -405,7 +405,7 @@ async def test_a_late_answer_is_not_recorded_for_a_command_that_was_rescheduled_
 async def test_a_due_command_is_sent_although_the_clock_is_set_back_and_a_person_forgotten(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is noted that it is due."""
+    """Both happen before it is recorded that the command is due."""
     monkeypatch.setattr("actors.schedules.schedule_runner.RETRY", 0.01)
     sku, tried, append = f"tea-{uuid4()}", asyncio.Event(), later.log.append
 

@@ -138,7 +138,9 @@ async def test_a_row_is_found_by_its_present_values_and_not_by_earlier_ones(subj
         assert await ids(store, page(end, colour="red")) == []
         assert await ids(store, page(end, colour="blue")) == []
         assert await ids(store, page(end, colour="green")) == ["a"]
-        assert await ids(store, page(end)) == ["b", "a"], "it began again, after the other"
+        assert await ids(store, page(end)) == ["b", "a"], (
+            "the recreated row must be after the other one"
+        )
 
 
 @pytest.mark.parametrize("limit", [1, 3, 200])
@@ -169,7 +171,7 @@ async def test_a_cursor_goes_on_behind_a_row_that_is_gone(subject: Under) -> Non
         assert await ids(store, rest) == ["2", "4", "5", "9"]
 
 
-async def test_where_the_newest_come_first_one_that_begins_meanwhile_is_on_no_later_page(
+async def test_with_newest_first_a_row_that_begins_meanwhile_is_not_on_later_pages(
     subject: Under,
 ) -> None:
     log, store = subject
@@ -236,7 +238,7 @@ async def test_the_positions_of_answers_never_go_back(subject: Under) -> None:
 async def test_other_tasks_run_while_a_fold_computes_for_long(
     subject: Under, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a part is taken for one that hangs: it is ended, and begins the same batch again."""
+    """Otherwise the part would seem to hang: it would be replaced, and begin again."""
     log, store = subject
     turns = 0
     seen: list[int] = []

@@ -52,7 +52,7 @@ async def test_during_a_rebuild_under_load_no_query_fails_or_goes_back(
                 said = json.loads(answer.body or b"")
                 row = said if query_at else said["items"][0]
                 assert row["id"] == "0"
-                assert row["painted"] >= painted, "half of a view"
+                assert row["painted"] >= painted, "a reader saw a partial view"
                 last, painted = answer.position, row["painted"]
                 asked += 1
                 await asyncio.sleep(0)

@@ -164,7 +164,7 @@ async def test_the_writer_of_a_replaced_generation_is_refused_and_told_why(
     replaced: Callable[[Durable], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever replaced it may have ended before anybody renewed the writer."""
+    """The process that replaced it may have ended before the writer was told."""
     for each in ("postgres", "dynamodb"):
         monkeypatch.setattr(f"projections.{each}.writer.LOOK", 0.2)
     log, views = durable.log, durable.views

@@ -137,7 +137,7 @@ async def test_a_long_stream_goes_on_after_a_crash(orders: Orders) -> None:
 
 
 async def test_two_writers_of_one_stream_take_turns(orders: Orders) -> None:
-    """Another writer, which the first one knows nothing of, as after a network partition."""
+    """The other writer is unknown to the first one, as after a network partition."""
     from actors.local import LocalRuntime
 
     order = uuid4()

@@ -262,7 +262,7 @@ async def test_a_migration_keeps_every_row_while_both_versions_write(
 async def test_a_state_that_rows_cannot_hold_is_reported_by_its_stream_and_others_are_loaded(
     postgres: str, connection: Any, till: str, by: str, why: str
 ) -> None:
-    """Another client has written it, or it was event-sourced before."""
+    """Such a state was written by another client, or was event-sourced before."""
     log, known = MemoryLog(), uuid4()
     version = Version(OLD, log, postgres)
     await version.pay(known, 5)
@@ -394,7 +394,7 @@ async def test_a_column_is_changed_to_a_wider_type_and_keeps_its_values(
 async def test_an_aggregate_is_moved_to_tables_and_back_under_load(
     postgres: str, connection: Any
 ) -> None:
-    """Show 4: hosts of both versions at once, each way; nothing lost, nothing twice."""
+    """Hosts of both versions run at once, each way; nothing is lost, nothing is there twice."""
     log, tills = MemoryLog(), [uuid4() for _ in range(12)]
     folded, stored = Version(BY_EVENTS, log, postgres), Version(OLD, log, postgres)
     acknowledged: dict[UUID, list[int]] = {each: [] for each in tills}
@@ -458,7 +458,7 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As an operator does it: `rayfold migrate`, with hosts of both versions on a real log."""
+    """With `rayfold migrate`, as an operator does it, and hosts of both versions on a real log."""
     log = EventLog(own_eventstore)
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
     tills = [uuid4() for _ in range(12)]
@@ -523,7 +523,7 @@ async def test_rows_that_were_not_kept_while_event_sourced_are_made_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It was event-sourced: by another `evolve`, and somebody may be forgotten, or deleted."""
+    """Meanwhile `evolve` may have changed, persons may be forgotten and streams deleted."""
     log = EventLog(own_eventstore)
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
 

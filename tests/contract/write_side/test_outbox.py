@@ -26,7 +26,7 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
 
 
 async def test_events_that_another_relay_has_written_in_part_are_recognised(log: Log) -> None:
-    """Servers that take `append_records` add metadata of their own."""
+    """Servers with `append_records` add metadata of their own to the events."""
     relay, stream = Relay(log), f"account-{uuid4()}"
     outbox = [
         (at, NewRecord("Paid", b'{"cents": 1}', {"commandId": f"c{at}"}, str(uuid4())))

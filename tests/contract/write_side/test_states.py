@@ -381,7 +381,7 @@ async def test_rows_that_differ_from_the_log_are_found(
 async def test_relayed_events_leave_the_outbox_and_later_ones_wait(
     registry: Registry, states: list[States]
 ) -> None:
-    """Else an event would be in a state, and never on the log."""
+    """Otherwise an event could be in a state, and never on the log."""
     runtime, customers = LocalRuntime(registry, MemoryLog(), states=states[0]), (uuid4(), uuid4())
     for each in customers:
         await runtime.send(register(each))

@@ -238,7 +238,7 @@ async def test_after_a_restore_of_the_log_the_index_is_rebuilt(postgres: str) ->
 async def test_the_index_is_rebuilt_although_the_restored_log_has_grown_as_far_again(
     postgres: str,
 ) -> None:
-    """What is due is written as soon as it was read."""
+    """The index is written as soon as it was loaded."""
     kind = f"kind-{uuid4().hex}"
     whole = await begin(MemoryLog(), "a", "b", "c")
     index = OpenIndex(whole, postgres, kind, "begun-", Begun)

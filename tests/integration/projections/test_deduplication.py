@@ -278,7 +278,7 @@ async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
 async def test_a_parked_stream_is_folded_again_after_it_was_deleted_and_begun_again(
     postgres: str,
 ) -> None:
-    """Its deletion may come together with what it begins again with."""
+    """Its deletion may come in the same batch as its new events."""
     log = MemoryLog()
     await add(log, "a", 1)
     await add(log, "a", 2, event_type="Whatever")

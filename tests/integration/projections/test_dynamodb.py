@@ -143,7 +143,7 @@ async def test_an_event_that_changes_more_rows_than_fit_in_a_transaction_counts_
 async def test_the_next_writer_completes_the_rows_of_one_that_died(
     words: Durable, monkeypatch: pytest.MonkeyPatch, breaks_at: int
 ) -> None:
-    """Its rows are decided with the checkpoint; whoever opens the partition next writes them."""
+    """The rows are fixed with the checkpoint; the next one to open the partition writes them."""
     steps, transact = 0, Table.transact
 
     async def breaking(table: Table, actions: Any) -> None:

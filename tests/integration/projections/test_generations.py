@@ -119,7 +119,7 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
 
 
 async def test_a_table_is_vacuumed_before_a_list_has_a_fifth_of_dead_rows(dsn: str) -> None:
-    """Whoever reads a list of what is open passes over all that has left it since."""
+    """A reader of a list skips all dead rows that have left the list since."""
     connection = await asyncpg.connect(dsn)
     try:
         await schema.prepare(connection, [TOTALS], {"totals": 1})
@@ -304,7 +304,7 @@ async def test_an_idle_projector_continues_with_the_new_generation(
 async def test_two_views_are_repartitioned_while_a_projector_is_between_their_checkpoints(
     dsn: str,
 ) -> None:
-    """It may lock them in another order than the views are repartitioned in."""
+    """The projector may lock them in another order than the views are repartitioned in."""
     views = [TOTALS, STRICT]
     async with running(MemoryLog(), dsn, *views):
         pass

@@ -186,7 +186,7 @@ async def test_a_cancelled_query_does_not_wait_for_a_silent_server(
         await relay.withheld.wait()
         asking.cancel()
         await asyncio.wait([asking])
-    assert asking.cancelled(), "who is told to end would go on, and try again"
+    assert asking.cancelled(), "a task that must end would go on, and try again"
 
 
 async def test_a_silent_streaming_replica_does_not_delay_the_status(
@@ -289,7 +289,7 @@ async def test_after_a_failover_the_new_server_may_be_read_only_for_a_while(
 async def test_of_several_hosts_the_primary_is_taken(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
-    """One that is not there, and none that takes writes: then one line, not a traceback."""
+    """One host does not answer, and no host accepts writes: then the error is one line."""
     port = relay.dsn.rpartition(":")[2].partition("/")[0]
     uri = f"postgresql://postgres@localhost:1,localhost:{port}/postgres?target_session_attrs="
     connection = await connect(f"{uri}primary")
@@ -301,7 +301,7 @@ async def test_of_several_hosts_the_primary_is_taken(
 async def test_settings_of_an_authors_statement_do_not_stay_in_the_session(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
-    """Sessions are not reset between two reads of views: those are statements of ours."""
+    """Sessions are not reset after our own statements for views."""
     reads = Database(dsn, "reads")
     try:
         async with reads.snapshot() as connection:
@@ -458,7 +458,7 @@ async def test_operators_are_told_if_connections_will_not_suffice(
 def test_a_server_that_vanished_silently_is_given_up(
     postgres: str, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The kernel's default is a quarter of an hour. That it keeps its word is not tried here."""
+    """The kernel's default is a quarter of an hour. Only the options are tested here."""
 
     async def options() -> tuple[int, int]:
         async with relayed(postgres) as relay:

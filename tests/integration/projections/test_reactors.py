@@ -319,7 +319,7 @@ async def tried_again(bells: Bells, runner: ReactorRunner) -> tuple[Any, asyncio
 async def test_a_parked_event_stays_parked_if_the_process_dies_that_retries_it(
     bells: Bells,
 ) -> None:
-    """The server has its acknowledgement, so nobody else would ever hear of it."""
+    """The event was acknowledged to the server, so it would not be delivered again."""
     Listening.broken.add("slow one")
     async with bells.consuming() as runner:
         found, replaying = await tried_again(bells, runner)

@@ -89,8 +89,8 @@ async def asked(store: Durable, end: int) -> AsyncIterator[dict[str, int]]:
                 counts["refusals"] += 1
                 await asyncio.sleep(0.002)
                 continue
-            assert answer.body is not None, "a row that is lost is not missing"
-            assert answer.position >= end, "nor older"
+            assert answer.body is not None, "a lost row must not be answered as missing"
+            assert answer.position >= end, "a lost row must not be answered with an older state"
             assert listed[:3] == ["0", "2", "4"]
             counts["answers"] += 1
             await asyncio.sleep(0)
@@ -231,7 +231,7 @@ async def test_a_full_server_is_reported_and_the_projector_continues_when_there_
         [projector] = store.projectors
         await until(lambda: projector.runner.error)
         assert "maxmemory" in str(projector.status()["error"])
-        assert (await store.ask(one("0"))).body is not None, "what it has it shows"
+        assert (await store.ask(one("0"))).body is not None, "it must show the rows that it has"
         server.set(maxmemory="0")
         await store.reached(end)
         assert await differences(store.log, store) == []
@@ -349,7 +349,7 @@ async def test_no_redis_at_that_address_is_said_in_one_line(url: str) -> None:
 
 
 def test_a_connection_that_was_reset_while_it_was_idle_is_an_outage(server: RedisServer) -> None:
-    """Gateways run on a loop that has an error of its own for it."""
+    """Gateways run on uvloop, which raises another error for it."""
     passing: list[asyncio.StreamWriter] = []
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

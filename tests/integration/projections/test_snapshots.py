@@ -92,7 +92,7 @@ def before_frame(number: int, happens: Callable[[], Awaitable[None]]) -> Callabl
 def test_a_replica_started_from_a_snapshot_has_what_a_plain_fold_gives(
     registry: Registry, done: list[Any], stop: int, moved: int, overlap: int
 ) -> None:
-    """The replica goes on while its rows are written, one by one."""
+    """The replica goes on folding while its rows are written one by one."""
     history = history_of(done)
     end = history[-1].position if history else 0
     views = [view for view in registry.views.values() if "memory" in view.stores]

@@ -40,7 +40,7 @@ LONG = 1_000
 async def test_a_transaction_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tried again as a whole it would be ended again and again."""
+    """If it were retried as a whole, it would time out again and again."""
     await admin.execute("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '200ms'")
     log = MemoryLog()
     await add(log, "a", *range(1, 9))
@@ -58,7 +58,7 @@ async def test_a_transaction_that_takes_too_long_is_split_in_halves(
 async def test_a_write_of_many_rows_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them in one statement have no answer in time, however often that is tried."""
+    """In one statement they would time out, however often it is retried."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
     await slow_rows(admin, 0.1)
     log = MemoryLog()
@@ -96,7 +96,7 @@ async def test_a_backfill_of_competing_consumers_that_takes_too_long_is_split_in
 async def test_an_event_that_takes_too_long_alone_is_named(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
-    """It is tried again for ever: what holds it up may pass."""
+    """It is retried for ever, because the reason for the delay may go away."""
     await slow_rows(admin, 1.0)
     await admin.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'")
     log = MemoryLog()
@@ -128,7 +128,7 @@ class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
 async def test_a_batch_of_custom_sql_that_takes_too_long_is_split_in_halves(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Down to one event, which has more time when it is tried again."""
+    """It is split down to one event, which has more time when it is retried."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
     await empty(dsn, Slow)
     log = MemoryLog()
@@ -183,7 +183,7 @@ async def test_slow_custom_sql_has_more_time_when_an_operator_replays_it(
 async def test_an_answer_lost_by_a_proxy_is_not_waited_for_forever(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It keeps the connection: neither Postgres nor the kernel ends that."""
+    """The proxy keeps the connection open, so neither Postgres nor the kernel ends the wait."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
     monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
     log = MemoryLog()

@@ -85,7 +85,7 @@ def another_host(stack: Stack, but: psutil.Process | None = None) -> psutil.Proc
         if hosts and but not in hosts:
             return hosts[0]
         time.sleep(0.05)
-    raise AssertionError("no host came up")
+    raise AssertionError("no host started")
 
 
 def write(stack: Stack) -> None:
@@ -112,7 +112,7 @@ def test_no_agent_for_runtime_environments_runs_while_none_is_brought(alone: Sta
 
 
 def test_a_killed_actor_does_not_end_other_actors(alone: Stack) -> None:
-    """A raylet kills the process group of a worker that has ended."""
+    """A raylet kills the whole process group of a worker that has ended."""
     host = another_host(alone)
     others = [each for each, command in processes(alone) if "Actor" in command and each != host]
     host.kill()
@@ -133,7 +133,7 @@ def test_without_the_fork_server_actors_start_as_ray_starts_them(alone: Stack) -
 
 
 def test_an_actor_that_comes_back_has_the_domain_that_the_others_have(tmp_path: Path) -> None:
-    """Though its files have been changed since: a stack gets another domain by another start."""
+    """Although the files have changed since: only a new start brings another domain."""
     folder = tmp_path / "project"
     (folder / "desk").mkdir(parents=True)
     (folder / "desk" / "__init__.py").touch()

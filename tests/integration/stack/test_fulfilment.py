@@ -108,7 +108,7 @@ def http(stack: Stack, since_a_crash: Unpaid) -> Iterator[httpx.Client]:
 
 
 def test_a_future_timeout_is_listed(stack: Stack, since_a_crash: Unpaid) -> None:
-    """The first test of those here, before it comes."""
+    """This is the first test in this file, before the timeout fires."""
     due = json.loads(told_by(stack, "schedules", "list", "--json"))["schedules"]
     assert since_a_crash.order in [each["key"] for each in due]
 
@@ -247,7 +247,7 @@ def moved(folder: Path, environment: dict[str, str]) -> Iterator[Stack]:
 def test_a_stack_on_a_copy_of_the_log_continues_the_processes(
     stack: Stack, moved: Stack, receiver: ReceiverProcess
 ) -> None:
-    """The last one: it stops the stack."""
+    """This is the last test in this file, because it stops the stack."""
 
     def told(order: str) -> Counter[str]:
         return Counter(each["type"] for each in receiver.taken() if each["subject"] == order)
@@ -393,5 +393,5 @@ def told_by(stack: Stack, *arguments: str) -> str:
 def wait_for(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "it is not so within the time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)

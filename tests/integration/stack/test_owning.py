@@ -129,7 +129,7 @@ async def test_a_lease_taken_after_a_silence_ends_the_previous_owner(
 async def test_a_lease_expires_in_time_although_postgres_clock_was_set_back(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody owned the stack for an hour, and `down` was told that the dead one does."""
+    """Otherwise nobody would own the stack for an hour, and `down` would name the dead owner."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     connection = await connect(postgres)
@@ -183,7 +183,7 @@ async def test_an_owner_continues_after_a_failover_to_a_postgres_that_lacks_its_
 async def test_a_start_that_is_refused_the_stack_has_changed_nothing(
     databases: list[str], store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `rayfold up` beside a controller by mistake: what the stack is to run is not forgotten."""
+    """As with a `rayfold up` started by mistake: the wanted release is not changed."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     postgres = databases[0]
     one, other = Registry.load("tests.releases.one"), Registry.load("examples.shop")
@@ -213,7 +213,7 @@ async def test_a_start_that_is_refused_the_stack_has_changed_nothing(
 async def test_down_renews_the_lease_while_it_ends_a_stack_without_an_owner(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To join Ray may take longer than a lease lasts; a controller would make the parts again."""
+    """Joining Ray may take longer than a lease: a controller would make the parts again."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     connection = await asyncpg.connect(postgres)

@@ -176,7 +176,7 @@ async def test_forgetting_changes_the_mark_which_is_settled_once_nothing_is_left
 async def test_keys_are_synced_to_disk_even_if_the_role_has_synchronous_commit_off(
     connection: Connection, server: str
 ) -> None:
-    """What they have encrypted is on the log, and nobody could read it after a crash."""
+    """Otherwise, after a crash, data on the log could not be decrypted."""
     await connection.execute(
         "CREATE FUNCTION durably() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF current_setting('synchronous_commit') = 'off' THEN RAISE 'it may be lost'; END IF;"
@@ -304,7 +304,7 @@ async def test_all_keys_are_wrapped_with_the_first_master_key(
     master_keys: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those from before there was one, and those under another one; and all is plain again."""
+    """Also keys from before there was one, and keys under another one. The way back works too."""
     monkeypatch.setattr("eventstore.personal.rewrapping.AT_ONCE", 2)
     master_keys("plain", FIRST)
     keys = PostgresKeys(server)
@@ -352,7 +352,7 @@ async def test_new_keys_are_wrapped_and_a_process_without_the_master_key_waits(
 async def test_a_key_that_was_changed_in_postgres_counts_as_unknown(
     connection: Connection, server: str, master_keys: Callable[..., None]
 ) -> None:
-    """It is not forgotten, and of the others nobody waits."""
+    """The person does not count as forgotten, and the other keys can be used."""
     master_keys(FIRST)
     keys = PostgresKeys(server)
     made = await keys.to_write({"ada", "bob"})

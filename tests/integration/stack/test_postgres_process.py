@@ -119,7 +119,7 @@ def half_made(tmp_path: Path) -> Path:
         folder.mkdir()
         if is_killed_half_made(folder):
             return folder / "postgres"
-    pytest.fail("it was never killed in time")
+    pytest.fail("it was not killed before it was ready")
 
 
 def test_the_reason_why_a_database_cannot_be_made_is_reported(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ async def test_a_process_still_working_in_the_left_folder_does_not_prevent_a_sta
 
 
 async def test_parent_folders_are_not_opened_to_other_users(closed: Path) -> None:
-    """Postgres' wheel would let everybody read them; its user has to pass through, no more."""
+    """By default others could read them; Postgres' user may only pass through."""
     for _ in range(2):
         server = PostgresProcess(closed / "data" / "postgres")
         await server.start()
@@ -201,9 +201,9 @@ def closed(tmp_path: Path) -> Path:
 
 
 async def test_a_copied_folder_may_belong_to_the_user_who_copied_it(closed: Path) -> None:
-    """As by `cp -r`, or from a machine where its user has another number.
+    """As after `cp -r`, or on another machine, where its user has another number.
 
-    Under any other user than root it is that user's anyway.
+    Without root, the folder always belongs to the present user.
     """
     server = PostgresProcess(closed / "postgres")
     await server.start()
@@ -249,7 +249,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 async def test_its_path_may_be_too_long_for_a_socket(long: Path, temporary: str) -> None:
-    """The socket's folder has a name that nobody could know before; it goes with the server."""
+    """The socket's folder has an unpredictable name; it is removed with the server."""
     server = PostgresProcess(long / "postgres")
     try:
         dsn = await server.start()
@@ -279,7 +279,7 @@ async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_m
 async def test_it_does_not_depend_on_the_locale_of_the_user_who_starts_it(
     closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that this machine lacks comes along with an ssh; another machine may lack this one's."""
+    """ssh may pass on a locale that this machine lacks; another machine may lack this one's."""
     monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
     server = PostgresProcess(closed / "postgres")
     connection = await asyncpg.connect(await server.start())

@@ -126,7 +126,7 @@ async def test_a_refused_release_is_not_wanted_until_it_is_requested_again(
 async def test_an_operator_who_follows_a_release_is_told_that_another_was_requested(
     postgres: Connection,
 ) -> None:
-    """Of two operators at once: the first waited for ten minutes, and was told to wait longer."""
+    """Otherwise the first of two operators would wait for a release that never comes."""
     await release.want(postgres, "shop", "first", {})
     await release.want(postgres, "shop2", "second", {})
     async with asyncio.timeout(PATIENCE):

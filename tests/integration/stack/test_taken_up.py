@@ -58,7 +58,7 @@ async def forget(connection: Connection, subject: str) -> None:
 async def test_a_view_that_comes_back_is_rebuilt_if_a_person_was_forgotten_meanwhile(
     connection: Connection, whole: Registry, without_contacts: Registry, set_back: int
 ) -> None:
-    """Whatever Postgres' clock said when it left."""
+    """Whatever Postgres' clock said when the view left."""
     await forget(connection, "ada")  # nobody has left anything
     assert await taken_up(connection, whole) == {}
     assert await taken_up(connection, without_contacts) == {}
@@ -87,7 +87,7 @@ async def test_a_view_that_comes_back_keeps_its_rows_if_nobody_was_forgotten(
 async def test_a_store_that_comes_back_later_is_rebuilt_then(
     connection: Connection, whole: Registry, had: str, request: pytest.FixtureRequest
 ) -> None:
-    """Also where the domain names it all the time, and the stack was without it."""
+    """Also if the domain always names the store, and the stack did not have it."""
     assert await taken_up(connection, whole, "postgres", "redis") == {}
     await taken_up(connection, request.getfixturevalue(had), "postgres")
     await forget(connection, "bob")

@@ -171,7 +171,7 @@ async def test_an_event_already_on_the_log_does_not_change_the_initial_state_of_
 
 
 async def test_what_is_written_is_what_was_decided(registry: Registry) -> None:
-    """Though folds change the events: else the log would have what came of the first fold of it."""
+    """Although folds change the events: otherwise the log would have what the first fold made."""
     runtime = LocalRuntime(registry)
     await runtime.send(Fill(sack="a", items=["tea", "cake"]))
     raws = [each.data async for each in runtime.log.read_stream("sack-a")]
@@ -182,7 +182,7 @@ async def test_what_is_written_is_what_was_decided(registry: Registry) -> None:
 
 
 async def test_a_command_that_is_decided_again_has_the_same_result(registry: Registry) -> None:
-    """One that begins an aggregate is decided twice where there was one."""
+    """A command that creates an aggregate is decided twice if the aggregate exists."""
     log = MemoryLog()
     empty = NewRecord("Filled", b'{"sack":"a","items":[]}', {}, "an id")
     await log.append([StreamAppend("sack-a", ANY, [empty])])

@@ -343,7 +343,7 @@ async def test_all_actors_are_replaced_by_others_that_run_already() -> None:
 async def test_an_actor_that_was_replaced_while_it_was_asked_to_end_lives_on(
     monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
-    """A sweep asks one that has crashed; the watch kills it for its silence and makes another."""
+    """A sweep asks a crashed actor to end; the watch kills it as silent, and makes another."""
     ended: list[str] = []
 
     class Crashed(HostClient):

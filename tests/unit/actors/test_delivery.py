@@ -149,7 +149,7 @@ async def test_the_more_commands_fail_in_the_domains_code_the_less_often_each_is
     error: Exception,
     seconds: float,
 ) -> None:
-    """Ten thousand processes would send two thousand commands a second, for nothing."""
+    """Otherwise ten thousand processes would send two thousand useless commands a second."""
     pauses: list[float] = []
     enough, turn = asyncio.Event(), asyncio.sleep
 

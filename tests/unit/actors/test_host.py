@@ -410,7 +410,7 @@ async def test_a_repeat_has_an_answer_even_if_its_receipt_cannot_be_read(
 async def test_a_repeat_is_known_for_ten_minutes_whatever_the_wall_clock_says(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch, known_from: str
 ) -> None:
-    """It was written twice after a clock was set ahead, or at a host whose clock is."""
+    """A repeat was written twice if a clock was set ahead, also if only at one host."""
     host = DomainHost(registry, log)
     order = await host.order()
     first = enclose(registry, line(order))
@@ -491,7 +491,7 @@ async def test_a_command_of_the_next_release_does_not_harm_others_of_its_batch(
 async def test_a_command_overtaken_once_is_not_answered_as_one_that_is_overtaken_each_time(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told that nothing came of it, and yet decided again: a client would send it once more."""
+    """Otherwise it would be answered as not done, and yet be decided: a client would repeat it."""
     host, overtaken = DomainHost(registry, log, attempts=2), 2
     order = await host.order()
     append, later = log.append, list[asyncio.Future[Any]]()

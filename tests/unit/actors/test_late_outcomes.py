@@ -51,7 +51,7 @@ class Rpc:
 
 
 async def _nobody() -> Any:
-    raise AssertionError("no actor is asked for")
+    raise AssertionError("this test must not look for an actor")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ async def test_the_other_commands_are_answered_and_the_next_batch_is_sent(
 async def test_a_command_that_was_answered_is_not_sent_again(
     client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
 ) -> None:
-    """A refusal that its client was told must not become a success behind its back."""
+    """A command whose refusal was answered must not succeed later."""
     async with asyncio.timeout(DEADLINE):
         fast, slow = await _together(client, stock("sku-fast"), stock("sku-slow"))
         assert await fast == Done(0, 7)
@@ -137,7 +137,7 @@ async def test_the_number_of_commands_without_an_outcome_is_bounded(
     stock: Callable[..., Envelope],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that hold up no batch count as well, or a client could make them without end."""
+    """Slow commands that block no batch count too, or a client could have any number of them."""
     monkeypatch.setattr(host_client, "MAX_OUTSTANDING", 3)
     async with asyncio.timeout(DEADLINE):
         slow = []

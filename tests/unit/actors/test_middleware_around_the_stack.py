@@ -58,7 +58,7 @@ async def test_commands_of_the_stack_go_through_middleware_at_each_attempt() -> 
 
 
 async def test_an_error_of_middleware_after_the_command_was_done_does_not_stop_a_process() -> None:
-    """The command was done, and the log says so: it is not sent again and again."""
+    """The command was done, as the log shows, so it must not be sent again and again."""
     tried: list[UUID] = []
 
     class Late(Around, name="late"):
@@ -79,7 +79,7 @@ async def test_an_error_of_middleware_after_the_command_was_done_does_not_stop_a
 async def test_a_refusal_by_middleware_of_a_second_attempt_does_not_undo_the_first(
     done: bool,
 ) -> None:
-    """The first had no answer. Were it told as refused, a process would compensate what stands."""
+    """If the unanswered first attempt counted as refused, a process would compensate it."""
 
     class Once(Around, name="once"):
         seen: ClassVar[set[UUID]] = set()

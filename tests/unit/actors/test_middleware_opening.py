@@ -152,7 +152,7 @@ async def test_middleware_that_does_not_close_delays_nobody(
 
 
 async def test_closing_middleware_before_it_opened_is_reported_as_its_own_error() -> None:
-    """A cancellation that nobody asked for would be taken for the client's."""
+    """A cancellation would be taken for one by the client."""
 
     class Closed(Around, name="closed"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:

@@ -42,7 +42,7 @@ async def test_middleware_that_fails_after_the_command_says_that_it_was_done(way
 
 @pytest.mark.parametrize("how", ["no answer", "goes on", "behind it"])
 async def test_a_command_that_may_have_been_done_cannot_be_refused(how: str) -> None:
-    """409 means that nothing was appended; a process would undo what stands."""
+    """409 means that nothing was appended; a process would compensate a done command."""
     sent: list[Envelope] = []
     may_end = asyncio.Event()
 

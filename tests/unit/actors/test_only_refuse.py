@@ -111,7 +111,7 @@ async def test_no_state_is_kept_for_commands_that_came_too_late(stock: Two) -> N
 async def test_a_writer_keeps_its_folded_state_when_a_command_comes_too_late(
     stock: Two,
 ) -> None:
-    """Or a hot aggregate would be folded again and again, just when it is slow."""
+    """Otherwise a hot aggregate would be folded again and again, just when it is slow."""
     for _ in range(2):  # the second append has proven what the first took for granted
         await stock.write(ReceiveStock(sku="tea", quantity=1))
     [late] = await stock.writer.handle([enclose(stock.registry, reserve(1), timeout=-1.0)])

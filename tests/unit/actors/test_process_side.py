@@ -71,9 +71,9 @@ async def test_an_actor_that_cannot_be_ended_does_not_prevent_others_from_ending
 async def test_actors_of_the_previous_release_continue_until_ours_take_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They learn where commands go meanwhile; those of managers that went are ended, too.
+    """Meanwhile they are told where commands go. Actors of removed process managers are ended too.
 
-    While Ray's head is silent none is looked up twice, and no other waits for that.
+    While Ray's head does not answer, each actor is looked up once, and no other waits for that.
     """
     names = [f"rayfold:id:process:{name}#0@0@one" for name in ("fulfilment", "gone")]
     told: set[str] = set()

@@ -275,7 +275,7 @@ async def test_hosts_of_another_release_are_not_asked_new_questions(
 async def test_a_host_of_the_previous_release_refuses_commands_with_new_fields_that_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It passed over them: who had said something was told that it is done."""
+    """Otherwise it would ignore them, and answer that the command was done."""
     two = Registry.load("tests.releases.two")
     cluster, log = Cluster(two), MemoryLog()
     before = Host(Registry.load("tests.releases.one"), log, "before", HostLimits())

@@ -146,9 +146,9 @@ async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not
 async def test_actors_made_by_the_owner_of_another_release_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of its own code, by the names of ours, while it took over: it was given up since.
+    """The other owner made them from its own code under our names, and was given up later.
 
-    One may say so only when it has come up again; one that says nothing may be such a one.
+    Some say which code they have only after a restart; a silent one may be of the other code.
     """
     made: dict[str, list[Running]] = {}
 
@@ -255,7 +255,7 @@ async def test_a_misplaced_host_moves_once_whatever_happens_meanwhile(
 
 
 async def test_forgetting_waits_until_leaving_hosts_have_finished() -> None:
-    """They know what they were told before, and are asked nothing any more."""
+    """They still execute commands that they received before, but get no new calls."""
     told: list[str] = []
 
     class Client:

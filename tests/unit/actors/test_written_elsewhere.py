@@ -35,7 +35,7 @@ class Rpc:
 
 
 async def _nobody(*_: Any) -> Any:
-    raise AssertionError("no actor is asked for")
+    raise AssertionError("this test must not look for an actor")
 
 
 def client() -> tuple[HostClient, Rpc]:

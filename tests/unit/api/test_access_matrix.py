@@ -55,4 +55,4 @@ def table(access: dict[tuple[str, str], Access]) -> str:
 def test_the_documented_table_is_the_codes(guarded: Gateway) -> None:
     text = PAGE.read_text()
     made = table(guarded.app.access)
-    assert made in text, f"docs/reference/access.md lacks:\n{made}"
+    assert made in text, f"docs/reference/access.md must have this table:\n{made}"

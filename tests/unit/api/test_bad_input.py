@@ -65,7 +65,7 @@ async def test_a_body_that_is_not_a_json_object_is_malformed(gateway: Gateway, b
 async def test_an_object_with_a_name_twice_is_malformed(
     gateway: Gateway, body: bytes, name: str
 ) -> None:
-    """Who reads it elsewhere may take another of the two."""
+    """Another program may read the other of the two."""
     said = problem(await gateway.http.post("/orders", content=body), 400, "malformed")
     assert said["detail"] == f"the body has {name!r} twice in one object"
     assert not gateway.commands.sent
@@ -418,13 +418,13 @@ async def test_unknown_names_are_not_found(gateway: Gateway) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_two_slashes_are_not_treated_as_one(gateway: Gateway, method: str, path: str) -> None:
-    """Rules of a proxy are about paths as they are written; and an empty id is none."""
+    """Rules of a proxy match paths as they are written; and an id must not be empty."""
     url = f"http://gateway{path}"
     problem(await gateway.http.request(method, url, content=b"{}"), 404, "not-found")
     assert not gateway.commands.sent
 
 
 async def test_encoded_slashes_belong_to_an_id(gateway: Gateway) -> None:
-    """They come to the route; this id may not have any."""
+    """They reach the route, and are refused there because this id may not have slashes."""
     reply = await gateway.http.post("/stock/a%2F%2Fb/receive", content=b'{"quantity":1}')
     assert fields_of(reply) == {"sku"}

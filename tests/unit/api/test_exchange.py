@@ -138,7 +138,7 @@ def test_special_answers_go_through_asgi(changes: dict[str, Any], status: int) -
 
 
 async def test_requests_leave_no_reference_cycles(gateway: Gateway, port: int) -> None:
-    """A request that is part of a cycle lives on, and takes the next one's place in the cache."""
+    """A request in a reference cycle stays in memory, and in the cache of the processor."""
     async with serving(gateway, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 

@@ -61,7 +61,7 @@ async def test_a_long_history_ends_at_the_position_of_its_token(
 
 
 async def test_a_route_may_leave_out_the_history_of_its_row() -> None:
-    """Its events may have fields that nobody is to see; rows of the past are rows."""
+    """Its events may have fields that must not be shown; its past rows can still be read."""
     registry = Registry.load("domain")
     registry.routes[:] = [
         replace(each, history=False) if each.path == "/orders/{order_id}" else each
@@ -164,7 +164,7 @@ async def test_a_long_history_is_not_read_further_after_the_client_left(registry
 
 
 async def test_a_long_history_counts_as_a_request_and_not_as_a_stream(registry: Registry) -> None:
-    """However many rows are followed; it counts, and caches are told of tenants."""
+    """It does not count as a stream, but counts as a request; caches vary by tenant."""
     histories = StoppedHistories()
     histories.go_on.set()
     tokens = [

@@ -187,7 +187,7 @@ async def test_every_answer_with_a_row_goes_through_middleware(path: str, readin
 
 
 async def test_a_resumed_live_query_goes_through_middleware() -> None:
-    """With `Last-Event-ID` nothing is asked before the stream begins, but who may see it."""
+    """With `Last-Event-ID` the row is not read before the stream begins, but it must be allowed."""
 
     class No(Queries, name="no"):
         async def query(self, query: Query, context: Any, proceed: Any) -> Any:
@@ -279,7 +279,7 @@ async def test_a_query_may_be_changed_and_is_validated_again() -> None:
 
 
 async def test_a_query_that_is_left_as_it_is_is_not_validated_twice() -> None:
-    """A validator may make something else of what it has made already."""
+    """A validator may change a value again that it has already changed."""
 
     class Doubling(Query, name="doubling", view=StockLevels):
         sku: Annotated[str, AfterValidator(lambda given: given * 2)]
@@ -347,7 +347,7 @@ async def test_the_openapi_document_has_the_refusals_of_middleware() -> None:
 async def test_a_domain_without_middleware_uses_the_two_sides_directly(
     registry: Registry,
 ) -> None:
-    """Nothing is wrapped: no object of ours stands on the way."""
+    """Then nothing is wrapped around the two sides."""
     assert QueryMiddleware.of(DomainMiddleware(registry)) is None
     made = Gateway(registry)
     for method, path in (("GET", ORDER), ("POST", f"{ORDER}/cancel")):

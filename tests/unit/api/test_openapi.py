@@ -192,7 +192,7 @@ class Put(Command, name="put", creates=True):
 
 
 def test_a_default_that_is_a_model_is_left_out() -> None:
-    """Else `openapi-python-client` leaves out the command, and each path that takes it."""
+    """Otherwise `openapi-python-client` leaves out the command, and each path with it."""
     _, described = models_json_schema([(Put, "validation")], schema_generator=ByName)
     fields = described["$defs"]["Put"]["properties"]
     assert "default" in fields["row"]

@@ -109,7 +109,7 @@ async def test_every_query_goes_by_its_name_too(gateway: Gateway) -> None:
 async def test_the_entity_tag_of_a_row_of_many_streams_depends_on_its_content(
     gateway: Gateway,
 ) -> None:
-    """Two orders of one day are at the same revision, each of its own."""
+    """Two orders of one day may both be at the same revision of their own streams."""
     tags = []
     for orders in (1, 2):
         gateway.queries.answer = Answer(b'{"orders":%d,"revision":4}' % orders, 4, 42)

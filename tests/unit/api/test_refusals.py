@@ -112,7 +112,7 @@ async def test_a_client_is_told_in_plain_words_what_is_down_and_operators_in_ful
 async def test_an_unexpected_error_is_logged_and_not_shown(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    """A validator of an author's may exit as a script does: that ends no gateway."""
+    """The author's validator may raise SystemExit, which must not end the gateway."""
     gateway.commands.error = error
     with caplog.at_level(logging.ERROR):
         reply = await gateway.http.post(f"/orders/{ORDER_ID}/place")

@@ -65,7 +65,7 @@ async def test_a_request_in_flight_is_finished_on_a_stop(registry: Registry, por
 
 
 async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway) -> None:
-    """Clients that keep connections and never retry ask on while servers follow each other."""
+    """Clients that keep connections and never retry go on asking while servers are replaced."""
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/orders/{ORDER_ID}"
     statuses: list[int] = []

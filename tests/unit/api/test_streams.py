@@ -36,7 +36,7 @@ class RestlessQueries(FakeQueries):
 async def test_for_a_stream_that_is_not_read_only_one_state_is_kept(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as 5,000 may be left unread."""
+    """Up to 5,000 streams may be left unread."""
     kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     pause = GatewayProtocol.pause_writing
 
@@ -131,7 +131,7 @@ async def test_a_client_that_disconnects_follows_nothing_once_its_stream_has_end
 
 @pytest.mark.parametrize("tenants", [False, True])
 async def test_a_client_with_many_streams_prevents_no_other_from_following(tenants: bool) -> None:
-    """Of a tenant it is all together: each has as many names as it likes."""
+    """The streams of a tenant count together, as it may have any number of principals."""
     acme, globex = ("acme", "globex") if tenants else ("", "")
     tokens = [
         Token("ada", "ada", Role.READER, tenant=acme),
@@ -171,7 +171,7 @@ async def test_a_client_with_many_streams_prevents_no_other_from_following(tenan
 
 
 async def test_the_place_of_a_stream_that_is_ending_can_be_given_away() -> None:
-    """Its last piece waits for a client that does not read, and holds the place until then."""
+    """Its last piece waits for a client that does not read, and keeps its place until then."""
     streams = Streams(2)
     with streams.begun(("ada",)) as over, streams.begun(("ada",)):
         over.cancel()

@@ -224,7 +224,9 @@ def test_the_values_in_the_documentation_are_accepted(render: Render) -> None:
     [values] = [block.source for block in blocks_of(page) if block.language == "yaml"]
     manifests = render(yaml.safe_load(values))
     [cluster] = of_kind(manifests, "RayCluster")
-    assert cluster["metadata"]["name"] == "shop-rayfold", "as the page calls it"
+    assert cluster["metadata"]["name"] == "shop-rayfold", (
+        "the name must be that in the documentation"
+    )
     gateways = {each["metadata"]["name"] for each in of_kind(manifests, "Deployment")}
     assert "shop-rayfold-gateway" in gateways
     asked = {
@@ -272,7 +274,7 @@ def test_ray_is_started_with_valid_options_and_the_head_offers_no_cpu(
     for group in (head, *groups):
         words = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
         check_ray_start(words, ray_start_options())
-    assert spec["rayVersion"] == version("ray"), "the image has the lock's version of Ray"
+    assert spec["rayVersion"] == version("ray"), "ray.version must be the version in the lock file"
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
 
@@ -462,7 +464,9 @@ def test_the_network_policy_allows_what_the_parts_need_and_no_more(most: list[Ma
     first, last = given.split("-")
     assert {int(first), int(last)} <= let
     workers = range(int(params["min-worker-port"]), int(params["max-worker-port"]) + 1)
-    assert not {int(first), int(last)} & set(workers), "Ray would take the ports of hosts"
+    assert not {int(first), int(last)} & set(workers), (
+        "ports of Ray must not overlap with those of hosts"
+    )
     assert set(workers) <= let
     assert 8000 not in let
     [peer] = parts["spec"]["ingress"][0]["from"]

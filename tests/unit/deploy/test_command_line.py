@@ -140,7 +140,7 @@ def test_an_internal_error_shows_its_traceback(error: str) -> None:
 
 
 def test_a_store_that_is_down_is_reported_once_in_the_clients_words() -> None:
-    """The client's error says all of it twice, with names of its own."""
+    """The client's error has everything twice, and internal names."""
     result = subprocess.run(
         [*rayfold(), "events", "--eventstore", f"kdb://127.0.0.1:{free_port()}?Tls=false"],
         capture_output=True,

@@ -76,8 +76,10 @@ def test_it_has_the_parts_of_a_cluster(compose: dict[str, Any]) -> None:
     assert compose["services"]["gateway"]["deploy"]["replicas"] == 2
     for name, service in compose["services"].items():
         assert service["restart"] == "unless-stopped", name
-        assert service["logging"]["driver"] == "local", f"{name}: its log grows for ever"
-        assert service["image"].rpartition(":")[2] != service["image"], f"{name}: which version?"
+        assert service["logging"]["driver"] == "local", f"{name}: the log is not rotated"
+        assert service["image"].rpartition(":")[2] != service["image"], (
+            f"{name}: the image has no version"
+        )
 
 
 def test_no_port_is_published_beyond_this_machine(compose: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def test_all_of_the_wheel_is_copied_and_nothing_else_is_in_the_context(
     assert Path("deploy/stack/up.py") in files
     for room in map(ROOT.joinpath, ROOMS):
         code = {file.relative_to(ROOT) for file in room.rglob("*.py") if packaged(file, room)}
-        assert code <= files, "what the wheel has is in the image"
+        assert code <= files, "the image must have all files of the wheel"
     assert [path.as_posix() for path in files if "container" in path.parts] == [script]
     assert not any(path.suffix == ".pyc" for path in files)
 

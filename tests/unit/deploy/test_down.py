@@ -14,7 +14,7 @@ from deploy.stack.settings import Settings
 async def test_down_says_that_it_waits_for_ray_and_gives_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cluster whose head greets, and then hangs: Ray itself tries for as long as it does."""
+    """The head accepts connections, and then hangs: Ray itself tries for as long."""
     let_go, given_up = threading.Event(), []
 
     def give_up(address: str) -> None:

@@ -49,7 +49,7 @@ def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
 
 
 def test_a_data_folder_given_by_option_may_contain_files(tmp_path: Path) -> None:
-    """As by `rayfold up --data here > here/up.log`."""
+    """As with `rayfold up --data here > here/up.log`."""
     (tmp_path / "up.log").touch()
     with folder.locked(tmp_path) as taken:
         assert S_IMODE(taken.stat().st_mode) & 0o066 == 0
@@ -59,7 +59,7 @@ def test_a_data_folder_given_by_option_may_contain_files(tmp_path: Path) -> None
 def test_the_event_store_leaves_a_folder_with_foreign_files_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`rayfold eventstore --data .`, in a project that has a package of that name."""
+    """As with `rayfold eventstore --data .` in a project with a package of that name."""
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     (tmp_path / "__init__.py").touch()

@@ -28,7 +28,7 @@ nothing = cast("Any", None)
 
 @pytest.mark.parametrize("subject", ["ada", "Acme:ada", ":ada", ""])
 async def test_with_tenants_a_person_belongs_to_one_tenant(subject: str) -> None:
-    """Else an operator would be told that nothing is on the log of somebody of whom there is."""
+    """Otherwise an operator would be told that the log has no data of a person, though it has."""
     registry = Registry.load("tests.personal", tenants=True)
     forgetting = Forgetting(registry, "", nothing, nothing, nothing, nothing)
     with pytest.raises(UnknownTarget, match="is of no tenant"):
@@ -290,7 +290,7 @@ async def test_a_person_whose_row_cannot_be_rebuilt_delays_no_other(stack: Stack
 
 
 async def test_no_aggregate_is_loaded_for_a_row_that_does_not_exist(stack: Stack) -> None:
-    """An aggregate with an actor of its own would need one, in which another's place is taken."""
+    """A dedicated aggregate would need an actor, for which another might have to end."""
     stack.rows = {"bob"}
     stack.refuse.add("account-ada")
     assert await stack.take_away() == ""
@@ -313,7 +313,7 @@ async def test_a_view_that_fails_delays_no_other_view(stack: Stack) -> None:
 async def test_while_the_previous_release_serves_the_forgetting_is_not_complete(
     stack: Stack,
 ) -> None:
-    """Its replicas have rows of before, until its last gateway is gone."""
+    """Its replicas have old rows until its last gateway is gone."""
     stack.is_alone = False
     assert "the previous release still serves" in await stack.take_away()
     assert {*stack.left} == {"ada", "bob"}
@@ -328,7 +328,7 @@ async def test_while_the_previous_release_serves_the_forgetting_is_not_complete(
 async def test_a_destroyed_key_that_reappears_in_the_database_is_destroyed_again(
     stack: Stack,
 ) -> None:
-    """It was restored under a running stack, or a replica of it took over."""
+    """The database was restored under a running stack, or a replica of it took over."""
     gone, other = uuid4(), uuid4()
     await note_destroyed(stack.log, [gone])
     await stack.forgetting._destroy_again()
@@ -360,7 +360,7 @@ async def test_what_was_read_while_a_destroyed_key_existed_again_is_cleared_agai
 async def test_a_postgres_that_is_down_is_not_logged_as_a_warning_of_forgetting(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a rule nobody is being forgotten then."""
+    """Usually nobody is being forgotten then."""
 
     async def away() -> None:
         raise PostgresUnavailable("no answer")

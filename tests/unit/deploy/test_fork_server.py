@@ -114,7 +114,7 @@ def test_its_folder_may_be_gone(server: ForkServer, script: Path, tmp_path: Path
 def test_a_safe_path_stays_as_it_is(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With it Python puts no folder in front of those that are given."""
+    """With it, Python does not put the script's folder in front of the path."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     server = ForkServer(["plistlib"])
@@ -182,7 +182,7 @@ def test_a_module_that_cannot_be_imported_is_left_out(
 
 
 def test_a_request_that_comes_too_late_does_nothing(server: ForkServer, script: Path) -> None:
-    """Who asked for it has become Python meanwhile, so it would be there twice."""
+    """The requester has started Python itself meanwhile, so the process would be there twice."""
     told = {
         "arguments": [str(script)],
         "environment": dict(os.environ),
@@ -200,8 +200,10 @@ def test_a_request_that_comes_too_late_does_nothing(server: ForkServer, script: 
     for each in (nothing, its, folder):
         os.close(each)
     with os.fdopen(ours, "rb") as output:
-        assert select.select([output], [], [], DEADLINE)[0], "it neither ends nor says anything"
-        assert output.read() == b"", "it has run, though nobody waited for it"
+        assert select.select([output], [], [], DEADLINE)[0], (
+            "the process neither ended nor printed anything"
+        )
+        assert output.read() == b"", "the process ran although nobody waited for it"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_other_users_cannot_connect_to_the_server(server: ForkServer) -> None:
 def test_forked_processes_end_with_their_parent_and_not_with_the_server(
     server: ForkServer, tmp_path: Path, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own end is no reason to lose an actor."""
+    """The end of the server must not end actors."""
     monkeypatch.setattr("deploy.raylet.fork_server.END_TIMEOUT", 0.2 if ends == "hung" else 5.0)
     waits = tmp_path / "waits.py"
     waits.write_text("import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\n")
@@ -252,7 +254,7 @@ def test_forked_processes_end_with_their_parent_and_not_with_the_server(
 
 
 def test_the_server_ends_with_its_parent() -> None:
-    """Killed, so that it cannot say so."""
+    """The parent is killed, so that it cannot tell the server."""
     begins = "from deploy.raylet.fork_server import ForkServer\nimport sys\n"
     says = "s = ForkServer(['json'])\nprint(s.pid, s.path, flush=True)\nsys.stdin.read()\n"
     with subprocess.Popen(

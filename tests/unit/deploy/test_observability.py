@@ -133,7 +133,7 @@ def test_a_dashboard_has_only_fields_that_grafana_knows(path: Path) -> None:
         for x in range(at["x"], at["x"] + at["w"])
         for y in range(at["y"], at["y"] + at["h"])
     ]
-    assert len(cells) == len(set(cells)), "panels lie on each other"
+    assert len(cells) == len(set(cells)), "panels overlap"
     assert max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in told["panels"]}) == len(told["panels"])
 

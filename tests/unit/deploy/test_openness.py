@@ -94,7 +94,7 @@ def test_files_that_others_can_read_are_reported(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_others_may_only_pass_through_is_closed(tmp_path: Path) -> None:
-    """As root's is, for Postgres' own user."""
+    """As the folder of root is, for Postgres' own user."""
     data = tmp_path / ".rayfold"
     data.mkdir()
     data.chmod(0o755)

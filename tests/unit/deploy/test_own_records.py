@@ -82,7 +82,9 @@ def test_a_copy_knows_all_modules_that_write_records() -> None:
         module = import_module(path.removesuffix(".py").replace("/", "."))
         if module is not schedules and getattr(module, "TYPES", ()) not in known:
             unknown.add(path)
-    assert unknown == set(), "new: say in deploy/copying/own_records.py what a copy makes of it"
+    assert unknown == set(), (
+        "new module: say in deploy/copying/own_records.py how a copy changes its records"
+    )
 
 
 def test_each_type_of_record_is_examined_here() -> None:
@@ -180,4 +182,4 @@ def sample(about: inspect.Type, position: int) -> Any:
             return str(UUID(int=7))
         case inspect.DateTimeType():
             return datetime(2026, 1, 1, tzinfo=UTC).isoformat()
-    raise AssertionError(f"a record has a new kind of field, {about}: say what a sample of it is")
+    raise AssertionError(f"a record has a new kind of field, {about}: define a sample of it here")

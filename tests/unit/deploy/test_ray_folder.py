@@ -70,7 +70,7 @@ def test_the_files_of_the_last_session_are_kept_and_nothing_older(short: Path) -
 def test_outside_of_the_data_folder_it_has_the_same_path_at_each_start(
     short: Path, temporary: Path, name: str
 ) -> None:
-    """Where its path is too long for a socket's, or is not passed on by Ray as it is."""
+    """If its path is too long for a socket, or has characters that Ray does not pass on."""
     data = short / name
     data.mkdir()
     folder = ray_folder.prepared(data)

@@ -68,7 +68,7 @@ def test_an_invalid_address_of_the_head_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize("says", [b"\0", b""])
 def test_an_address_where_something_answers_is_accepted(says: bytes) -> None:
-    """Whatever that is: with TLS it hangs up."""
+    """Whatever answers there: with TLS it closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as beside:
         checking = beside.submit(check_ray, f"127.0.0.1:{server.getsockname()[1]}")
         head, _ = server.accept()

@@ -263,7 +263,7 @@ async def test_a_process_whose_own_release_was_refused_ends_without_a_successor(
 
 
 async def test_the_end_of_a_process_that_never_read_its_message_is_noticed() -> None:
-    """One that hangs is told to retire and killed a minute later: the socket is reset then."""
+    """A process that hangs is told to retire and killed later: the socket is reset then."""
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "import time; time.sleep(600)"), pass_fds=[theirs.fileno()]
@@ -308,14 +308,14 @@ async def test_if_no_successor_can_be_started_the_process_continues(
 
 
 async def test_a_process_serves_although_its_address_cannot_be_written(tmp_path: Path) -> None:
-    """The disk is full, or the folder was removed: that ends nobody who takes requests."""
+    """A full disk or a removed folder must not end a process that serves."""
     ready = json.dumps({"ready": "http://127.0.0.1:1"})
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", SAYS, ready], tmp_path / "gone", None).run() == 7
 
 
 async def test_a_parent_ignores_unknown_messages_of_newer_processes() -> None:
-    """It is not replaced when Rayfold is; its end would be that of all its processes."""
+    """It is not replaced in an upgrade; if it ended, all its processes would end."""
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", SAYS, json.dumps({"new": 1})], None, None).run() == 7
 

@@ -42,7 +42,7 @@ def test_a_wrapped_key_is_opened_with_what_wrapped_it(
     assert len(kept) == WRAPPED
     monkeypatch.setenv(VARIABLE, str(file))
     assert MasterKeys().unwrapped(kept, ID, "ada") == key
-    assert masters(file, FIRST).wrapped(key, ID, "ada") != kept, "the same nonce twice"
+    assert masters(file, FIRST).wrapped(key, ID, "ada") != kept, "a nonce was used twice"
 
 
 @pytest.mark.parametrize(("id", "subject"), [(UUID(int=8), "ada"), (ID, "bob")])

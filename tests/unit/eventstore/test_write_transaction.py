@@ -36,7 +36,7 @@ def test_a_retry_in_the_same_transaction_is_written_once(tmp_path: Path, expecte
 
 
 def test_acknowledged_events_are_on_the_disk(tmp_path: Path) -> None:
-    """SQLite syncs the write-ahead log with each commit, and not with its checkpoints alone."""
+    """SQLite syncs the write-ahead log with each commit, not only with its checkpoints."""
     with closing(connect(tmp_path / "store.db", writer=True)) as connection:
         (level,) = connection.execute("PRAGMA synchronous").fetchone()
     assert level == 2, "FULL"

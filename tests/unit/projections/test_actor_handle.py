@@ -150,7 +150,7 @@ async def test_an_error_that_prevents_an_actor_from_starting_is_reported_and_log
 async def test_the_error_of_an_actor_is_reported_while_the_next_one_starts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That may take longer than it may be silent."""
+    """The next start may take longer than an actor may be silent."""
 
     class Made:
         """Breaks at every second call: what is made again is silent meanwhile."""

@@ -51,7 +51,7 @@ async def test_its_work_begins_once_and_ends_before_its_connections_are_closed()
 @own_loop
 @pytest.mark.parametrize("begun", [False, True])
 async def test_work_that_is_stopped_before_it_begins_never_begins(begun: bool) -> None:
-    """Also where its first call comes later; or in the same turn, with its task not begun."""
+    """Also if its first call comes later, or before the task has begun."""
     log, working = MemoryLog(), Working()
     before = asyncio.all_tasks()
     member = Membership(Identity(store=await store_id(log)), log, None)

@@ -83,7 +83,7 @@ def _now() -> Any:
 async def test_a_part_that_leaves_during_a_request_is_reported_as_it_was(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A view is scaled, or rebuilt, meanwhile."""
+    """For example, a view is scaled or rebuilt meanwhile."""
     raw = await side.write()
     for each in (side.memory, side.postgres):
         each.progress.advance(raw.position)

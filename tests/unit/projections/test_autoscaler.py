@@ -48,7 +48,7 @@ def test_idle_replicas_are_removed_one_by_one() -> None:
 
 
 def test_a_load_at_the_border_settles() -> None:
-    """Lag that comes back with each partition that goes: ever more rarely."""
+    """If lag returns whenever a partition is removed, that is tried ever more rarely."""
     moves = run(Autoscaler(LAG, 1, 2), lambda _, count: 9.0 if count == 1 else 0.0, 20_000)
     downs = [at for at, move in moves if move.parts == 1]
     gaps = [later - earlier for earlier, later in pairwise(downs)]

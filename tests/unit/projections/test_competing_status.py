@@ -49,7 +49,7 @@ async def test_a_slow_count_is_not_repeated_for_each_status() -> None:
 async def test_a_consumer_whose_postgres_is_silent_still_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever looks at it would take it for one that hangs, and replace it."""
+    """Otherwise its owner would take it for one that hangs, and replace it."""
 
     class Silent:
         asked = 0
@@ -75,7 +75,7 @@ class _Many(dict[str, Parked]):
     def values(self) -> Any:
         def first() -> Iterator[Parked]:
             for at, each in enumerate(super(_Many, self).values()):
-                assert at < NAMED, "all of it is gone through"
+                assert at < NAMED, "all skipped events were read"
                 yield each
 
         return first()

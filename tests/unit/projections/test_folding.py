@@ -138,7 +138,7 @@ class Exits(View, name="exits", key="thing"):
 
 
 def test_a_fold_that_exits_parks_its_row_and_does_not_end_the_process() -> None:
-    """With the process all views would go that it folds, again and again."""
+    """Otherwise all views of that process would stop, again and again."""
     registry = Registry(())
     registry.aggregates = {"thing": Thing}
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
@@ -193,7 +193,7 @@ class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing",
 
 
 def test_an_event_that_cannot_be_read_concerns_the_views_of_its_aggregate() -> None:
-    """Nothing of the others' streams is sent to who folds them."""
+    """Views of other aggregates do not read that stream."""
     registry = Registry(())
     registry.aggregates = {"thing": Thing, "stone": Stone}
     whole, growth = Whole.__rayfold__, Growth.__rayfold__
@@ -238,7 +238,7 @@ def test_an_event_discarded_earlier_is_left_out_after_a_rebuild() -> None:
 
 
 def test_a_status_reports_the_first_parked_events_without_reading_the_rest() -> None:
-    """It is asked for twice a second, while there may be a million rows."""
+    """The status is read twice a second, and a million rows may be parked."""
     folding = Folding(Registry(()), [])
     for at in range(9, 3, -1):
         folding.park(Parked("other", f"o{at}", f"other-{at}", 0, at, "no"))

@@ -116,7 +116,7 @@ async def email_in(actor: ReplicaActor) -> str:
 async def test_a_replica_starts_from_the_rows_of_a_peer_or_from_its_snapshots(
     world: World, tmp_path: Path
 ) -> None:
-    """As long as nobody is forgotten: else what follows would prove nothing."""
+    """Without a forgetting: this shows that the following tests prove something."""
     async with world.replica(tmp_path / "a") as first:
         assert await email_in(first) == SECRET
         async with world.replica(tmp_path / "b", Remote(first)) as second:
@@ -130,7 +130,7 @@ async def test_a_replica_starts_from_the_rows_of_a_peer_or_from_its_snapshots(
 async def test_a_replica_that_starts_during_a_forgetting_takes_no_old_rows_of_a_peer(
     world: World, tmp_path: Path
 ) -> None:
-    """It was rebuilt before the other, say, and started again just then."""
+    """For example, it was rebuilt before its peer, and restarted just then."""
     async with world.replica(tmp_path / "a") as first:
         assert await email_in(first) == SECRET
         world.forget()
@@ -160,7 +160,7 @@ async def test_a_replica_that_copies_a_peer_during_a_forgetting_is_rebuilt_after
 async def test_a_snapshot_from_before_the_forgetting_is_not_used(
     world: World, tmp_path: Path
 ) -> None:
-    """A node was away while somebody was forgotten, and is the only one now."""
+    """A node was down during the forgetting, and is the only one now."""
     async with world.replica(tmp_path) as there:
         assert await email_in(there) == SECRET
     assert len(in_clear(tmp_path)) == 1

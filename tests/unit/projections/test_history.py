@@ -62,7 +62,7 @@ async def test_a_past_row_with_a_failing_event_is_as_its_view_shows_it(
 
 
 async def test_the_past_of_a_cut_stream_is_refused() -> None:
-    """It was folded from what is left, as if that were all."""
+    """Otherwise it would be folded from the remaining events as if they were all."""
     log = MemoryLog()
     await add(log, "a", 1, 2, 3)
     log._first["counter-a"] = 1  # as `$maxCount` does

@@ -103,7 +103,7 @@ async def replicas(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replicas]:
     await replicas.close()
 
 
-async def test_pages_that_a_replica_of_an_older_release_has_not_can_be_asked_for_again(
+async def test_a_page_that_a_replica_of_an_older_release_cannot_answer_can_be_asked_for_again(
     replicas: Replicas,
 ) -> None:
     """It is no mistake of the client, for whom the gateway has read the cursor."""

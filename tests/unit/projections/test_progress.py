@@ -19,7 +19,7 @@ async def test_a_waiting_reader_is_woken_only_when_its_position_is_reached() -> 
 
 
 async def test_a_reader_that_gave_up_takes_no_memory() -> None:
-    """A client may ask for any position, again and again; none may ever come."""
+    """A client may ask for any position again and again, and none may ever be reached."""
     progress = Progress()
     still = asyncio.create_task(progress.reached(7, 60.0))
     for _ in range(20):

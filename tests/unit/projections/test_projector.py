@@ -44,14 +44,14 @@ class Writer:
         self.given[view] = rows
 
     async def park(self, *parked: Collection[Any]) -> None:
-        assert not any(parked), "what comes before what is parked has been folded"
+        assert not any(parked), "events before the parked one were folded already"
 
     async def forget(self, parked: Collection[Any]) -> None:
         assert not parked
 
 
 async def test_rows_of_an_up_to_date_view_are_not_loaded_for_another_that_starts() -> None:
-    """It might be a table of millions, and would stay in memory."""
+    """It might have millions of rows, which would stay in memory."""
     registry, log = Registry([small]), MemoryLog()
     for number, counter in enumerate("abcd"):
         await add(log, counter, number)

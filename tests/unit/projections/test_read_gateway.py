@@ -66,7 +66,7 @@ class Ray:
         return self.actors[name]
 
     def forbid(self, *_: Any, **__: Any) -> None:
-        raise AssertionError("a gateway makes and ends no actor")
+        raise AssertionError("a gateway must not make or end actors")
 
 
 def routes(replicas: list[str], projectors: list[str]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class Held:
 
 
 async def test_replicas_that_begin_while_a_view_is_rebuilt_in_memory_are_rebuilt_too() -> None:
-    """They may have copied one whose turn was to come."""
+    """They may have copied a replica that was not rebuilt yet."""
 
     def meanwhile() -> None:
         first.seen = {"incarnation": "first again"}

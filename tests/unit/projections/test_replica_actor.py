@@ -146,7 +146,7 @@ async def test_rows_erased_at_a_peer_are_removed_from_the_files_of_its_copy(
 async def test_rows_of_a_peer_that_are_not_json_are_folded_instead(
     log: MemoryLog, tmp_path: Path
 ) -> None:
-    """Else whoever copies would begin again and again, and no replica could be added."""
+    """Otherwise the copy would begin again and again, and no replica could be added."""
     await add(log, "a", 1)
     async with running(tmp_path / "there") as peer:
         await status_until(peer, ready=True)
@@ -289,7 +289,7 @@ async def test_rows_that_wait_at_a_peer_wait_in_its_copy_too(
 async def test_a_snapshot_written_in_pieces_is_of_the_moment_when_it_began(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one piece a million rows kept the replica from every other answer, and it was replaced."""
+    """In one piece, a million rows blocked all other answers, and the replica was replaced."""
     monkeypatch.setattr(replica_actor, "SNAPSHOT", 2)
     for number, counter in enumerate("abcdefg", 1):
         await add(log, counter, number)
@@ -335,7 +335,7 @@ async def test_a_snapshot_written_in_pieces_is_of_the_moment_when_it_began(
 async def test_other_tasks_run_between_long_queries(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replica that does not say how it is for some seconds is taken for one that hangs."""
+    """A replica whose status does not answer for some seconds counts as hanging."""
     async with running(tmp_path) as actor:
         await until(actor._replica.caught_up.is_set)
         began, said = list[str](), list[int]()

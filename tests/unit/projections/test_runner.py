@@ -150,7 +150,7 @@ def test_a_projectors_process_is_named_after_what_it_fills_and_never_shows_the_a
 
 
 async def test_a_checkpoint_that_the_log_lost_stays_lost_until_there_is_a_new_one() -> None:
-    """A log that has come as far again has something else there."""
+    """A log that has grown as far again has other events there."""
     log = MemoryLog()
     await add(log, "a", 1)
     folded = FoldedLog(log, ["counter-"])
@@ -176,7 +176,7 @@ async def test_a_checkpoint_that_the_log_lost_stays_lost_until_there_is_a_new_on
 async def test_a_lost_checkpoint_stops_all_views_that_are_followed_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The log is read from the first of them: it would not be asked for the others."""
+    """The log is read from the lowest position, so it would not be asked for the others."""
     monkeypatch.setattr(runner, "RENEW", 0.01)  # nothing runs that would say so
     log = MemoryLog()
     await add(log, "a", 1)

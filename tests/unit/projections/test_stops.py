@@ -46,7 +46,7 @@ async def test_rebuilds_are_cancelled_cleanly() -> None:
 
 
 async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
-    """And not how the next fares, which may have begun before they look."""
+    """The next rebuild may have begun before the waiter looks."""
     registry: Any = SimpleNamespace(views={}, projections={"sales": None}, prefixes=[])
     ends = [asyncio.Event(), asyncio.Event()]
     begun = iter(ends)

@@ -178,7 +178,7 @@ async def test_views_ahead_of_a_restored_log_are_rebuilt_before_the_start(
 async def test_a_store_of_very_many_views_is_not_asked_for_all_of_them_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each question may have a connection of its own, of which Postgres takes a hundred."""
+    """Each query may use its own connection, and Postgres allows a hundred."""
     store: Any = Oracle(registry_for("oracle"), Place("", ""))
     store.away, asking, most = False, 0, 0
 

@@ -99,7 +99,7 @@ async def test_a_row_that_is_not_json_fails_its_own_query(folding: Folding) -> N
 
 
 async def test_who_follows_rows_gets_those_that_are_json(folding: Folding) -> None:
-    """Else no row of the replica would be followed any more, nor that one be asked for others."""
+    """Otherwise no row of that replica could be followed any more."""
     folding.fields = {**FIELDS, "painted": object()}
     await folding.written()
     folding.replica.subscriptions.follow("a gateway", [("shelf", "bad"), ("shelf", "good")])

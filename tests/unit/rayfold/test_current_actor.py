@@ -98,7 +98,7 @@ async def test_a_caller_is_told_if_the_ray_runtime_of_its_actor_dies() -> None:
         await waiting
     with pytest.raises(ActorUnavailable, match="started again"):
         await actor.call("work")
-    assert len(actors) == 1, "a lost actor is not started before there is a runtime"
+    assert len(actors) == 1, "a lost actor must not be started before there is a runtime"
     actor.respawn()
     assert await actor.call("work")
 
@@ -172,7 +172,7 @@ class _Making:
 async def test_an_actor_that_is_being_made_again_is_ended_too(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    """Though whoever asked for it is cancelled by the stop; also one that comes after the end."""
+    """Although its caller is cancelled by the stop; also an actor that comes up after it."""
     monkeypatch.setattr(current_actor, "NODE_LOSS", 0)
     monkeypatch.setattr(current_actor, "STOP", 0.01 if late else 60.0)
     killed: list[Any] = []

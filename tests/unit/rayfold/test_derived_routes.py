@@ -101,7 +101,7 @@ def test_paths_that_the_gateway_does_not_add_are_free() -> None:
 
 
 def test_a_row_with_events_of_other_aggregates_has_no_history() -> None:
-    """Its own stream has a part of them; a replica has them all."""
+    """Its own stream has only some of the events; a replica has them all."""
     own = Route("GET", "/places/{place}", GetPlace)
     reached = Route("GET", "/neighbours/{place}", GetNeighbour)
     registry = load(own, reached)

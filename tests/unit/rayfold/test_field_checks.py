@@ -175,7 +175,7 @@ class Sums(Message):
 
 
 def test_computed_fields_are_computed_again() -> None:
-    """A decision on what was true before is a wrong one."""
+    """A decision on old values would be wrong."""
     before = Sums(lines=(1,))
     assert before.total == 1
     before._seen["a"] = 1

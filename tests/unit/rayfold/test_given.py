@@ -219,7 +219,7 @@ class TestRules:
             kind(*wrong)
 
     def test_a_refusal_must_be_writable_as_json(self) -> None:
-        """Else its client would get no answer, and a process could not note what it was told."""
+        """Otherwise its client would get no answer, and a process could not record it."""
         refused = Rejected("no", "half \ud800 of a pair, and a whole \U0001f600")
         assert str(refused) == "half ? of a pair, and a whole \U0001f600"
         assert str(pickle.loads(pickle.dumps(refused))) == str(refused)

@@ -167,7 +167,7 @@ def hash_of(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_every_changed_declaration_is_another_release(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or `rayfold upgrade` would find it running already, and change nothing."""
+    """Otherwise `rayfold upgrade` would find it running already, and change nothing."""
     before, after = CHANGES[what]
     changed = DOMAIN.replace(before, after, 1)
     assert changed != DOMAIN

@@ -376,7 +376,7 @@ def alone(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Registr
 def test_an_odd_declaration_has_a_sentence_too(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no traceback: what is wrong by itself keeps no check of two from being made."""
+    """And no traceback: one mistake does not prevent the other checks."""
     change, *told = ODD[what]
     assert change[0] in ALONE
     with pytest.raises(DomainError) as caught:

@@ -171,7 +171,7 @@ def test_fields_within_personal_data_are_left_out_too() -> None:
 
 
 def test_fields_that_were_removed_from_the_code_are_left_out() -> None:
-    """A release before kept the command until it is due, or until its process is heard."""
+    """An earlier release stored the command until it was due, or its process was answered."""
     kept = Kept(thing_id="a", contact=Contact(city="Bern", street="Gasse"), gone="ada")
     data = Kept.__rayfold__.encode(kept).replace(b'"city":"Bern"', b'"number":1')
     command, unread = Now.__rayfold__.decode_all(data)
@@ -227,7 +227,7 @@ def test_of_many_ignored_fields_only_those_of_the_command_are_named_without_valu
 
 
 def test_a_computed_field_is_not_an_ignored_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is it looked for twice: each such command would cost its writer a second reading."""
+    """Nor does each such command cost its writer a second reading."""
     monkeypatch.setattr("rayfold.messages.passed_over", None)
     assert read(Before(id="a", must=1)) == (Before(id="a", must=1), [])
 
@@ -262,7 +262,7 @@ class Branches(Command, name="branches"):
 
 
 def test_a_command_with_computed_fields_is_read_as_it_was_sent() -> None:
-    """Where a field is forbidden, what an author has said of errors gives another command."""
+    """A second reading without the computed fields could give another command."""
     line = Priced(sku="tea", price=6)
     sent = Branches(thing_id="a", line=line, first=line, lines=(line,), wrapped=line)
     data = Branches.__rayfold__.encode(sent)

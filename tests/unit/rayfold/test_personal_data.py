@@ -158,7 +158,7 @@ class Address(Message):
 
 
 def test_an_error_says_what_is_wrong_without_the_value() -> None:
-    """It is logged, parked, and on the log where a process breaks."""
+    """The error is logged, parked, and recorded if a process fails."""
     for refuse in (
         lambda: Registered.model_validate({"customer_id": "ada", "email": {"a": "secret"}}),
         lambda: Registered.model_validate_json(b'{"customer_id":"ada","email":["secret"]}'),

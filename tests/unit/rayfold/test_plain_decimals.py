@@ -51,7 +51,7 @@ def test_a_decimal_that_postgres_cannot_keep_is_refused(given: str) -> None:
 
 
 def test_a_value_that_is_not_a_decimal_is_refused() -> None:
-    """As an error that its row is parked for: it got around validation."""
+    """The error parks its row: the value was made without validation."""
     with pytest.raises(TypeError, match="must be a Decimal, not of type int"):
         numeric(0)  # type: ignore[arg-type]
 

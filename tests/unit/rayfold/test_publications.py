@@ -125,7 +125,7 @@ def test_an_empty_key_is_refused() -> None:
 
 
 def test_an_integration_event_that_would_be_read_differently_is_refused() -> None:
-    """Of a publication it would park the stream: a test is to find it."""
+    """A publication would park the stream, so a test must find it."""
     with pytest.raises(
         ValueError, match=r"Signature\.by does not come back .* a tuple became a list"
     ):

@@ -221,7 +221,7 @@ class Bid(Command, name="bid"):
 def test_a_command_with_an_invalid_default_is_refused_by_its_sender(
     command: Command,
 ) -> None:
-    """Its writer would say that it has another release, and it would be sent again for ever."""
+    """Its writer would take it for another release's, and it would be sent again for ever."""
     assert type(command).__rayfold__.mistakes() == []
     with pytest.raises(DecisionFailed):
         payload_of(command, "")
@@ -243,7 +243,7 @@ class Buy(Command, name="buy"):
 def test_a_command_is_read_back_only_where_a_default_may_not_fit(
     command: type[Command], untried: bool
 ) -> None:
-    """That costs more than to write it."""
+    """Reading it back costs more than writing it."""
     assert has_untried_defaults(command) is untried
 
 

@@ -24,7 +24,7 @@ async def test_an_empty_log_becomes_a_log_of_tenants_and_stays_so() -> None:
     await _append(log, "rayfold-store")
     for _ in range(2):
         await check_tenancy(log, PREFIXES, tenants=True)
-        assert not await is_of_tenants(log), "who only looks marks nothing"
+        assert not await is_of_tenants(log), "a check must not mark the log"
     for _ in range(2):
         await mark_as_tenants(log)
     await _append(log, "account-acme:a")
@@ -42,7 +42,7 @@ async def test_a_log_with_data_of_no_tenant_cannot_become_a_log_of_tenants(strea
     with pytest.raises(MixedTenancy, match=f"no tenant.*{stream}"):
         await check_tenancy(log, PREFIXES, tenants=True)
     await check_tenancy(log, PREFIXES, tenants=False)
-    assert await log.end_position(None) == before, "nothing is written where there are no tenants"
+    assert await log.end_position(None) == before, "nothing must be written if there are no tenants"
 
 
 async def test_two_stacks_may_mark_a_log_at_once() -> None:

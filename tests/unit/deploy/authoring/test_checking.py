@@ -397,7 +397,9 @@ def test_a_lock_with_any_odd_value_is_refused_or_compared(tmp_path: Path) -> Non
 def test_the_released_events_of_the_reference_domain_can_be_read() -> None:
     lock, registry = read(ROOT / "events.lock.json"), Registry.load("domain")
     assert lock is not None
-    assert check(registry, lock, catalogue_of(registry)) == Report(), "see `rayfold check`"
+    assert check(registry, lock, catalogue_of(registry)) == Report(), (
+        "the lock does not fit the code: see `rayfold check`"
+    )
 
 
 UPCASTERS: dict[str, tuple[Upcast, str]] = {

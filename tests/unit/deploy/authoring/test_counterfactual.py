@@ -212,7 +212,7 @@ EXITS = "\n        raise SystemExit(0)"
 
 
 async def test_code_that_exits_in_a_fold_or_validator_is_reported_and_ends_nothing() -> None:
-    """An exit code of 0 would say that nothing differs."""
+    """Otherwise an exit code of 0 would say that nothing differs."""
     log = MemoryLog()
     await sent(log, put(9), put(1))
     evolve = "    def evolve(state, event):"
@@ -310,7 +310,7 @@ async def test_a_command_of_a_process_is_decided_again_although_its_aggregate_ke
 
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_command_that_middleware_may_have_rewritten_is_marked(kept: bool) -> None:
-    """It stands on the log as its process sent it, unless its aggregate keeps what it decided."""
+    """The log has it as its process sent it, unless its aggregate keeps its commands."""
     log, command_id = MemoryLog(), uuid4()
     by = domain(HALVING) if kept else domain(HALVING, KEPT)
     command = made(by, *take(6))

@@ -186,7 +186,7 @@ async def test_a_mistake_ends_a_starting_stack_but_not_a_serving_one(
 ) -> None:
     """A starting stack reads the code for seconds: it would have old and new code.
 
-    `left`: a stack before, that was killed, has said where it serves.
+    `left`: an earlier stack was killed, and its address is still in the folder.
     """
     data = package.parent / "data"
     data.mkdir()

@@ -87,5 +87,5 @@ def over() -> list[Step]:
 
 
 def test_a_process_manager_that_never_completes_is_found() -> None:
-    """Also what a handler leaves to functions, and to methods, of its package counts."""
+    """Functions and methods that a handler calls count too."""
     assert [*endless(Registry([sys.modules[__name__]]))] == ["Growing"]

@@ -79,7 +79,7 @@ rows_of(Balances)["a"].ballance_cents  # type: ignore[attr-defined]
 
 
 def test_what_it_writes_passes_mypy_and_its_own_tests(folder: Path) -> None:
-    """And so does what a decision alone changes, which has no `decide`; slips of tests do not."""
+    """So does an aggregate that only a decision changes; mistakes in its tests are found."""
     write("shop", folder)
     (folder / "tests" / "titles.py").write_text(WITHOUT_COMMANDS)
     settings = f"--config-file={ROOT / 'pyproject.toml'}"

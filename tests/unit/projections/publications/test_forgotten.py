@@ -89,7 +89,7 @@ async def register(log: PersonalLog, *customers: tuple[str, str]) -> None:
 async def test_a_person_forgotten_behind_a_slow_delivery_is_no_longer_published(
     monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
-    """Nothing has failed: it waits for one of the connections."""
+    """Nothing has failed: the delivery waits for a free connection."""
     monkeypatch.setattr(deliveries, "PROMPT", 0.0)
     keys, receiver = MemoryKeys(), Slow()
     log = PersonalLog(MemoryLog(), keys)
@@ -135,7 +135,7 @@ async def test_what_is_still_published_of_a_forgotten_person_keeps_its_id(
 async def test_a_person_forgotten_while_a_batch_waits_for_room_is_no_longer_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is decrypted together, and taken one by one, as the receiver has taken what was before."""
+    """A batch is decrypted at once, but published one by one as the receiver accepts events."""
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     for module in (deliveries, outgoing_module, publisher_module):

@@ -59,7 +59,7 @@ class Places(list[Any]):
     """Places that nobody goes through from the beginning."""
 
     def __iter__(self) -> Iterator[Any]:
-        raise AssertionError("all that is parked was gone through")
+        raise AssertionError("all parked keys were read")
 
 
 class Many(ParkedKeys):
@@ -71,7 +71,7 @@ class Many(ParkedKeys):
         Counting.touched = 0
 
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("all that is parked was gone through")
+        raise AssertionError("all parked keys were read")
 
     def items(self) -> Any:
         return [*self]

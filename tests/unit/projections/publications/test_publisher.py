@@ -160,7 +160,7 @@ async def test_a_parked_key_continues_by_itself_once_it_is_accepted_again() -> N
 
 
 async def test_released_keys_and_keys_that_fail_again_are_recorded_together() -> None:
-    """There may be a hundred thousand: one append each took minutes, in which nothing else went."""
+    """With a hundred thousand keys, one append each took minutes and blocked everything."""
 
     class Counting(MemoryLog):
         parks = 0
