@@ -1,4 +1,4 @@
-"""Whoever has found what it looked for ends the call to the server, and does not leave that."""
+"""A reader that has found its event ends the call to the server."""
 
 from __future__ import annotations
 

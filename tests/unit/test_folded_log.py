@@ -1,4 +1,4 @@
-"""Whether a log has a position: one that was restored does not, one that lags has it soon."""
+"""Whether a log has a position: a restored log may lack it, a lagging one has it soon."""
 
 from __future__ import annotations
 

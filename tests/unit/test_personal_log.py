@@ -1,4 +1,4 @@
-"""A log on which personal data is encrypted: nothing of it in clear, wherever it was copied to."""
+"""A log with encrypted personal data: none of it is in clear, in any copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personal data in processes and scheduled commands, and what is left of who is forgotten."""
+"""Personal data in processes and scheduled commands, and what a forgetting leaves."""
 
 from __future__ import annotations
 

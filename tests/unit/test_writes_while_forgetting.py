@@ -1,4 +1,4 @@
-"""What is written while somebody is forgotten, and of what was known before."""
+"""What is written during a forgetting, and on which state."""
 
 from __future__ import annotations
 

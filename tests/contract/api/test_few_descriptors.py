@@ -1,4 +1,4 @@
-"""Slow clients keep nobody out, also where a process may have but 128 files open."""
+"""Slow clients do not block others, even if a process may have only 128 files open."""
 
 from __future__ import annotations
 

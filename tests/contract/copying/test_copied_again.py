@@ -1,4 +1,4 @@
-"""A copy that goes on: after it was broken off, and after more was written to its source."""
+"""A copy that is continued: after an interruption, and after more was written to its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack that is started on a copy: what went on goes on there, and nothing happens twice."""
+"""A stack that is started on a copy: everything continues there, and nothing happens twice."""
 
 from __future__ import annotations
 

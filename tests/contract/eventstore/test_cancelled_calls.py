@@ -1,4 +1,4 @@
-"""Whoever is cancelled while the store goes away ends, and does not try again for ever."""
+"""A call that is cancelled while the store goes down ends, and is not retried for ever."""
 
 from __future__ import annotations
 

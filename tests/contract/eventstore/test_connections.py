@@ -1,4 +1,4 @@
-"""Who says nothing keeps nobody out."""
+"""Connections, of which silent ones must not block others."""
 
 import asyncio
 import resource

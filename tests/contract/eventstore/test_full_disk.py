@@ -1,4 +1,4 @@
-"""A disk that is full, or fails: nothing acknowledged is lost, and all goes on when it can."""
+"""A full or failing disk: nothing acknowledged is lost, and work continues when possible."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Where groups get their events from: streams that lose them, starts that nothing has had."""
+"""The sources of groups: streams that lose events, and starts at positions without events."""
 
 import queue
 

@@ -1,4 +1,4 @@
-"""What a node that speaks TLS, and then says nothing, is taken for: not for a refusal."""
+"""A node that accepts TLS and then does not answer: that is not taken for a refusal."""
 
 from __future__ import annotations
 

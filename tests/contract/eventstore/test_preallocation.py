@@ -1,4 +1,4 @@
-"""The write-ahead log has its room before commits need it, and takes none that it doesn't get."""
+"""The write-ahead log gets its disk space in advance, and gives back what it cannot get."""
 
 from __future__ import annotations
 

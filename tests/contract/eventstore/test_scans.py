@@ -1,4 +1,4 @@
-"""Steps of `$all`: what a filter shows, and how much is looked at to find it."""
+"""Steps of `$all`: what a filter shows, and how many events are read to find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads that travel together: each gets what is its own, and waits for no other for long."""
+"""Reads that are sent together: each gets its own answer, and waits for no other for long."""
 
 from __future__ import annotations
 

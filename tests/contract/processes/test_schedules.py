@@ -1,4 +1,4 @@
-"""Commands that are sent later: each once, late rather than never, or not at all."""
+"""Scheduled commands: each is sent once, rather late than never, or is cancelled."""
 
 from __future__ import annotations
 

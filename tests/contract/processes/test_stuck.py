@@ -1,4 +1,4 @@
-"""Processes that cannot go on: what holds up none but themselves, and how operators end them."""
+"""Processes that cannot continue: they delay no others, and operators can end them."""
 
 from __future__ import annotations
 

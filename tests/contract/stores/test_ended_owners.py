@@ -1,4 +1,4 @@
-"""What an owner leaves that ends in the middle, where a pointer names what is live."""
+"""What an owner leaves if it ends in the middle of a switch of generations."""
 
 from __future__ import annotations
 

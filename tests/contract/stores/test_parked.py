@@ -1,4 +1,4 @@
-"""What a store parks, of which rows and streams; how long it stays so, and how it is replayed."""
+"""Which rows and streams a store parks, for how long, and how they are replayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A view that is folded anew beside the one that serves, and what then takes its place."""
+"""A view that is rebuilt while the old one serves, and the switch to it."""
 
 from __future__ import annotations
 

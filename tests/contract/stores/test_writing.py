@@ -1,4 +1,4 @@
-"""What a store keeps: each event once, whoever writes, whatever is cut."""
+"""Writing: each event counts once, whoever writes and wherever a write is interrupted."""
 
 from __future__ import annotations
 

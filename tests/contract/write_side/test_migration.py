@@ -1,4 +1,4 @@
-"""Tables of states that change with the code: under load, and refused where data would go."""
+"""Tables of states that change with the code: under load, and refused if data would be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is relayed from an outbox is known again on the log, whichever store it is on."""
+"""Events relayed from an outbox are recognised on the log, in every store."""
 
 from __future__ import annotations
 

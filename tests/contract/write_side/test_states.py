@@ -1,4 +1,4 @@
-"""What is between a state and the log: every crash point, other writers, servers that are down."""
+"""Stored states and the log: every crash point, other writers, servers that are down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server keeps of a machine that vanished without a word."""
+"""Sessions of machines that vanished silently are ended."""
 
 from __future__ import annotations
 

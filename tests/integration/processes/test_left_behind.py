@@ -1,4 +1,4 @@
-"""What a domain leaves behind, of real processes, commands and views, is told with what to do."""
+"""What a changed domain no longer handles is reported with what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of what is open: a start reads what is open, and the log when the index is lost."""
+"""The index of open processes: a start reads it, or the log if the index is lost."""
 
 from __future__ import annotations
 

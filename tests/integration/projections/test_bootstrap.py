@@ -1,4 +1,4 @@
-"""A memory replica that begins with what Postgres has, and folds nothing twice or not at all."""
+"""A memory replica that starts from the rows of Postgres: it folds each event exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns that a question to Postgres has of its own are in the way of no field."""
+"""Rayfold's own columns in queries to Postgres do not collide with any field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of competing consumers, in any order, with any repeats: each counts once, or is parked."""
+"""Events of competing consumers, in any order and repeated: each counts once, or is parked."""
 
 from __future__ import annotations
 

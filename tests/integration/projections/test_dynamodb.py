@@ -1,4 +1,4 @@
-"""What is DynamoDB's own: its limits, many items at once, and a table that loses what it had."""
+"""Specific to DynamoDB: its limits, many items at once, and a table that loses data."""
 
 from __future__ import annotations
 

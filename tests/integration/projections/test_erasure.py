@@ -1,4 +1,4 @@
-"""A stream that is deleted on the server takes its rows with it, in every store and every fold."""
+"""A stream that is deleted on the server: its rows disappear from every store and fold."""
 
 from __future__ import annotations
 

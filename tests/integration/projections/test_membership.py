@@ -1,4 +1,4 @@
-"""What an actor does that was given the wrong database."""
+"""What an actor does if it was given the wrong database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do about parked events: which store folds on, and which rebuilds."""
+"""How operators handle parked events: which store continues folding, and which rebuilds."""
 
 from __future__ import annotations
 

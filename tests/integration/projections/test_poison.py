@@ -1,4 +1,4 @@
-"""Events that cannot be folded: what is parked, what goes on, and how it is mended."""
+"""Events that cannot be folded: what is parked, what continues, and how it is repaired."""
 
 from __future__ import annotations
 

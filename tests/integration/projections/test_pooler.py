@@ -1,4 +1,4 @@
-"""All that fills Postgres and reads it works where each transaction has another session."""
+"""All that writes and reads Postgres works if each transaction has another session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Postgres as production has it: TLS, failovers, administrators' limits. No event is to blame."""
+"""Postgres in production: TLS, failovers, administrators' limits. No event is blamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reactors over a server and Postgres: what is done once, tried again, parked, and told."""
+"""Reactors with a server and Postgres: what is done once, retried, parked and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that Postgres does not take: parked there and nowhere else, while all others go on."""
+"""Rows that Postgres refuses: they are parked in Postgres only, while all others go on."""
 
 from __future__ import annotations
 

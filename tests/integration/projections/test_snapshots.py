@@ -1,4 +1,4 @@
-"""A memory replica that begins with a snapshot, and folds nothing twice or not at all."""
+"""A memory replica that starts from a snapshot: it folds each event exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What position an answer of Postgres is of, when partitions are at different places."""
+"""The position of an answer of Postgres, if partitions are at different positions."""
 
 from __future__ import annotations
 

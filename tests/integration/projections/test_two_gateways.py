@@ -1,4 +1,4 @@
-"""One owner of the actors, and two gateways that follow what it says; the owner goes and comes."""
+"""One owner of the actors and two gateways that follow it, also while the owner changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody from outside, and no other user, gets at a stack on a laptop."""
+"""A stack on a laptop cannot be reached from outside or by other users."""
 
 from __future__ import annotations
 

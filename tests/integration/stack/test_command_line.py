@@ -1,4 +1,4 @@
-"""What keeps `rayfold` from its work: one line, exit code 2, nothing left running."""
+"""If `rayfold` cannot work: one line, exit code 2, and no process left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that always sends back the last token that it got never goes back in time."""
+"""A client that always sends its last token never sees an older state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases that do not come up: the one before serves on, and the next one that can takes over."""
+"""Releases that fail to start: the previous one keeps serving, until the next one can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An actor's process that hangs as it starts holds up its own actor, and no other."""
+"""An actor's process that hangs as it starts delays only its own actor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stack leaves behind: nothing, however it ended."""
+"""A stack leaves no process behind, however it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack is one log, one database, one namespace: whose they are, on Postgres alone."""
+"""A stack owns one log, one database and one namespace: checked on Postgres only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Postgres of our own: one that was killed while it was made is made again."""
+"""A Postgres of our own: if it was killed while it was created, it is created again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process of Ray that hangs is told, and Ray is started again although nothing has ended."""
+"""A process of Ray that hangs is reported, and Ray is restarted although nothing ended."""
 
 from __future__ import annotations
 

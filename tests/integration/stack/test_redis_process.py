@@ -1,4 +1,4 @@
-"""A Redis of our own: its rows outlive it, and it never outlives us."""
+"""A Redis of our own: its rows survive its end, and it ends with us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event store that will not have us keeps `rayfold up` from starting, with one line."""
+"""An event store that refuses us prevents the start of `rayfold up`, with one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wanted, who is there, and what a new domain must be able to read: on Postgres alone."""
+"""Wanted releases, running gateways, and what a new domain must be able to read."""
 
 from __future__ import annotations
 

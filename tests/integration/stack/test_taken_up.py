@@ -1,4 +1,4 @@
-"""Views that come back with a release, and of whose rows somebody was forgotten meanwhile."""
+"""Views that come back with a release, after a person in their rows was forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of an event store that reads, but does not write."""
+"""What is reported of an event store that can be read but not written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host takes from callers whose tables are of different ages."""
+"""What a host accepts from callers whose tables are of different ages."""
 
 from __future__ import annotations
 

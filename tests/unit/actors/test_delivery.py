@@ -1,4 +1,4 @@
-"""Commands of processes, which nobody waits for: each has an answer in the end."""
+"""Commands of processes, for which no caller waits: each gets an answer in the end."""
 
 from __future__ import annotations
 

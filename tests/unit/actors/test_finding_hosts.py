@@ -1,4 +1,4 @@
-"""A host's actor is looked for, or made, once at a time, whoever asks and whoever goes away."""
+"""A host's actor is searched for, or made, once at a time, whichever callers come and go."""
 
 from __future__ import annotations
 

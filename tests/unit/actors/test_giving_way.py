@@ -1,4 +1,4 @@
-"""Which aggregate's own actor gives way to another, when all places are taken."""
+"""Which dedicated actor is ended for another one when all places are taken."""
 
 from __future__ import annotations
 

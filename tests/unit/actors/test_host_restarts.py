@@ -1,4 +1,4 @@
-"""How often a host was started again, as who looks after it has seen; without Ray."""
+"""How often a host was restarted, as its owner counts it; without Ray."""
 
 from __future__ import annotations
 

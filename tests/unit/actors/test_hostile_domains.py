@@ -1,4 +1,4 @@
-"""What an author's code may do to the log: nothing. On a log in memory."""
+"""An author's code cannot damage the log. On a log in memory."""
 
 from __future__ import annotations
 

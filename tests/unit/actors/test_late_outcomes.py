@@ -1,4 +1,4 @@
-"""A command that takes long holds up neither the rest of its batch nor the next one."""
+"""A slow command delays neither the rest of its batch nor the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a domain's middleware is opened and closed, and whom that may hold up."""
+"""When a domain's middleware is opened and closed, and which requests that may delay."""
 
 from __future__ import annotations
 

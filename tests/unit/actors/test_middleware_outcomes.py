@@ -1,4 +1,4 @@
-"""What is told of a command that was done, or may have been, when its middleware fails."""
+"""What is answered for a command that was done, or may be, when its middleware fails."""
 
 from __future__ import annotations
 

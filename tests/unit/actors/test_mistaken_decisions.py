@@ -1,4 +1,4 @@
-"""Decisions over several aggregates that are mistaken: they fail their own command alone."""
+"""Mistaken decisions over several aggregates: each fails only its own command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that a host may refuse at most, as their aggregates have writers elsewhere."""
+"""Commands that a host may only refuse, because their aggregates have another writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process actor as its owner sees it: told where to ask, replaced when it hangs or dies."""
+"""A process actor as its owner sees it: it gets addresses, and is replaced if it hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runner of processes: one that cannot start leaves nothing behind; none keeps others out."""
+"""A runner of processes: if it cannot start it leaves nothing, and it blocks no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process side that stops: what breaks keeps nothing else from ending."""
+"""A process side that stops: an error does not prevent the other parts from ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What process actors ask the owner of a stack: where commands go, and for actors that are not."""
+"""What process actors ask the owner of a stack: where commands go, and missing actors."""
 
 from __future__ import annotations
 

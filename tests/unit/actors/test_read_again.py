@@ -1,4 +1,4 @@
-"""A command is read twice, by the gateway and by its writer: both read the same, or it fails."""
+"""A command is read by the gateway and by its writer: both read the same, or it fails."""
 
 from __future__ import annotations
 

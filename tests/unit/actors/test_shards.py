@@ -1,4 +1,4 @@
-"""The table of shards: even, and no more moves than must be."""
+"""The table of shards: it is even, and moves no more shards than necessary."""
 
 from __future__ import annotations
 

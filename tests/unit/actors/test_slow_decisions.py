@@ -1,4 +1,4 @@
-"""A domain that computes for long: its host answers others meanwhile, and does all it is asked."""
+"""A domain that computes for long: its host still serves others and does all its work."""
 
 from __future__ import annotations
 

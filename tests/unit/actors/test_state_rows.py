@@ -1,4 +1,4 @@
-"""What two states differ in makes rows of the one those of the other."""
+"""The difference of two states changes the rows of one into those of the other."""
 
 # ruff: noqa: RUF012  # pydantic copies defaults
 

@@ -1,4 +1,4 @@
-"""What is at work on stored states ends before whoever asked for it is told that it broke."""
+"""Work on stored states ends before its caller gets an error."""
 
 from __future__ import annotations
 

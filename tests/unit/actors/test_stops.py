@@ -1,4 +1,4 @@
-"""What the write side has ends with it: whatever one part meets, however often it is cancelled."""
+"""The write side ends all its parts: even if one raises, and however often it is cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is due next, of many processes: moved and forgotten timers count no more."""
+"""The next due timers of many processes: moved and removed timers do not count."""
 
 from __future__ import annotations
 

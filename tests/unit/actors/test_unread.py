@@ -1,4 +1,4 @@
-"""A stream at which nobody has looked yet: what is said of it without an append is wrong."""
+"""A stream that was not read yet: nothing is answered about it before it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gateways whose tables are of different ages, and hosts that know better; without Ray."""
+"""Gateways with tables of different ages, and hosts that have newer ones; without Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writers are told of what decisions of other hosts have written to their streams."""
+"""Hosts are told what decisions of other hosts have written to their streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call: tokens with roles, and without tokens, whose pages and from where."""
+"""Who may call: tokens with roles; without tokens, which pages, and from which address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call what: the table in the documents is the code's, and every route keeps to it."""
+"""Who may call what: the documented table is the code's, and every route follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a command, asked afterwards."""
+"""The status of a command, requested later."""
 
 from __future__ import annotations
 

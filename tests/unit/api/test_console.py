@@ -1,4 +1,4 @@
-"""The console's pages and forms: who is let in, what a form must show, and what data cannot do."""
+"""The console's pages and forms: who may sign in, what a form needs, hostile data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console is made of: the files that the lock names, unchanged; none evaluates text."""
+"""The console's files: those in the lock file, unchanged; none evaluates text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console over very much: pages of what is parked, and no page without an end."""
+"""The console with very much data: pages of parked events, and no endless page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console says is wrong: each thing once, the worst first, with a way to mend it."""
+"""The troubles on the console: each once, the worst first, with a way to repair it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that go past Litestar's router come to where that would have sent them."""
+"""Requests that bypass Litestar's router reach the same handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that go past ASGI are the bytes that go by it, and nothing is smuggled into them."""
+"""Answers that bypass ASGI have the same bytes, and nothing can be smuggled into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a view lags, by cause: what the parts say goes in, a sentence comes out."""
+"""Why a view lags: the input is the status of the parts, the output a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stranger may hold, on real sockets: sizes, times, connections."""
+"""What a stranger may occupy, on real sockets: sizes, times, connections."""
 
 from __future__ import annotations
 

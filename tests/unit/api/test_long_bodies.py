@@ -1,4 +1,4 @@
-"""A long body is read as a short one, and ends at its first mistakes."""
+"""A long body is read as a short one, but reading stops at its first mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by the letter, on real sockets: where requests end, and what each has to say."""
+"""HTTP/1.1 to the letter, on real sockets: where requests end, and required headers."""
 
 from __future__ import annotations
 

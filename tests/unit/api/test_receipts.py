@@ -1,4 +1,4 @@
-"""Commands that are taken: what is sent to the writers, and what comes back."""
+"""Accepted commands: what is sent to the writers, and what is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two sides refuse, or cannot do, as a client sees it."""
+"""What the read and write sides refuse, or cannot do, as a client sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that an identity provider has signed: which ones count, and for whom."""
+"""Tokens signed by an identity provider: which are valid, and for whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened to a command, everywhere: found by the ids on the log, within a bound."""
+"""The consequences of a command: found by the ids on the log, within a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command says where it is used wrongly, and where something is not to be had."""
+"""What the command prints if it is used wrongly, or if something is not available."""
 
 from __future__ import annotations
 

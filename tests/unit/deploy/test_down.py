@@ -1,4 +1,4 @@
-"""What `rayfold down` does where nobody answers."""
+"""What `rayfold down` does if nothing answers."""
 
 from __future__ import annotations
 

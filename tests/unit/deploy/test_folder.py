@@ -1,4 +1,4 @@
-"""The data folder: whose it is, and what it says to other commands."""
+"""The data folder: its owner, and what it tells other commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who can be forgotten, and whom that holds up: nobody else."""
+"""Who can be forgotten; and that delays nobody else."""
 
 from __future__ import annotations
 

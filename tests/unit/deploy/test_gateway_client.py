@@ -1,4 +1,4 @@
-"""What the command line says of something at a URL that is no gateway: a line each."""
+"""What the command line prints if the server at a URL is not a gateway: one line each."""
 
 from __future__ import annotations
 

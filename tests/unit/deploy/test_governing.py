@@ -1,4 +1,4 @@
-"""What a controller ends, and what it leaves to the next."""
+"""What a controller ends, and what it leaves to the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command line is still being imported: it ends, and says nothing."""
+"""Ctrl-C while the command line is still being imported: it ends, and prints nothing."""
 
 from __future__ import annotations
 

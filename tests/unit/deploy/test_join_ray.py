@@ -1,4 +1,4 @@
-"""`join-ray`: a command and the node that it stands on, each by a stand-in."""
+"""`join-ray`: a command and the Ray node that it needs, each played by a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a raylet that somebody else runs is still there."""
+"""Whether a raylet that somebody else started still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray is started again until all actors are there, whatever goes wrong meanwhile."""
+"""Ray is restarted until all actors run, whatever fails meanwhile."""
 
 from __future__ import annotations
 

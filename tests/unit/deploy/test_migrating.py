@@ -1,4 +1,4 @@
-"""Which servers `rayfold migrate` asks: those that run, or some that it starts for it."""
+"""Which servers `rayfold migrate` uses: running ones, or some that it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server of ours says how full the disk is that it writes to."""
+"""A server of ours reports how full its disk is."""
 
 from __future__ import annotations
 

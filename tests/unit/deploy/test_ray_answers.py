@@ -1,4 +1,4 @@
-"""What hangs is told of, and in the end taken for dead."""
+"""A process of Ray that hangs is reported, and in the end counts as dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused at the start, in one line, as it would never work on a cluster."""
+"""What is refused at the start, in one line, because it could never work on a cluster."""
 
 from __future__ import annotations
 

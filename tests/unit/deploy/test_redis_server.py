@@ -1,4 +1,4 @@
-"""Which Redis a stack gets: one that is given, one of its own, or none; and which is no good."""
+"""Which Redis a stack uses: a given one, its own, or none; and which are refused."""
 
 from __future__ import annotations
 

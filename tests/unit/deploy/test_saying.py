@@ -1,4 +1,4 @@
-"""What others have written does nothing to the terminal of whoever looks at it."""
+"""Foreign text does no harm to the terminal of an operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes on as long as its parts do has ended when they have."""
+"""Background work has ended when its parts have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that nothing uses are told: a slip in a name, or what a release has left behind."""
+"""Unused settings are reported: a misspelled name, or remains of an older release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `rayfold up` ends once it is told to."""
+"""How `rayfold up` ends when it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rayfold verify`: what it says beside the differences."""
+"""`rayfold verify`: what it prints besides the differences."""
 
 from __future__ import annotations
 

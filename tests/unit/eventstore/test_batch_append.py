@@ -1,4 +1,4 @@
-"""What a client begins on a call of the embedded store's, and does not end, has a bound."""
+"""Unfinished appends on a call of the embedded store are bounded."""
 
 from __future__ import annotations
 

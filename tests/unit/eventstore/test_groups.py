@@ -1,4 +1,4 @@
-"""What is asked of the embedded store's consumer groups can be asked again where it broke off."""
+"""Operations on the embedded store's consumer groups can be repeated after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who leaves a group leaves nothing running."""
+"""A consumer that leaves a group leaves no task running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A peer that is not listened to while it leaves answers unread: is it there?"""
+"""A peer that does not read its answers is not read from: does it still exist?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links are written once for each event, whatever becomes of a write."""
+"""Links are written once for each event, even if a write fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is decided against events that were staged just before, in the same transaction."""
+"""Appends that are checked against events of the same transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bench says of answers that failed: no failure goes unexplained."""
+"""What a benchmark reports of failed answers: no failure stays unexplained."""
 
 from __future__ import annotations
 

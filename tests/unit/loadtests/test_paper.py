@@ -1,4 +1,4 @@
-"""Growth on paper: the arithmetic, the simulation, and that the page has what they say."""
+"""Growth on paper: the arithmetic, the simulation, and the tables of the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users of a part are told about the actor behind it."""
+"""What the users of a part learn about its actor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of an event in each store, told from positions and from what is parked."""
+"""The effect of an event in each store, derived from positions and parked events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do is on the log; where the log does not take it, they go on all the same."""
+"""Actions of operators are on the log; if it cannot be written, they act all the same."""
 
 from __future__ import annotations
 

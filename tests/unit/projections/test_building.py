@@ -1,4 +1,4 @@
-"""What is said of a generation that was built."""
+"""How a new generation is judged before it replaces the live one."""
 
 from __future__ import annotations
 

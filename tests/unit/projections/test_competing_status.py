@@ -1,4 +1,4 @@
-"""What fills Postgres tells of itself at little cost, however much is parked."""
+"""The status of what fills Postgres is cheap, however much is parked."""
 
 from __future__ import annotations
 

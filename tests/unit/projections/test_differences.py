@@ -1,4 +1,4 @@
-"""Where a row in a store is not what the log says."""
+"""How a row in a store differs from the log."""
 
 from __future__ import annotations
 

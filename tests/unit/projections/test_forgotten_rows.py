@@ -1,4 +1,4 @@
-"""Rows that others have kept are not taken over where somebody in them was forgotten since."""
+"""Rows kept by others are not reused if a person in them was forgotten since."""
 
 from __future__ import annotations
 

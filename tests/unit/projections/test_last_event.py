@@ -1,4 +1,4 @@
-"""A log that was restored to an earlier moment under a running replica, and one that only lags."""
+"""A log restored to an earlier moment under a running replica, and one that only lags."""
 
 from __future__ import annotations
 

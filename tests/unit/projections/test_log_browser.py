@@ -1,4 +1,4 @@
-"""Operators look at the log: the newest first, in pages, by what they ask for, and through time."""
+"""Operators read the log: newest first, in pages, filtered, and through time."""
 
 from __future__ import annotations
 

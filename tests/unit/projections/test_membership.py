@@ -1,4 +1,4 @@
-"""What an actor does that was given the wrong log."""
+"""What an actor does if it was given the wrong log."""
 
 from __future__ import annotations
 

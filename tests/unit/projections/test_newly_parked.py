@@ -1,4 +1,4 @@
-"""What a new generation parks that the one in service does not."""
+"""What a new generation parks that the live one does not."""
 
 from __future__ import annotations
 

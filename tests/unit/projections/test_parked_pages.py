@@ -1,4 +1,4 @@
-"""Pages of what is parked, of parts in several stores."""
+"""Pages of parked events, from parts in several stores."""
 
 from __future__ import annotations
 

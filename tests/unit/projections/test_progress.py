@@ -1,4 +1,4 @@
-"""Who waits for a store to come further, and who has given up."""
+"""Readers that wait for a position, and readers that gave up."""
 
 from __future__ import annotations
 

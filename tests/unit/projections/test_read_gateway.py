@@ -1,4 +1,4 @@
-"""A gateway that follows routes: whom it asks, and what it does not do."""
+"""A gateway that follows routes: which parts it asks, and what it leaves to the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rebuilds of one view beside each other, and its stores one after the other."""
+"""Concurrent rebuilds of one view, and its stores one after the other."""
 
 from __future__ import annotations
 

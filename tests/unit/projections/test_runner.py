@@ -1,4 +1,4 @@
-"""What fills Postgres goes on for ever, in pieces, and says what its errors are."""
+"""What fills Postgres runs for ever, in batches, and reports its errors."""
 
 from __future__ import annotations
 

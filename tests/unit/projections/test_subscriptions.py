@@ -1,4 +1,4 @@
-"""Who follows which rows at a replica, and who does not any more."""
+"""Who follows which rows at a replica, and who no longer does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table that takes a copy over, and the rows that went while it was made."""
+"""A table that takes over a copy, and rows that were removed during the copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An aggregate of many events, looked at by a slider: quick, and in nobody's way."""
+"""An aggregate with many events, viewed revision by revision: fast, and it blocks nobody."""
 
 from __future__ import annotations
 

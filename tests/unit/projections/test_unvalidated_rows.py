@@ -1,4 +1,4 @@
-"""What a fold gives past validation (`model_construct`, `model_copy`) harms its own row alone."""
+"""What a fold builds without validation (`model_construct`, `model_copy`) harms only its row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which actor a name stands for, while actors and their runtime come and go."""
+"""Which actor a name means, while actors and Ray's runtime come and go."""
 
 from __future__ import annotations
 

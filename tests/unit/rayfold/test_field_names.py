@@ -1,4 +1,4 @@
-"""A field may be called whatever its author likes: nothing of ours is in its way."""
+"""A field may have any name: it does not collide with names of ours."""
 
 from __future__ import annotations
 

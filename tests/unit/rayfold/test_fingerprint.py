@@ -1,4 +1,4 @@
-"""What a view means is noticed by its code: a change of meaning, and nothing else."""
+"""A change of a view's meaning is noticed in its code, and other changes are ignored."""
 
 from __future__ import annotations
 

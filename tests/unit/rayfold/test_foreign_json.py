@@ -1,4 +1,4 @@
-"""JSON of others: what is none, or too deep, harms nobody who reads on."""
+"""Foreign JSON: invalid or too deep JSON harms no reader."""
 
 from __future__ import annotations
 

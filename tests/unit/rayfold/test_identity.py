@@ -1,4 +1,4 @@
-"""What makes a domain another release: whatever it declares, not only what its functions do."""
+"""What makes a domain another release: all declarations, not only its functions."""
 
 from __future__ import annotations
 

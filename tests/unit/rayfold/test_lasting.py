@@ -1,4 +1,4 @@
-"""Work in the background: it goes on after an error, and ends when it is done or cancelled."""
+"""Background work: it continues after an error, and ends when it is done or cancelled."""
 
 from __future__ import annotations
 

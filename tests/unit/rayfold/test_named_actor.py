@@ -1,4 +1,4 @@
-"""Ray's answer to two who make an actor at once, of which one has died: another attempt."""
+"""Ray's answer if two callers make an actor at once and it has died: another attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told where a node lacks the domain."""
+"""What is reported if a node lacks the domain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command of another release says beyond what this one reads."""
+"""What a command of another release has beyond what this release reads."""
 
 from __future__ import annotations
 

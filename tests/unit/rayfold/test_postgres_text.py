@@ -1,4 +1,4 @@
-"""Texts as Postgres takes them: each has its own, and leads back."""
+"""Text as Postgres accepts it: each text has its own form, which can be restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process does with what it is told: keys, ids, timers, ends, and circles."""
+"""What a process does with its events: keys, ids, timers, ends, and circles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a function asks of the clock and of chance: its own names are not the module's."""
+"""Whether a function reads the clock or random numbers: local names do not count."""
 
 from __future__ import annotations
 

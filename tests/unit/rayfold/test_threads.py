@@ -1,4 +1,4 @@
-"""What blocks is waited for, as nobody can undo it while it goes on."""
+"""Blocking work is waited for, because it cannot be interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process ends: soon, with its exit code, whatever an author's code makes of it."""
+"""How a process ends: soon, with its exit code, whatever an author's code does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is begun at once ends at once: each undoes in peace what it has begun."""
+"""Concurrent work ends together: each task can clean up what it began."""
 
 from __future__ import annotations
 

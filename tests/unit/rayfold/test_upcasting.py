@@ -1,4 +1,4 @@
-"""Events of long ago: as another event, as several, as none; never unreadable for ever."""
+"""Old events: read as another event, as several, or as none; never unreadable for ever."""
 
 from __future__ import annotations
 

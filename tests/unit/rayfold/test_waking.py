@@ -1,4 +1,4 @@
-"""Sleeping that somebody may end."""
+"""A sleep that can be ended early."""
 
 from __future__ import annotations
 

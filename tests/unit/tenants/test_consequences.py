@@ -1,4 +1,4 @@
-"""What an event leads to is of its tenant: commands of processes, schedules, what is told."""
+"""The consequences of an event belong to its tenant: commands, schedules, publications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log is of tenants, or it is not: nothing that was one kind becomes the other."""
+"""A log has tenants, or it does not: it cannot change from one kind to the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tenant a request is of, on every route that there is; who is let in and who is not."""
+"""Which tenant a request belongs to, on every route; and who may call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What actors say comes to the terminal of `rayfold dev`, once."""
+"""The log lines of actors appear in the terminal of `rayfold dev`, once."""
 
 from __future__ import annotations
 

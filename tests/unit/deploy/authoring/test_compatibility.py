@@ -1,4 +1,4 @@
-"""What is said to survive really does, with the reader of the log; what is not, does not."""
+"""Changes that are called compatible can really be read; the others cannot."""
 
 from __future__ import annotations
 

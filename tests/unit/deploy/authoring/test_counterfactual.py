@@ -1,4 +1,4 @@
-"""Recorded commands decided again by changed code: what differs, and what only seems to."""
+"""Recorded commands are decided again by changed code: which differences are real."""
 
 from __future__ import annotations
 

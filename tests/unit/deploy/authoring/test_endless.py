@@ -1,4 +1,4 @@
-"""Process managers that end no process: found, and those that end theirs not."""
+"""Process managers that never end a process are found, and others are not."""
 
 from __future__ import annotations
 

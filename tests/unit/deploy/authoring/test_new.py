@@ -1,4 +1,4 @@
-"""`rayfold new`: what it writes passes what we ask of our own code; what it refuses."""
+"""`rayfold new`: what it writes passes our own checks; and what it refuses."""
 
 from __future__ import annotations
 

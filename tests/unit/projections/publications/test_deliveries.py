@@ -1,4 +1,4 @@
-"""Deliveries side by side: what has personal data, and has waited, is read again before."""
+"""Parallel deliveries: one with personal data that has waited is read again first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a receiver did not take in time is told as the log reads by then."""
+"""What a receiver did not accept in time is published as the log reads by then."""
 
 from __future__ import annotations
 

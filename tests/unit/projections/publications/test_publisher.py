@@ -1,4 +1,4 @@
-"""A publication over a log: order, repeats, what is parked, what goes on, what never goes out."""
+"""A publication: order, repeats, what is parked, what continues, what is never sent."""
 
 from __future__ import annotations
 

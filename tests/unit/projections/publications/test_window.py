@@ -1,4 +1,4 @@
-"""Up to where a publication is done."""
+"""The position up to which a publication has finished."""
 
 from __future__ import annotations
 
