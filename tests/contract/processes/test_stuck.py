@@ -49,7 +49,7 @@ from tests.contract.processes.stages import (
 )
 
 
-async def test_one_that_ended_while_events_waited_is_not_open_after_a_crash(
+async def test_a_process_that_ended_while_events_waited_is_not_open_after_a_crash(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Breaking, "broken", True)

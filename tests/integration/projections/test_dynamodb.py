@@ -222,7 +222,7 @@ async def test_a_table_that_was_emptied_is_filled_again_by_itself(
         assert (await all_words(words, end))[MANY[0]] == 2
 
 
-async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
+async def test_replaced_rows_are_removed_after_a_switch(
     words: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.dynamodb.generations.GRACE", 0.0)

@@ -455,7 +455,9 @@ async def test_the_status_says_why_a_reactor_cannot_continue(bells: Bells) -> No
     assert said == 'UndefinedTableError: relation "rayfold_reaction" does not exist'
 
 
-async def test_one_that_takes_too_long_is_cancelled_and_counts_as_failed(bells: Bells) -> None:
+async def test_an_attempt_that_takes_too_long_is_cancelled_and_counts_as_failed(
+    bells: Bells,
+) -> None:
     async with bells.consuming() as runner:
         await bells.ring("slow")
         # From the second attempt on it is as late as its event, and not as what has just come.

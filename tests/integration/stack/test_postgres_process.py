@@ -269,7 +269,9 @@ async def started_again(server: PostgresProcess) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
+async def test_a_database_that_an_earlier_release_left_unfinished_is_refused_with_what_to_do(
+    half_made: Path,
+) -> None:
     [left] = half_made.parent.glob("postgres.new-*")
     left.rename(half_made)
     with pytest.raises(StartError, match=f"did not finish: it has no {CONTROL}: remove it"):

@@ -179,7 +179,7 @@ class Odd(BaseException):
 
 @pytest.mark.parametrize("where", ["command", "open"])
 @pytest.mark.parametrize("what", [Odd(), SystemExit(3), BaseExceptionGroup("two", [Odd()])])
-async def test_whatever_middleware_raises_is_reported_as_its_own_error(
+async def test_an_error_of_any_kind_raised_by_middleware_is_reported_as_its_own(
     what: BaseException, where: str
 ) -> None:
     class Raising(Around, name="raising"):

@@ -52,7 +52,7 @@ def test_a_tenant_takes_no_place_from_one_with_as_few() -> None:
     assert going(places, "a") == ["c-1", "c-2", "a-1"]
 
 
-def test_what_a_tenant_uses_stays_while_another_has_more() -> None:
+def test_actors_that_a_tenant_uses_stay_while_another_tenant_has_more() -> None:
     mine = [place("a-1", 0.5, 60.0), place("a-2", 5.0)]
     theirs = [place(f"b-{n}", 0.0, answered=False) for n in "123"]
     assert going([*mine, *theirs], "a") == ["a-2"]

@@ -40,7 +40,7 @@ def test_a_moved_timer_counts_once_and_fires_at_its_last_instant() -> None:
     assert fired(timers, 99) == [("a", "payment", 99)]
 
 
-def test_those_of_a_process_that_ended_are_forgotten() -> None:
+def test_timers_of_a_process_that_ended_are_removed() -> None:
     timers = Timers()
     timers.replace("a", {"payment": (1, at(1))})
     timers.forget("a")

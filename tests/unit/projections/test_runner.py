@@ -71,7 +71,7 @@ async def run(
 
 
 @given(sizes=st.lists(st.integers(0, 9), max_size=4), most=st.integers(1, 4))
-def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
+def test_every_event_comes_once_in_order_and_no_batch_is_too_large(
     sizes: list[int], most: int
 ) -> None:
     batches, end = [], 0
@@ -94,7 +94,7 @@ def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
     assert {batch.position for batch in batches} <= {piece.position for piece in found}
 
 
-async def test_it_is_ready_when_the_last_piece_is_finished() -> None:
+async def test_it_is_ready_when_the_last_batch_is_finished() -> None:
     subject = pooled("")
     ready = []
     async for _ in subject.batches(subscription(Batch(records(1, 3), 3, True)), 2):
