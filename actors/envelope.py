@@ -197,7 +197,9 @@ def stream_of(aggregate: AggregateType, command: Command, tenant: str) -> str:
         stream = aggregate.stream(getattr(command, aggregate.id_field), tenant)
     except UnicodeEncodeError as error:  # half of a surrogate pair
         field = aggregate.id_field
-        raise InvalidCommand(f"{field} has control characters, or is no Unicode", field) from error
+        raise InvalidCommand(
+            f"{field} has control characters, or is not valid Unicode", field
+        ) from error
     if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] in "-:":
         field = aggregate.id_field
         _check_id(stream[len(aggregate.stream("", tenant)) :], field, field)

@@ -37,7 +37,7 @@ class DynamoServer:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self.endpoint = self._process.stdout.readline().decode().strip()
-        assert self.endpoint, "moto's server does not start"
+        assert self.endpoint, "moto's server did not start"
         return self
 
     def __exit__(

@@ -47,7 +47,7 @@ class NatsServer:
         until = time.monotonic() + START
         while not _answers(self.port):
             assert self._process.poll() is None, (self._folder / "nats.log").read_text()
-            assert time.monotonic() < until, "nats-server does not answer"
+            assert time.monotonic() < until, "nats-server did not answer in time"
             time.sleep(0.02)
 
     def kill(self) -> None:

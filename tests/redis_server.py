@@ -25,7 +25,7 @@ class RedisServer:
     def __init__(self, *options: str, cluster: bool = False) -> None:
         """`cluster`: as the one node of a Redis Cluster."""
         self._cluster = cluster
-        assert PROGRAM, "redis-server is not installed: `make test` brings it"
+        assert PROGRAM, "redis-server is not installed: `make servers` installs it"
         self._folder = Path(tempfile.mkdtemp(prefix="rf-redis-"))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,7 +67,7 @@ class RedisServer:
                     client.ping()
                 return
             except redis.RedisError:
-                assert time.monotonic() < deadline, "redis-server does not answer"
+                assert time.monotonic() < deadline, "redis-server did not answer in time"
                 time.sleep(0.02)
 
     def _bus(self) -> list[str]:
@@ -100,7 +100,7 @@ class RedisServer:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             deadline = time.monotonic() + START
             while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
-                assert time.monotonic() < deadline, "the cluster does not come up"
+                assert time.monotonic() < deadline, "the cluster did not start"
                 time.sleep(0.02)
 
     def set(self, **settings: str) -> None:

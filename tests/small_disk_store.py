@@ -34,7 +34,7 @@ class SmallDiskStore:
     def start(self) -> None:
         """Return when it listens."""
         assert self._process.stdout is not None
-        assert self._process.stdout.readline(), "it ended"
+        assert self._process.stdout.readline(), "the store ended before it was ready"
 
     @property
     def process(self) -> psutil.Process:

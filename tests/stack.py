@@ -66,7 +66,7 @@ class Stack:
             if self._process.poll() is not None or time.monotonic() > until:
                 text = Path(log.name).read_text()[-3000:]
                 self.kill()
-                raise AssertionError(f"rayfold up did not get ready: {said!r}\n{text}")
+                raise AssertionError(f"rayfold up did not become ready: {said!r}\n{text}")
             said += self.stdout.read() or b""
             select_readable(self.stdout.fileno(), 0.2)
         assert f"ready {self.url}" in said.decode()

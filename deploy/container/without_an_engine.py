@@ -123,7 +123,7 @@ class Builder:
             (root / "etc/hostname").write_text("image\n")
             config = Config(env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"})
         else:
-            raise SystemExit(f"the base is no plain Debian: {image}")
+            raise SystemExit(f"the base image is not debian:RELEASE-slim: {image}")
         self._root, self._config = root, config
         self._stages[name or f"stage {len(self._stages)}"] = (root, config)
 

@@ -128,7 +128,7 @@ def changed(known: Known, changes: Iterable[str]) -> Known:
     for change in changes:
         name, _, value = change.partition("=")
         if name not in names:
-            raise SystemExit(f"no {name}: one of {', '.join(names)}")
+            raise SystemExit(f"there is no constant {name}: choose one of {', '.join(names)}")
         values[name] = int(float(value)) if names[name] == "int" else float(value)
     return replace(known, **values)
 

@@ -58,7 +58,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_gateways_come_and_go_and_clients_that_connect_again_see_no_error(hosts: Cluster) -> None:
-    """Several listen on one port, and end in order or not; nothing of them is left."""
+    """Several gateways listen on one port, and stop cleanly or are killed; no process is left."""
     head = hosts.head
     with hosts.outside.inside(), accounts(urls(hosts), hosts.token, retries=True) as account:
         account.wait_for(50)
@@ -82,7 +82,7 @@ def test_gateways_come_and_go_and_clients_that_connect_again_see_no_error(hosts:
 
 
 def test_a_release_follows_another_without_a_failed_request(hosts: Cluster) -> None:
-    """Clients keep their connections and never ask twice: each request has its answer."""
+    """Clients keep their connections and never retry: each request is answered."""
     head = hosts.head
     before = deposited(hosts)
     with (

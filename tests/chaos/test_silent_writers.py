@@ -141,7 +141,7 @@ async def end_all_actors(side: WriteSide) -> None:
     assert alive == []
 
 
-async def test_what_somebody_else_deletes_is_forgotten(
+async def test_a_stream_deleted_by_another_client_is_dropped_from_memory(
     side: WriteSide, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry.aggregates["order"], "placement", Placement.SHARDED)

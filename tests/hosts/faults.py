@@ -82,7 +82,7 @@ def process_killed(name: str, host: Host, command: str) -> Fault:
 
     def happen(host: Host) -> None:
         killed = host.processes(command)
-        assert killed, f"{host.name} has no {command}"
+        assert killed, f"{host.name} runs no {command}"
         for process in killed:
             with suppress(psutil.NoSuchProcess):  # it ended with its parent
                 process.kill()

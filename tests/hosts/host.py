@@ -121,7 +121,7 @@ class Host:
 
     @property
     def _booted(self) -> Namespaces:
-        assert self._namespaces is not None, f"{self.name} is off"
+        assert self._namespaces is not None, f"{self.name} is switched off"
         return self._namespaces
 
     def command(self, *command: str) -> list[str]:
@@ -173,7 +173,9 @@ class HostProcess:
                 if text in line:
                     return line
             assert code is None, f"{self.name} on {self.host.name} ended: {code}\n{self.log()}"
-            assert time.monotonic() < deadline, f"{self.name} never said {text!r}\n{self.log()}"
+            assert time.monotonic() < deadline, (
+                f"{self.name} did not print {text!r} in time\n{self.log()}"
+            )
             time.sleep(0.05)
 
     def said(self) -> str:

@@ -54,7 +54,7 @@ class Namespaces:
         assert self._outer.stdout is not None
         if self._outer.stdout.readline() != b"up\n":
             self.end()
-            raise AssertionError("no namespaces: the tests of a cluster run as root")
+            raise AssertionError("no namespaces: the tests of a cluster must run as root")
         [first] = psutil.Process(self._outer.pid).children()
         self.pid = first.pid
         """Of the first process, as the outside sees it."""

@@ -123,7 +123,7 @@ GUEST: dict[str, Any] = {
 STORED = {"guest_id": "ada", "room_kind": "suite", "the_lines": [{"unit_price": 7}]}
 
 
-def test_nothing_is_lost_beside_personal_data(registry: Registry) -> None:
+def test_no_field_is_lost_besides_personal_data(registry: Registry) -> None:
     for known in (registry.commands["note-guest"], registry.events["GuestNoted"]):
         message = known.model(**GUEST)
         data = json.loads(known.encode(message))
@@ -134,12 +134,12 @@ def test_nothing_is_lost_beside_personal_data(registry: Registry) -> None:
     assert registry.decode("GuestNoted", encoded, 1, "guest-ada", 0) == [message]
 
 
-def test_what_was_written_under_aliases_is_read(registry: Registry) -> None:
+def test_an_event_written_under_aliases_is_read(registry: Registry) -> None:
     [event] = registry.decode("GuestNoted", json.dumps(GUEST).encode(), 1, "guest-ada", 0)
     assert event == registry.events["GuestNoted"].model(**GUEST)
 
 
-def test_the_schema_names_fields_as_they_are_taken_and_answered(registry: Registry) -> None:
+def test_the_schema_names_fields_as_in_requests_and_answers(registry: Registry) -> None:
     document = openapi(registry)
     post = document["paths"]["/guests/{guest_id}"]["post"]
     assert [each["name"] for each in post["parameters"] if each.get("in") == "path"] == ["guest_id"]
@@ -171,7 +171,7 @@ async def test_lists_of_rows_that_are_answered_by_alias_are_verified(registry: R
     assert compare_store("memory", table, asked, found, end) == []
 
 
-def test_what_a_factory_draws_is_known_under_the_name_on_the_log() -> None:
+def test_a_value_from_a_factory_is_known_by_its_name_on_the_log() -> None:
     class Drew(Event, name="Drew"):
         ticket: UUID = Field(default_factory=uuid4, serialization_alias="number")
 
@@ -201,7 +201,7 @@ def test_a_message_that_is_read_by_alias_alone_is_refused() -> None:
     assert "validate_by_name=False" in mistake
 
 
-def test_others_are_told_under_the_names_that_they_know() -> None:
+def test_integration_events_use_the_names_of_their_receivers() -> None:
     class Told(IntegrationEvent, name="told"):
         model_config = ANSWERED
         guest_id: str

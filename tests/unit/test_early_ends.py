@@ -1,4 +1,4 @@
-"""Whoever has found what it looked for ends the call to the server, and does not leave that."""
+"""A reader that has found its event ends the call to the server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ ENDS: dict[str, Callable[[MemoryLog], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_what_was_not_read_to_its_end_is_closed(end: str) -> None:
+async def test_a_read_that_is_left_early_is_closed(end: str) -> None:
     log = OpenReads()
     at = datetime(2026, 1, 1, tzinfo=UTC)
     created = OrderCreated(order_id=ORDER, customer_id="ada", currency="EUR", at=at)

@@ -1,4 +1,4 @@
-"""Whether a log has a position: one that was restored does not, one that lags has it soon."""
+"""Whether a log has a position: a restored log may lack it, a lagging one has it soon."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ async def log_of(events: int) -> MemoryLog:
     return log
 
 
-async def test_a_log_has_what_it_has_come_to_and_nothing_beyond() -> None:
+async def test_a_log_has_positions_up_to_its_end_and_none_beyond() -> None:
     folded = FoldedLog(await log_of(2), PREFIXES)
     assert [await folded.has(position) for position in (0, 1, 2, 3)] == [True, True, True, False]
 
 
-async def test_an_empty_log_has_the_beginning() -> None:
+async def test_an_empty_log_has_position_zero() -> None:
     assert await FoldedLog(MemoryLog(), PREFIXES).has(0)
     assert not await FoldedLog(MemoryLog(), PREFIXES).has(1)
 
 
-async def test_of_a_log_that_does_not_answer_nothing_is_taken_for_lost(
+async def test_if_the_log_does_not_answer_nothing_is_taken_for_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "LAG", 0)
@@ -59,7 +59,7 @@ async def test_of_a_log_that_does_not_answer_nothing_is_taken_for_lost(
     assert await FoldedLog(Silent(), PREFIXES).lacks({"totals": 7}) == []
 
 
-async def test_only_what_is_further_than_the_log_is_lacking(
+async def test_only_positions_beyond_the_end_are_lacking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "LAG", 0)
@@ -69,7 +69,7 @@ async def test_only_what_is_further_than_the_log_is_lacking(
     assert await folded.lacks({}) == []
 
 
-async def test_a_log_that_has_grown_to_the_furthest_may_lack_one_before_it(
+async def test_a_log_that_has_grown_to_the_highest_position_may_lack_a_lower_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "LAG", 0)
@@ -111,7 +111,7 @@ async def test_a_node_that_lags_is_waited_for() -> None:
     assert asked == 3
 
 
-async def test_what_a_log_has_lost_is_lost_though_it_grows_past_it_meanwhile() -> None:
+async def test_a_position_that_a_log_lost_stays_lost_although_the_log_grows_past_it() -> None:
     class Growing(MemoryLog):
         """Processes that are due write as soon as they can."""
 

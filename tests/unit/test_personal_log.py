@@ -1,4 +1,4 @@
-"""A log on which personal data is encrypted: nothing of it in clear, wherever it was copied to."""
+"""A log with encrypted personal data: none of it is in clear, in any copy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def world() -> World:
     return World()
 
 
-async def test_the_log_has_no_value_in_clear_and_reads_as_if_it_had(world: World) -> None:
+async def test_the_log_has_no_personal_value_in_clear_and_reads_as_before(world: World) -> None:
     await world.send(REGISTER)
     assert await world.read("customer-ada") == [
         Registered(customer_id="ada", email="secret@example.org", born=1815)
@@ -66,7 +66,7 @@ async def test_without_the_key_a_field_reads_as_its_stand_in(world: World) -> No
     ]
 
 
-async def test_who_comes_back_gets_another_key(world: World) -> None:
+async def test_a_person_who_comes_back_gets_a_new_key(world: World) -> None:
     await world.send(REGISTER)
     world.keys.forget("ada")
     await world.send(ChangeEmail(customer_id="ada", email="secret-2@example.org"))
@@ -74,7 +74,9 @@ async def test_who_comes_back_gets_another_key(world: World) -> None:
     assert (first.email, second.email) == (FORGOTTEN, "secret-2@example.org")
 
 
-async def test_a_snapshot_is_encrypted_whole_and_of_no_use_afterwards(world: World) -> None:
+async def test_a_snapshot_is_encrypted_completely_and_useless_after_a_forgetting(
+    world: World,
+) -> None:
     await world.send(
         REGISTER,
         *(ChangeEmail(customer_id="ada", email=f"secret-{n}@example.org") for n in range(80)),
@@ -93,7 +95,7 @@ async def test_a_snapshot_is_encrypted_whole_and_of_no_use_afterwards(world: Wor
     assert (await fresh.read("customer-ada"))[-1].before == FORGOTTEN
 
 
-async def test_of_others_data_no_snapshot_is_taken(world: World) -> None:
+async def test_no_snapshot_is_taken_of_a_state_with_data_of_other_persons(world: World) -> None:
     assert Letter.has_data_of_others()
     assert not Customer.has_data_of_others()
     knows = world.registry.may_know
@@ -103,15 +105,15 @@ async def test_of_others_data_no_snapshot_is_taken(world: World) -> None:
     assert not Registry.load("domain").may_know("order-ada", {"ada"})
 
 
-async def test_whose_it_is_may_be_a_field(world: World) -> None:
+async def test_the_subject_may_be_a_field(world: World) -> None:
     await world.send(WriteLetter(letter_id="l1", customer_id="ada", to="secret@example.org"))
     await world.assert_nothing_in_clear()
     world.keys.forget("ada")
     assert [each.to for each in await world.read("letter-l1")] == [FORGOTTEN]
 
 
-async def test_a_person_is_one_tenant_s() -> None:
-    """Whatever has their data: what they did, what others wrote of them, what waits."""
+async def test_a_person_belongs_to_one_tenant() -> None:
+    """Wherever the data is: their own events, events of others about them, waiting commands."""
     world = World(tenants=True)
     letter = WriteLetter(letter_id="l1", customer_id="ada", to="secret@example.org")
     later = datetime.now(UTC) + timedelta(days=1)
@@ -150,7 +152,7 @@ async def test_a_stored_state_s_events_are_encrypted_where_they_wait(world: Worl
     assert [each.name for each in await world.read("account-ada")] == ["secret"]
 
 
-async def test_a_fingerprint_tells_nothing_of_whom_it_is() -> None:
+async def test_a_fingerprint_does_not_depend_on_personal_data() -> None:
     registry = Registry.load("tests.personal")
     one = enclose(registry, REGISTER)
     two = enclose(registry, REGISTER.replace(email="other@example.org"))
@@ -158,7 +160,7 @@ async def test_a_fingerprint_tells_nothing_of_whom_it_is() -> None:
     assert one.fingerprint != enclose(registry, REGISTER.replace(customer_id="b")).fingerprint
 
 
-async def test_an_aggregate_through_time_shows_nobody_who_is_forgotten_since(
+async def test_an_aggregate_through_time_shows_no_forgotten_data(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(through_time, "EVERY", 1)
@@ -173,7 +175,7 @@ async def test_an_aggregate_through_time_shows_nobody_who_is_forgotten_since(
     assert shown["before"] == {"email": FORGOTTEN}
 
 
-async def test_a_value_that_was_moved_is_refused_and_not_taken_for_forgotten(
+async def test_a_value_moved_to_another_event_is_refused_and_not_read_as_forgotten(
     world: World,
 ) -> None:
     await world.send(REGISTER, Register(customer_id="bob", email="secret-bob@example.org"))
@@ -185,8 +187,8 @@ async def test_a_value_that_was_moved_is_refused_and_not_taken_for_forgotten(
 
 
 @pytest.mark.parametrize("sealed", ["", "x", "00.x", f"{'0' * 32}.AAAA", 7, None, {}, {"value": 3}])
-async def test_what_nobody_can_decrypt_is_refused(world: World, sealed: Any) -> None:
-    """Also a value whose key nobody knows: a table of keys that lost a row forgets nobody."""
+async def test_a_value_that_cannot_be_decrypted_is_refused(world: World, sealed: Any) -> None:
+    """Also a value whose key is unknown: a lost row in the table of keys is not a forgetting."""
     data = json.dumps({"customer_id": "x", "email": {"$personal": sealed}}).encode()
     new = NewRecord("Registered", data, {}, "00000000-0000-4000-8000-000000000002")
     await world.beneath.append([StreamAppend("customer-x", ANY, [new])])
@@ -194,8 +196,8 @@ async def test_what_nobody_can_decrypt_is_refused(world: World, sealed: Any) -> 
         await world.read("customer-x")
 
 
-def test_what_was_encrypted_by_the_first_release_reads_for_ever() -> None:
-    """Another place, or another way to write it, would be another key to all that is there."""
+def test_data_encrypted_by_the_first_release_can_still_be_read() -> None:
+    """A change in how values are encrypted would make all existing data unreadable."""
     key = SubjectKey(UUID(int=7), "ada", bytes(range(32)))
     data = GOLDEN.encode()
     assert unseal(data, "customer-ada", "Registered", {key.id: key}) == (
@@ -225,7 +227,7 @@ async def test_each_value_has_a_nonce_of_its_own(world: World) -> None:
     assert len(set(nonces)) == len(nonces) == 4
 
 
-async def test_keys_are_asked_for_in_batches(world: World) -> None:
+async def test_keys_are_requested_in_batches(world: World) -> None:
     for number in range(100):
         await world.send(Register(customer_id=f"c{number}", email="secret@example.org"))
     world.keys.asked = 0
@@ -239,7 +241,7 @@ async def test_keys_are_asked_for_in_batches(world: World) -> None:
     assert world.keys.asked == 1
 
 
-async def test_a_replica_knows_the_last_event_again_after_it_was_forgotten(world: World) -> None:
+async def test_a_replica_recognises_the_last_event_after_a_forgetting(world: World) -> None:
     await world.send(REGISTER)
     [raw] = [raw async for raw in world.log.read_stream("customer-ada")]
     last = LastEvent.of(raw)
@@ -250,7 +252,7 @@ async def test_a_replica_knows_the_last_event_again_after_it_was_forgotten(world
 
 
 async def test_a_view_is_not_rebuilt_before_what_was_decrypted_is_folded(world: World) -> None:
-    """A batch that was read before the forgetting may be at hand still, in clear."""
+    """A batch read before the forgetting may still be in memory in clear."""
     await world.send(REGISTER)
     replica = Replica(world.registry, ["contacts"], world.log)
     world.keys.forget("ada")
@@ -265,7 +267,7 @@ async def test_a_view_is_not_rebuilt_before_what_was_decrypted_is_folded(world: 
 
 
 async def test_commands_are_decided_again_with_what_is_left(world: World) -> None:
-    """`rayfold counterfactual` finds no difference, neither before nor after."""
+    """`rayfold counterfactual` finds no difference, before and after the forgetting."""
     await world.send(REGISTER, ChangeEmail(customer_id="ada", email="secret-2@example.org"))
     for _ in range(2):
         log = PersonalLog(world.beneath, world.keys, to_compare=True)
@@ -280,7 +282,7 @@ def test_a_domain_without_personal_data_has_a_log_as_any_other(registry: Registr
     assert not isinstance(open_log("kdb://127.0.0.1:1?Tls=false", registry, None), PersonalLog)
 
 
-async def test_keys_that_cannot_be_had_are_an_outage(world: World) -> None:
+async def test_keys_that_are_unavailable_are_an_outage(world: World) -> None:
     class Away(MemoryKeys):
         async def to_write(self, subjects: Any) -> Any:
             raise StoreUnavailable("no keys")
@@ -290,7 +292,7 @@ async def test_keys_that_cannot_be_had_are_an_outage(world: World) -> None:
         await log.append([StreamAppend("customer-a", None, [record("a")])])
 
 
-def test_views_that_are_rebuilt_are_those_that_fold_it(registry: Registry) -> None:
+def test_the_views_to_rebuild_are_those_with_personal_data(registry: Registry) -> None:
     personal = Registry.load("tests.personal")
     assert personal.views_of_personal_data == ["contacts", "letters"]
     assert Contacts.__rayfold__.name in personal.views_of_personal_data

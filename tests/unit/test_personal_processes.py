@@ -1,4 +1,4 @@
-"""Personal data in processes and scheduled commands, and what is left of who is forgotten."""
+"""Personal data in processes and scheduled commands, and what a forgetting leaves."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Away:
         return await self._bus.send(envelope)
 
 
-async def test_a_scheduled_command_that_waits_for_an_answer_knows_nobody_who_is_forgotten(
+async def test_a_scheduled_command_that_is_retried_has_no_forgotten_data(
     world: World,
 ) -> None:
-    """It is sent again and again, and would write under the next key what was decrypted."""
+    """It is sent again and again: it would write decrypted data under the next key."""
     bus = Away(world.runtime.bus)
     await Schedules(world.log).schedule(enclose(world.registry, REGISTER), datetime.now(UTC))
     runner = ScheduleRunner(world.registry, world.log, bus)
@@ -107,10 +107,10 @@ async def letter(world: World, letter_id: str) -> str:
 
 
 @pytest.mark.parametrize("told_to_forget", [True, False], ids=["it was told", "it finds out"])
-async def test_what_waits_to_be_told_to_a_process_is_told_as_the_log_reads_by_then(
+async def test_events_that_wait_for_a_process_are_read_again_after_a_forgetting(
     world: World, monkeypatch: pytest.MonkeyPatch, told_to_forget: bool
 ) -> None:
-    """Else a step would write again who is forgotten; and as long as it may not, hold up all."""
+    """Otherwise a step would write forgotten data again, or delay all until it may."""
     monkeypatch.setattr(commits, "RETRY", 0.01)
     append, tried, is_down = world.beneath.append, asyncio.Event(), True
 
@@ -136,10 +136,10 @@ async def test_what_waits_to_be_told_to_a_process_is_told_as_the_log_reads_by_th
     assert world.keys.subjects == {"bob"}
 
 
-async def test_a_process_is_told_of_nobody_who_is_forgotten_while_events_are_read(
+async def test_a_process_gets_no_forgotten_data_if_the_forgetting_is_during_a_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are decrypted, and others have their turn before it is told."""
+    """The events are decrypted, and other tasks run before the process gets them."""
     paused, may_go_on = asyncio.Event(), asyncio.Event()
 
     class Long(Turn):
@@ -159,10 +159,10 @@ async def test_a_process_is_told_of_nobody_who_is_forgotten_while_events_are_rea
     assert world.keys.subjects == set()
 
 
-async def test_a_process_is_not_told_of_an_event_that_was_deleted_before_somebody_is_forgotten(
+async def test_a_process_does_not_get_an_event_that_was_deleted_before_a_forgetting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it said before cannot be read again: it would be written under another key."""
+    """The event cannot be read again: its data would be written under another key."""
     monkeypatch.setattr(commits, "RETRY", 0.01)
     append, tried, is_down = world.beneath.append, asyncio.Event(), True
 
@@ -188,7 +188,7 @@ async def test_a_process_is_not_told_of_an_event_that_was_deleted_before_somebod
 
 
 @pytest.mark.parametrize("tenant", ["", "acme"])
-async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> None:
+async def test_a_process_stores_its_events_and_commands_encrypted(tenant: str) -> None:
     world, ada = World(tenants=bool(tenant)), within(tenant, "ada")
     async with welcoming(world) as runner:
         await world.send(REGISTER, tenant=tenant)

@@ -1,4 +1,4 @@
-"""What is written while somebody is forgotten, and of what was known before."""
+"""What is written during a forgetting, and on which state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def world() -> World:
     return World()
 
 
-async def test_what_a_host_has_in_memory_is_folded_again(world: World) -> None:
+async def test_states_in_memory_are_folded_again_after_a_forgetting(world: World) -> None:
     await world.send(REGISTER)
     world.keys.forget("ada")
     world.runtime.host.forget_streams(lambda stream: stream.startswith("customer-"))
@@ -43,10 +43,10 @@ async def test_what_a_host_has_in_memory_is_folded_again(world: World) -> None:
     await world.assert_nothing_in_clear()
 
 
-async def test_nothing_is_written_on_what_was_known_before_while_somebody_is_forgotten(
+async def test_nothing_is_decided_on_old_data_during_a_forgetting(
     world: World,
 ) -> None:
-    """The host knows the old address still: it is made to fold again, and to decide on that."""
+    """The host still has the old address: it must fold again, and decide on the new state."""
     await world.send(REGISTER)
     world.keys.forget("ada")
     world.keys.being_forgotten.add("ada")
@@ -58,7 +58,7 @@ async def test_nothing_is_written_on_what_was_known_before_while_somebody_is_for
     assert (await world.read("customer-ada"))[-1].before == FORGOTTEN
 
 
-async def test_others_in_the_same_commit_are_not_held_up(world: World) -> None:
+async def test_others_in_the_same_commit_are_not_delayed(world: World) -> None:
     world.keys.being_forgotten.add("ada")
     appends = [
         StreamAppend(f"customer-{each}", None, [record(each)]) for each in ("ada", "bob", "eve")
@@ -67,7 +67,7 @@ async def test_others_in_the_same_commit_are_not_held_up(world: World) -> None:
     assert kinds == [Conflict, Appended, Appended]
 
 
-async def test_nor_are_they_where_states_are_stored(world: World) -> None:
+async def test_others_in_the_same_commit_are_not_delayed_with_stored_states(world: World) -> None:
     world.keys.being_forgotten.add("ada")
     commands = [OpenAccount(holder=each, name="secret") for each in ("ada", "bob", "eve")]
     found = await world.runtime.host.handle([enclose(world.registry, each) for each in commands])
@@ -75,8 +75,8 @@ async def test_nor_are_they_where_states_are_stored(world: World) -> None:
     await world.assert_nothing_in_clear()
 
 
-async def test_nor_is_who_writes_to_the_same_stream(world: World) -> None:
-    """A letter of several, in one round."""
+async def test_others_that_write_to_the_same_stream_are_not_delayed(world: World) -> None:
+    """Commands of several persons to one letter, in one batch."""
     world.keys.being_forgotten.add("ada")
     commands = [
         WriteLetter(letter_id="l1", customer_id=each, to="secret") for each in ("bob", "ada", "eve")
@@ -87,15 +87,15 @@ async def test_nor_is_who_writes_to_the_same_stream(world: World) -> None:
     assert str(found[1]) == "a person in its data is being forgotten"
 
 
-async def test_a_command_that_is_kept_for_later_waits_as_any_other(world: World) -> None:
+async def test_a_scheduled_command_waits_as_any_other(world: World) -> None:
     world.keys.being_forgotten.add("ada")
     envelope = enclose(world.registry, REGISTER)
     with pytest.raises(EventStoreUnavailable, match="being forgotten"):
         await Schedules(world.log).schedule(envelope, datetime.now(UTC) + timedelta(days=1))
 
 
-async def test_what_was_decided_on_what_was_known_is_waited_for(world: World) -> None:
-    """Else it would be written under the next key, once there may be one."""
+async def test_forgetting_waits_for_commands_decided_on_old_data(world: World) -> None:
+    """Otherwise it would be written under the next key."""
     await world.send(REGISTER)
     world.keys.forget("ada")
     world.keys.being_forgotten.add("ada")
@@ -141,7 +141,7 @@ def with_states(world: World, states: MemoryStates) -> World:
     return world
 
 
-async def test_no_command_writes_into_a_row_again_what_was_known_before(world: World) -> None:
+async def test_no_command_writes_old_data_into_a_row_again(world: World) -> None:
     """`close-account` has nothing personal in it, and its fold writes a name."""
     states = SlowStates()
     with_states(world, states)
@@ -162,7 +162,7 @@ async def test_no_command_writes_into_a_row_again_what_was_known_before(world: W
     assert kept.state == AccountState(name=FORGOTTEN, label=f"{FORGOTTEN}, closed")
 
 
-async def test_a_row_that_cannot_be_made_again_is_told_of_and_not_tried_for_ever(
+async def test_a_row_that_cannot_be_rebuilt_is_reported_and_not_tried_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_states(world, MemoryStates())
@@ -179,7 +179,7 @@ async def test_a_row_that_cannot_be_made_again_is_told_of_and_not_tried_for_ever
     await world.runtime.host.refill("account-nobody")
 
 
-async def test_of_an_aggregate_that_was_deleted_for_good_no_row_is_left(world: World) -> None:
+async def test_no_row_is_left_of_a_tombstoned_aggregate(world: World) -> None:
     with_states(world, MemoryStates())
     await world.send(OpenAccount(holder="ada", name="secret"))
     await world.beneath.delete_stream("account-ada", tombstone=True)

@@ -1,11 +1,12 @@
-{{/* The name of everything: the release's, or with the chart's where that is not in it. KubeRay adds some 20 characters. */}}
+{{/* The name of all objects: the release's name, with "-rayfold" added if it does not contain "rayfold".
+It is cut, because KubeRay adds about 20 characters. */}}
 {{- define "rayfold.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-rayfold" .Release.Name) (contains "rayfold" .Release.Name) -}}
 {{- $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Of all pods: Ray's nodes, controllers, gateways. The NetworkPolicy goes by it. Not by the name,
-which KubeRay may give to its pods itself. */}}
+{{/* The labels of all pods: Ray's nodes, controllers, gateways. The NetworkPolicy selects by them, and not
+by app.kubernetes.io/name, which KubeRay may set on its pods itself. */}}
 {{- define "rayfold.selector" -}}
 app.kubernetes.io/part-of: rayfold
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -23,14 +24,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.existingSecret | default (printf "%s-credentials" (include "rayfold.name" .)) }}
 {{- end -}}
 
-{{/* Without a name KubeRay makes the Secret, and calls it as the cluster. */}}
+{{/* If no Secret is named, KubeRay makes one with the name of the cluster. */}}
 {{- define "rayfold.raySecret" -}}
 {{ .Values.ray.auth.secretName | default (include "rayfold.name" .) }}
 {{- end -}}
 
 {{- define "rayfold.podSecurity" -}}
 automountServiceAccountToken: false
-{{- /* Else a service named rayfold, as a release of that name has, gives all pods RAYFOLD_PORT=tcp://… */}}
+{{- /* Otherwise a Service named rayfold, which a release of that name has, would set
+RAYFOLD_PORT=tcp://… in all pods. */}}
 enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
@@ -53,7 +55,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What Ray writes: sockets and logs, and its object store in memory. The rest is read-only. */}}
+{{/* The folders in which Ray writes sockets, logs and its object store in memory. The rest is read-only. */}}
 {{- define "rayfold.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: data, mountPath: /data}
@@ -63,7 +65,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* Of a pod whose shared memory has this size. */}}
+{{/* The volumes of a pod whose shared memory has this size. */}}
 {{- define "rayfold.volumes" -}}
 - name: tmp
   emptyDir: {}
@@ -77,7 +79,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* Ray's ports, fixed for the NetworkPolicy; those of workers' own are a range. */}}
+{{/* Ray's ports, which are fixed so that the NetworkPolicy can name them; workers have a range. */}}
 {{- define "rayfold.rayPorts" -}}
 node-manager-port: "6380"
 object-manager-port: "6381"
@@ -89,16 +91,16 @@ min-worker-port: "10002"
 max-worker-port: "19999"
 {{- end -}}
 
-{{/* Bytes of an object store in a memory of this size. Not all of it: Ray takes a disk where it does
-not fit, and so it would by its own reckoning, which goes by the pod's memory. */}}
+{{/* The bytes of an object store in a shared memory of this size: 90 % of it. If the store is larger than
+the shared memory, Ray keeps it on disk. Ray's default size is too large: it depends on the pod's memory. */}}
 {{- define "rayfold.objectStore" -}}
 {{- $unit := ternary 1073741824 1048576 (hasSuffix "Gi" .) -}}
 {{- div (mul (. | trimSuffix "Gi" | trimSuffix "Mi" | int64) $unit 9) 10 | quote -}}
 {{- end -}}
 
-{{/* Of all that is a node or a driver. Whatever waits for a head that is away does so for longer than
-Ray's own 60 s, which would end every actor. A raylet would make its first driver wait for a worker
-per core; for ever, if one of them dies first. */}}
+{{/* The variables of all nodes and drivers. They wait for the head for 600 s while it is down; Ray's default
+is 60 s, after which every actor ends. By default, a raylet makes its first driver wait for a worker per
+core, and for ever if a worker dies while it starts. */}}
 {{- define "rayfold.everyNode" -}}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
 - {name: RAY_prestart_worker_first_driver, value: "0"}
@@ -107,7 +109,8 @@ per core; for ever, if one of them dies first. */}}
 {{- end }}
 {{- end -}}
 
-{{/* What each part claims: a node of the group that runs the release, and what the settings say. */}}
+{{/* The Ray resources that each part claims: a node of the group that runs the release, and those in the
+settings. */}}
 {{- define "rayfold.claims" -}}
 {{- $group := dict .Values.ray.workers.group 0.001 -}}
 {{- $claims := dict "write" $group "dedicated" $group "memory" $group "postgres" $group "process" $group -}}
@@ -118,7 +121,7 @@ per core; for ever, if one of them dies first. */}}
 {{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}
 {{- end -}}
 
-{{/* One of `kind` on a machine, and in a zone, where that can be. */}}
+{{/* Spreads the pods of `kind` over machines and zones where possible. */}}
 {{- define "rayfold.spread" -}}
 topologySpreadConstraints:
 {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -132,7 +135,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Settings of the stack: of whoever starts parts, and of whoever calls them. */}}
+{{/* The settings of the stack, for controllers, gateways and the upgrade. */}}
 {{- define "rayfold.env" -}}
 - {name: HOME, value: /tmp}
 - {name: RAYFOLD_STACK, value: {{ .Values.stack | quote }}}

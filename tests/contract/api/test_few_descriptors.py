@@ -1,4 +1,4 @@
-"""Slow clients keep nobody out, also where a process may have but 128 files open."""
+"""Slow clients do not block others, even if a process may have only 128 files open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def address() -> Iterator[tuple[str, int]]:
         process.kill()
 
 
-def test_slow_clients_keep_nobody_out(address: tuple[str, int]) -> None:
+def test_slow_clients_prevent_no_other_from_connecting(address: tuple[str, int]) -> None:
     with ExitStack() as slow:
         for number in range(400):
             connection = slow.enter_context(socket.create_connection(address))

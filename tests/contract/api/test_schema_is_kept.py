@@ -34,8 +34,8 @@ def kept(case: schemathesis.Case) -> None:
 def test_the_gateway_does_what_the_document_says(subtests: pytest.Subtests) -> None:
     """Each of its operations is a subtest.
 
-    As tests of their own, all that is tried of them would be made up as tests are collected: seven
-    seconds in each process, whatever it is to run.
+    If each were a test, all requests would be generated when tests are collected, which takes seven
+    seconds in each process, whatever it runs.
     """
     load_all_checks()
     schema = schemathesis.openapi.from_asgi("/schema", gateway().app)

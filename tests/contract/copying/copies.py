@@ -1,4 +1,4 @@
-"""How the tests copy a log, and look into what came of it."""
+"""How the tests copy a log, and examine the copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy that goes on: after it was broken off, and after more was written to its source."""
+"""A copy that is continued: after an interruption, and after more was written to its source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.contract.copying.copies import (
 from tests.contract.processes.stages import Stage, named, until, waits_for
 
 
-async def test_what_is_deleted_after_a_first_copy_goes_with_the_second(
+async def test_streams_deleted_after_the_first_copy_are_deleted_by_the_second(
     source: WholeLog, target: WholeLog
 ) -> None:
     for stream in ("gone", "cut", "never", "again"):
@@ -58,7 +58,7 @@ async def test_what_is_deleted_after_a_first_copy_goes_with_the_second(
 
 
 @also_older
-async def test_what_began_again_after_a_first_copy_is_folded_as_in_the_source(
+async def test_a_stream_recreated_after_the_first_copy_is_folded_as_in_the_source(
     source: WholeLog, target: WholeLog, registry: Registry
 ) -> None:
     """The target had it without its deletion, which readers of `$all` have to see."""
@@ -89,7 +89,7 @@ async def test_what_began_again_after_a_first_copy_is_folded_as_in_the_source(
     assert await on_hand(source) == await on_hand(target) == {"tea": 2, "cup": 1, "mug": 7}
 
 
-async def test_what_began_again_during_a_first_copy_wants_another_target(
+async def test_a_stream_recreated_during_the_first_copy_requires_another_target(
     source: WholeLog, target: WholeLog
 ) -> None:
     await written(source, "order-1", new(), new())
@@ -103,7 +103,7 @@ async def test_what_began_again_during_a_first_copy_wants_another_target(
 
 
 @also_older
-async def test_an_interrupted_copy_is_gone_on_with(
+async def test_an_interrupted_copy_is_resumed(
     source: WholeLog,
     target: WholeLog,
     target_uri: str,
@@ -146,7 +146,7 @@ async def test_an_interrupted_copy_is_gone_on_with(
     assert (again.digest, again.records, again.found) == (told.digest, told.records, told.records)
 
 
-async def test_a_log_that_is_written_to_is_copied_up_to_its_end_then_the_rest(
+async def test_a_log_that_is_being_written_to_is_copied_in_several_runs(
     source: WholeLog, target: WholeLog, target_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await written(source, "order-1", new())
@@ -200,7 +200,7 @@ async def test_a_refused_run_leaves_a_finished_copy_finished(
     assert await own_store_id(target_uri)
 
 
-async def test_a_run_that_is_broken_off_before_it_writes_leaves_a_finished_copy_finished(
+async def test_a_run_cancelled_before_it_writes_leaves_a_finished_copy_finished(
     source: WholeLog, target: WholeLog, target_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await written(source, "order-1", new())

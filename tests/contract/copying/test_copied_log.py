@@ -63,7 +63,7 @@ async def test_records_of_other_clients_are_copied_as_they_are(
 
 
 @also_older
-async def test_what_was_deleted_stays_so_and_nothing_is_numbered_anew(
+async def test_deleted_and_cut_streams_stay_so_and_revisions_stay_the_same(
     source: WholeLog, target: WholeLog
 ) -> None:
     for stream in ("gone", "again", "cut", "few", "never", "whole"):
@@ -100,7 +100,9 @@ async def test_what_was_deleted_stays_so_and_nothing_is_numbered_anew(
         await copied(source, target)
 
 
-async def test_what_is_not_a_copy_is_left_alone(source: WholeLog, target: WholeLog) -> None:
+async def test_a_target_that_is_not_a_copy_is_left_unchanged(
+    source: WholeLog, target: WholeLog
+) -> None:
     await written(source, "order-1", new(), new())
     await written(target, "order-1", new())
     with pytest.raises(CopyRefused, match="give an empty store"):
@@ -113,7 +115,7 @@ async def test_what_is_not_a_copy_is_left_alone(source: WholeLog, target: WholeL
     assert len(await everything(target)) == 2
 
 
-async def test_a_stack_that_begins_on_the_target_first_keeps_it(
+async def test_a_target_on_which_a_stack_was_started_is_refused(
     source: WholeLog, target: WholeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def begun(log: WholeLog) -> None:
@@ -154,7 +156,7 @@ async def test_many_records_are_copied_in_order(source: WholeLog, target: WholeL
     assert raw.recorded_at >= started
 
 
-async def test_large_records_are_not_held_by_the_thousand(
+async def test_large_records_are_copied_in_small_batches(
     source: WholeLog, target: WholeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(25):

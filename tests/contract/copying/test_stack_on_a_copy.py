@@ -1,4 +1,4 @@
-"""A stack that is started on a copy: what went on goes on there, and nothing happens twice."""
+"""A stack that is started on a copy: everything continues there, and nothing happens twice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.personal.people import Register, Registered
 
 
 @also_older
-async def test_processes_go_on_where_they_were(
+async def test_processes_continue_on_the_copy_from_where_they_were(
     source: WholeLog, target: WholeLog, registry: Registry
 ) -> None:
     definition = named("moved")
@@ -117,7 +117,7 @@ async def test_a_process_that_is_parked_is_told_what_waits_for_it(
     assert moved["ProcessAborted"] == aborted
 
 
-async def test_a_manager_of_more_partitions_keeps_its_layout(
+async def test_the_partitions_of_a_process_manager_are_the_same_on_the_copy(
     source: WholeLog, target: WholeLog, registry: Registry
 ) -> None:
     await written(source, "order-1", new())
@@ -176,7 +176,7 @@ async def test_commands_that_are_scheduled_are_sent_once(
     assert len(await stream_of(target, f"stock-{tea}")) == 3
 
 
-async def test_publications_go_on_where_they_were_and_have_the_same_keys_parked(
+async def test_publications_continue_on_the_copy_with_the_same_keys_parked(
     source: WholeLog, target: WholeLog
 ) -> None:
     events = [
@@ -205,7 +205,7 @@ async def test_publications_go_on_where_they_were_and_have_the_same_keys_parked(
     assert len(await stream_of(target, "rayfold-publication-news")) == 2
 
 
-async def test_what_else_rayfold_has_written_is_there_but_not_which_log_it_is(
+async def test_other_records_of_rayfold_are_copied_except_the_id_of_the_log(
     source: WholeLog, target: WholeLog
 ) -> None:
     keys = (await witness(source, uuid4())).keys

@@ -27,7 +27,7 @@ def until(condition: Callable[[], T], seconds: float = 10.0) -> T:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, "the condition never became true"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         pause.wait(0.02)
 
 

@@ -44,7 +44,7 @@ class TestExpectedRevision:
         with pytest.raises(WrongCurrentVersionError, match=f"{name}.* does not exist"):
             self.append(client, name, 3, batch)
 
-    def test_exists_needs_the_stream_or_its_metadata(
+    def test_expecting_any_revision_needs_the_stream_or_its_metadata(
         self, client: KurrentDBClient, name: str, batch: bool
     ) -> None:
         with pytest.raises(WrongCurrentVersionError):
@@ -87,7 +87,9 @@ def test_a_mix_of_written_and_new_is_refused(
         client.append_to_stream(name, current_version=expected, events=new)
 
 
-def test_a_repeat_may_cut_what_was_written_differently(client: KurrentDBClient, name: str) -> None:
+def test_events_may_be_repeated_in_other_batches_than_they_were_written_in(
+    client: KurrentDBClient, name: str
+) -> None:
     new = events(4)
     positions = [
         client.append_to_stream(name, current_version=expected, events=one)
@@ -101,7 +103,9 @@ def test_a_repeat_may_cut_what_was_written_differently(client: KurrentDBClient, 
     assert [e.id for e in client.get_stream(name)] == [e.id for e in new[:3]]
 
 
-def test_ids_are_found_beyond_the_first_revisions(client: KurrentDBClient, name: str) -> None:
+def test_a_repeat_is_recognised_beyond_the_first_revisions(
+    client: KurrentDBClient, name: str
+) -> None:
     new = events(600)
     first = client.append_to_stream(name, current_version=ANY, events=new)
     early = client.get_stream(name, stream_position=9, limit=1)[0].commit_position

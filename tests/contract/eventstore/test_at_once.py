@@ -68,7 +68,7 @@ def test_128_writers_of_one_stream(
     assert {e.commit_position for e in written} == positions
 
 
-def test_of_128_with_one_expected_revision_one_wins(
+def test_of_128_appends_at_the_same_expected_revision_one_succeeds(
     client: KurrentDBClient, channel: grpc.Channel, name: str
 ) -> None:
     append = channel.unary_unary(APPEND_RECORDS)
@@ -116,7 +116,7 @@ def test_a_resend_after_a_crash_answers_as_the_first(
 
 
 def test_an_answer_waits_for_the_end_of_its_request(server: ServerProcess, name: str) -> None:
-    """Else it would have to reset the stream, which Rust's client takes for a broken server."""
+    """Otherwise the server would reset the stream, and Rust's client would take it for broken."""
     host, port = server.target.split(":")
     headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", READ.encode())]
     headers.append((b"content-type", b"application/grpc"))
@@ -153,14 +153,14 @@ def kinds_on_stream(received: bytes, stream: int) -> list[int]:
     return kinds
 
 
-def test_names_beyond_ascii_in_errors_of_groups(client: KurrentDBClient) -> None:
+def test_errors_about_groups_with_non_ascii_names_arrive(client: KurrentDBClient) -> None:
     with pytest.raises(NotFoundError):
         client.get_subscription_info("größe-日本", "straße-日本")
     with pytest.raises(NotFoundError):
         client.read_subscription_to_stream("größe-日本", "straße-日本")
 
 
-def test_a_filter_that_looks_ahead(client: KurrentDBClient, name: str) -> None:
+def test_a_filter_may_use_a_lookahead(client: KurrentDBClient, name: str) -> None:
     client.append_to_stream(name, current_version=ANY, events=[event("Kept"), event("Dropped")])
     after = client.get_stream(name)[0].commit_position
     pattern = rf"{name}(?!-other)"
@@ -172,7 +172,7 @@ def test_a_filter_that_looks_ahead(client: KurrentDBClient, name: str) -> None:
 
 
 def test_times_do_not_step_back_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor after a restart where it was set back; but where it had been years ahead."""
+    """Nor after a restart, if the clock was set back; but they do if it was years ahead."""
     now = 2_000_000_000_000_000_000
     monkeypatch.setattr(write_transaction.time, "time_ns", lambda: now)
     db = sqlite3.connect(":memory:", isolation_level=None)
@@ -197,7 +197,7 @@ def test_a_port_taken_by_a_server_is_refused(server: ServerProcess, tmp_path: Pa
     assert (code, errors.count("\n")) == (2, 1)
 
 
-def test_a_slow_reader_of_large_events_holds_up_nobody(
+def test_a_slow_reader_of_large_events_delays_no_other_call(
     client: KurrentDBClient, channel: grpc.Channel, name: str
 ) -> None:
     large = [event(data=b"x" * 1_000_000) for _ in range(12)]
@@ -243,7 +243,7 @@ class FullSocket(asyncio.Transport):
         return False
 
 
-async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
+async def test_a_huge_flow_control_window_does_not_buffer_a_whole_read_in_memory() -> None:
     calls: list[Http2Call] = []
 
     def dispatch(connection: Connection, stream: int, headers: object, ended: bool) -> None:
@@ -280,10 +280,10 @@ async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
     assert full.taken > 64_000_000
 
 
-async def test_thousands_of_settings_at_once_are_one_look_at_the_calls(
+async def test_thousands_of_settings_frames_at_once_go_through_the_calls_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There may be thousands of calls as well, and nobody else was served meanwhile."""
+    """With thousands of calls too, nobody else would be served meanwhile."""
     pushed: list[int] = []
     push = Connection.push
 

@@ -1,4 +1,4 @@
-"""Whoever is cancelled while the store goes away ends, and does not try again for ever."""
+"""A call that is cancelled while the store goes down ends, and is not retried for ever."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def nobody() -> str:
     return f"kurrentdb://127.0.0.1:{free_port()}?Tls=false"
 
 
-async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str) -> None:
-    """`grpc.aio` tells then of the failure alone, and its caller would begin the next call."""
+async def test_a_call_that_is_cancelled_just_as_it_fails_is_cancelled(nobody: str) -> None:
+    """`grpc.aio` reports only the failure then, and its caller would begin the next call."""
     groups, log = PersistentSubscriptions(nobody), EventLog(nobody)
 
     async def ask_always(ask: object) -> None:
@@ -53,10 +53,10 @@ async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str)
     await log.close()
 
 
-async def test_what_is_cancelled_as_a_read_ends_is_cancelled(
+async def test_a_call_that_is_cancelled_just_as_a_read_ends_is_cancelled(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client waits for its own reader then, and drops what it is told meanwhile."""
+    """The client waits for its own reader then, and ignores a cancellation meanwhile."""
     log = EventLog(server.uri)
     await log.end_position(None)
     stop = AsyncReadResponse.stop

@@ -123,7 +123,7 @@ def test_the_client_follows_the_leader(cluster: ClusterProcess, name: str) -> No
 async def test_appends_under_load_survive_changes_of_the_leader(
     cluster: ClusterProcess, open_log: Callable[..., EventLog], atomic: bool | None
 ) -> None:
-    """Each writer counts a stream of its own up, and knows what was acknowledged."""
+    """Each writer appends numbers to a stream of its own, and knows which were acknowledged."""
     log = open_log(atomic=atomic)
     acknowledged: dict[str, list[str]] = {f"count-{number}": [] for number in range(16)}
     ending = asyncio.Event()
@@ -181,10 +181,10 @@ async def test_appends_and_reads_wait_for_the_next_leader(
     assert isinstance(answer, Appended)
 
 
-async def test_a_leader_that_died_is_no_second_one(
+async def test_a_dead_leader_in_the_gossip_is_not_taken_for_a_second_leader(
     cluster: ClusterProcess, open_log: Callable[..., EventLog]
 ) -> None:
-    """Gossip goes on to call it the leader, and dead; the client overlooks the second word."""
+    """Gossip still lists it as a leader that is dead; the client ignores that it is dead."""
     cluster.do("away 0")
     cluster.do("lead 1")
     log = open_log()
@@ -195,7 +195,7 @@ async def test_a_leader_that_died_is_no_second_one(
 async def test_subscriptions_go_to_a_follower_and_appends_to_the_leader(
     cluster: ClusterProcess, open_log: Callable[..., EventLog]
 ) -> None:
-    """A follower is taken away, then the other: readers go on, in the end from the leader."""
+    """First one follower is removed, then the other: readers end up at the leader."""
     log = open_log(f"{cluster.uri}&NodePreference=follower")
     await log.append([one("a-1", None)])
     got: list[int] = []
@@ -274,7 +274,7 @@ async def consume(groups: PersistentSubscriptions, number: int, got: set[int]) -
             got.update(each.raw.revision for each in taken)
 
 
-async def test_a_group_that_is_read_ends_with_the_leader(
+async def test_the_subscription_to_a_group_ends_when_the_leader_changes(
     cluster: ClusterProcess,
 ) -> None:
     groups = PersistentSubscriptions(cluster.uri)
@@ -336,8 +336,8 @@ class Wire:
         sink.close()
 
 
-async def test_a_leader_that_vanishes_without_a_word_is_given_up(tmp_path: Path) -> None:
-    """With a second in place of the eight, five and two that a connection string has by itself."""
+async def test_a_leader_that_vanishes_silently_is_given_up(tmp_path: Path) -> None:
+    """With timeouts of one second, where a connection string has eight, five and two by default."""
     cluster = PlayedCluster(tmp_path / "store")
     await cluster.start()
     wires = [Wire(node) for node in cluster.roles.nodes]

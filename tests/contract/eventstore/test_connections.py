@@ -1,4 +1,4 @@
-"""Who says nothing keeps nobody out."""
+"""Connections, of which silent ones must not block others."""
 
 import asyncio
 import resource
@@ -51,8 +51,8 @@ def test_a_connection_that_does_not_speak_http2_is_closed(server: ServerProcess)
             pass  # the server's own greeting
 
 
-def test_of_a_peer_that_reads_no_answers_no_more_is_taken(server: ServerProcess) -> None:
-    """They were kept for it, whatever it asked: hundreds of megabytes."""
+def test_no_more_is_read_from_a_peer_that_does_not_read_its_answers(server: ServerProcess) -> None:
+    """The answers were kept in memory for it: hundreds of megabytes."""
     host, _, port = server.target.rpartition(":")
     pings = frame(PING, 0, 0, b"answered") * 4096
     with socket.create_connection((host, int(port))) as flood, KurrentDBClient(server.uri) as other:

@@ -53,7 +53,7 @@ def test_what_a_soft_deleted_stream_refuses(
     client.delete_stream(name, current_version=4)
 
 
-def test_a_second_life_ends_as_the_first(client: KurrentDBClient, name: str) -> None:
+def test_a_recreated_stream_can_be_deleted_again(client: KurrentDBClient, name: str) -> None:
     client.delete_stream(name, current_version=4)
     client.append_to_stream(name, current_version=NO_STREAM, events=[event()])
     client.append_to_stream(name, current_version=5, events=[event()])
@@ -79,7 +79,7 @@ def test_metadata_revives_an_empty_stream(client: KurrentDBClient, name: str) ->
     assert client.get_stream(name) == ()
 
 
-def test_metadata_of_a_soft_deleted_stream_is_changed_and_written_back(
+def test_writing_metadata_of_a_soft_deleted_stream_makes_it_exist_again_and_empty(
     client: KurrentDBClient, name: str
 ) -> None:
     client.delete_stream(name, current_version=EXISTS)
@@ -106,7 +106,7 @@ def test_a_wrong_revision_does_not_delete(client: KurrentDBClient, name: str) ->
     assert len(client.get_stream(name)) == 5
 
 
-def test_a_tombstone_is_for_good(client: KurrentDBClient, name: str) -> None:
+def test_a_tombstoned_stream_can_never_be_used_again(client: KurrentDBClient, name: str) -> None:
     client.tombstone_stream(name, current_version=4)
     for call in (
         lambda: client.get_stream(name),
@@ -151,9 +151,7 @@ def test_max_age_hides_old_events(client: KurrentDBClient, name: str) -> None:
     assert [e.stream_position for e in client.get_stream(name)] == [5]
 
 
-def test_metadata_is_a_stream_of_which_the_newest_counts(
-    client: KurrentDBClient, name: str
-) -> None:
+def test_only_the_newest_metadata_of_a_stream_counts(client: KurrentDBClient, name: str) -> None:
     assert client.get_stream_metadata("other" + name) == ({}, NO_STREAM)
     client.set_stream_metadata(name, metadata={"a": 1}, current_version=NO_STREAM)
     with pytest.raises(WrongCurrentVersionError):

@@ -1,4 +1,4 @@
-"""A disk that is full, or fails: nothing acknowledged is lost, and all goes on when it can."""
+"""A full or failing disk: nothing acknowledged is lost, and work continues when possible."""
 
 import os
 import resource
@@ -50,7 +50,7 @@ def fill(client: KurrentDBClient, stream: str) -> tuple[list[uuid.UUID], str]:
         except KurrentDBClientError as error:
             return acknowledged, str(error)
         acknowledged.append(new.id)
-    raise AssertionError("the disk never filled")
+    raise AssertionError("the disk did not become full")
 
 
 def stored(client: KurrentDBClient, stream: str) -> list[uuid.UUID]:
@@ -73,7 +73,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_goes_on_when_there_is_room(
 
 
 def test_a_disk_that_is_full_behind_a_log_that_has_its_room_is_the_same(tmp_path: Path) -> None:
-    """The log's index grows with what is in it, and has no room of its own."""
+    """The log has preallocated room, but its index grows with the events."""
     if os.geteuid() != 0:
         run_as_own_root(
             "test_a_disk_that_is_full_behind_a_log_that_has_its_room_is_the_same", tmp_path / "own"
@@ -114,7 +114,7 @@ def fill_and_make_room(disk: Path, server: ServerProcess, ballast: Path) -> None
 def test_a_disk_that_fails_ends_the_process_in_one_line_and_the_next_one_has_everything(
     tmp_path: Path,
 ) -> None:
-    """A limit on the size of files: for SQLite an I/O error, as of a broken disk."""
+    """A limit on the size of files leads to an I/O error in SQLite, as a broken disk does."""
     limit = 4 * MEGABYTE
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))

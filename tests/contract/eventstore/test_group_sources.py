@@ -1,4 +1,4 @@
-"""Where groups get their events from: streams that lose them, starts that nothing has had."""
+"""The sources of groups: streams that lose events, and starts at positions without events."""
 
 import queue
 
@@ -14,10 +14,10 @@ BYTES = "application/octet-stream"
 
 
 @pytest.mark.parametrize("metadata", [{"$tb": 10}, {"$maxAge": 1}], ids=["truncated", "expired"])
-def test_a_group_is_level_though_all_its_events_are_gone(
+def test_a_group_whose_events_were_all_deleted_has_caught_up(
     client: KurrentDBClient, name: str, metadata: dict[str, int]
 ) -> None:
-    """It used to look for them for ever, with a whole processor."""
+    """It used to search for them for ever, and use a whole core."""
     client.append_to_stream(name, current_version=ANY, events=events(10))
     client.set_stream_metadata(name, metadata=metadata)
     until(lambda: client.get_stream(name) == ())
@@ -40,7 +40,7 @@ def test_a_start_in_all_beyond_the_log_is_refused(client: KurrentDBClient, name:
     client.delete_subscription(name)
 
 
-def test_extra_statistics_have_a_highest_and_no_zeros(
+def test_extra_statistics_are_positive_and_include_the_highest_value(
     groups: persistent_pb2_grpc.PersistentSubscriptionsStub,
     client: KurrentDBClient,
     name: str,
@@ -71,7 +71,7 @@ def test_extra_statistics_have_a_highest_and_no_zeros(
 
 
 def test_what_a_filter_leaves_out_moves_the_checkpoint(client: KurrentDBClient, name: str) -> None:
-    """Else a group that seldom matches would look through the whole log after each restart."""
+    """Otherwise a group that seldom matches would read the whole log after each restart."""
     client.create_subscription_to_all(
         name,
         from_end=True,
@@ -91,7 +91,7 @@ def test_what_a_filter_leaves_out_moves_the_checkpoint(client: KurrentDBClient, 
     client.delete_subscription(name)
 
 
-def test_links_come_with_their_own_position_and_one_to_nothing_without_an_event(
+def test_links_have_their_own_position_and_a_broken_link_has_no_event(
     client: KurrentDBClient, groups: persistent_pb2_grpc.PersistentSubscriptionsStub, name: str
 ) -> None:
     client.append_to_stream(f"{name}-target", current_version=ANY, events=event())

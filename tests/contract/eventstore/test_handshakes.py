@@ -1,4 +1,4 @@
-"""What a node that speaks TLS, and then says nothing, is taken for: not for a refusal."""
+"""A node that accepts TLS and then does not answer: that is not taken for a refusal."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def complaint(tmp_path: Path, *targets: str) -> StoreUnavailable | None:
         (keep_silent_after_the_handshake, "does not answer for 0.5 s after the TLS handshake"),
     ],
 )
-def test_a_node_that_does_not_speak_may_speak_later(
+def test_a_node_that_does_not_answer_the_handshake_may_be_tried_again(
     node: Callable[[Serve], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,7 +123,7 @@ def test_a_node_that_does_not_speak_may_speak_later(
     assert ("UserCertFile" in str(found)) is (serve is close_after_the_handshake)
 
 
-def test_a_node_that_asks_for_a_certificate_is_told_from_one_that_is_silent(
+def test_a_node_that_asks_for_a_certificate_is_distinguished_from_a_silent_one(
     node: Callable[[Serve], str], tmp_path: Path
 ) -> None:
     found = complaint(tmp_path, node(close_after_the_handshake), node(ask_for_a_certificate))
@@ -131,7 +131,7 @@ def test_a_node_that_asks_for_a_certificate_is_told_from_one_that_is_silent(
     assert "it wants another UserCertFile and UserKeyFile" in str(found)
 
 
-def test_a_node_that_speaks_leaves_nothing_to_say(
+def test_a_node_that_answers_the_handshake_gives_no_complaint(
     node: Callable[[Serve], str], tmp_path: Path
 ) -> None:
     assert complaint(tmp_path, node(close_at_once), node(speak)) is None

@@ -62,7 +62,7 @@ def memory_of(server: ServerProcess) -> int:
 def test_slow_readers_have_large_events_wait_on_disk(
     server: ServerProcess, client: KurrentDBClient, name: str
 ) -> None:
-    """Of a group with 30 in flight, and of links to one: 120 MB that nobody takes."""
+    """A group with 30 events in flight, and a group of links to one: 120 MB that nobody reads."""
     count, size = 30, 4_000_000
     for _ in range(count):
         client.append_to_stream(name, current_version=ANY, events=NewEvent("A", b"x" * size))

@@ -86,7 +86,7 @@ async def test_records_are_appended_where_they_are_expected(log: Log, stream: st
 
 
 async def test_a_record_is_the_same_whichever_way_it_is_read(log: Log, stream: str) -> None:
-    """Its time, too, which is in ticks of a tenth of a microsecond."""
+    """So is its time, which is in units of a tenth of a microsecond."""
     await append(log, stream, None)
     for revision in range(19):
         await append(log, stream, revision)
@@ -186,7 +186,7 @@ async def test_readers_of_all_are_told_what_was_deleted(log: Log, stream: str) -
     assert [raw.revision for raw in told] == [0, 1, 0, 2, 1, 2**63 - 1]
 
 
-async def test_streams_whose_names_differ_in_case_alone_are_two(log: Log) -> None:
+async def test_streams_whose_names_differ_only_in_case_are_different(log: Log) -> None:
     name = f"stock-{uuid4()}"
     streams = [f"{name}-tea", f"{name}-TEA", f"{name}-Tea"]
     answers = await log.append([StreamAppend(each, None, records()) for each in streams])
@@ -229,7 +229,7 @@ async def test_a_joint_append_is_written_in_its_order_where_every_stream_is_as_e
     assert await read(atomic, read_only) == [0, 1, 2]
 
 
-async def test_a_joint_append_with_one_stream_elsewhere_writes_nothing_and_names_it(
+async def test_a_joint_append_with_one_stream_at_another_revision_writes_nothing_and_names_it(
     atomic: Log, stream: str
 ) -> None:
     one, two, read_only = f"{stream}-1", f"{stream}-2", f"{stream}-3"
@@ -279,7 +279,7 @@ async def test_a_stream_that_only_differs_in_case_waits_for_the_next_call(
     assert kinds == [JointlyAppended, JointlyAppended, Appended]
 
 
-async def test_a_deleted_stream_goes_on_in_a_joint_append_from_where_it_ended(
+async def test_a_joint_append_to_a_deleted_stream_continues_its_revisions(
     atomic: Log, stream: str
 ) -> None:
     one, two = f"{stream}-1", f"{stream}-2"
@@ -291,7 +291,7 @@ async def test_a_deleted_stream_goes_on_in_a_joint_append_from_where_it_ended(
     assert await read(atomic, one) == [3, 4]
 
 
-async def test_a_tombstoned_stream_stands_in_the_way_of_a_joint_append(
+async def test_a_joint_append_that_expects_a_tombstoned_stream_is_a_conflict(
     atomic: Log, stream: str
 ) -> None:
     one, two = f"{stream}-1", f"{stream}-2"
@@ -303,7 +303,7 @@ async def test_a_tombstoned_stream_stands_in_the_way_of_a_joint_append(
     assert await read(atomic, two) == []
 
 
-async def test_as_many_streams_as_one_likes_may_be_elsewhere(
+async def test_a_batch_may_have_any_number_of_streams_at_other_revisions(
     stream: str, server: ServerProcess
 ) -> None:
     log = EventLog(server.uri)
@@ -385,7 +385,7 @@ async def test_all_is_read_backwards_from_its_end_and_from_a_position(
     assert await back(after=first) == []
 
 
-async def test_an_event_that_was_delivered_is_found_again_until_its_stream_is_deleted(
+async def test_a_delivered_event_is_found_on_the_log_until_its_stream_is_deleted(
     log: Log, stream: str
 ) -> None:
     await append(log, stream, None, 2)
@@ -408,10 +408,10 @@ async def test_an_event_that_was_delivered_is_found_again_until_its_stream_is_de
 
 
 @pytest.mark.parametrize(("there", "taken"), [(1000, 1), (8, 1), (300, 295)])
-async def test_a_read_that_ends_as_another_call_connects_anew_is_not_taken_for_whole(
+async def test_a_read_that_ends_because_another_call_reconnects_is_not_taken_for_complete(
     server: ServerProcess, stream: str, there: int, taken: int
 ) -> None:
-    """Also where all has come, and waits in the client."""
+    """Also if all events have arrived already, and wait in the client."""
     log = EventLog(server.uri)
     await append(log, stream, None, there)
     async with aclosing(log.read_stream(stream)) as reading:
@@ -425,7 +425,7 @@ async def test_a_read_that_ends_as_another_call_connects_anew_is_not_taken_for_w
     await log.close()
 
 
-async def test_a_store_of_this_machine_is_not_looked_for_behind_a_proxy(
+async def test_a_store_on_this_machine_is_not_connected_to_through_a_proxy(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):

@@ -1,4 +1,4 @@
-"""Somebody else reads the store's file for long, as a backup does: writes go on."""
+"""Another program reads the store's file for long, as a backup does: writes continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pinned groups while consumers come and go: a key has one consumer, nobody is overfilled."""
+"""Pinned groups while consumers come and go: a key has one consumer, and limits are kept."""
 
 import json
 import threading

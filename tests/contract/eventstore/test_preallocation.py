@@ -1,4 +1,4 @@
-"""The write-ahead log has its room before commits need it, and takes none that it doesn't get."""
+"""The write-ahead log gets its disk space in advance, and gives back what it cannot get."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_that_is_longer_is_left_alone(tmp_path: Path) -> None:
     assert wal.stat().st_size == 6 * SIZE
 
 
-def test_a_disk_without_room_gets_back_what_was_taken(tmp_path: Path) -> None:
+def test_on_a_full_disk_the_preallocated_space_is_given_back(tmp_path: Path) -> None:
     wal = tmp_path / "wal"
     wal.write_bytes(b"frames")
     with no_file_above(SIZE // 2):
@@ -59,7 +59,7 @@ def test_no_file_is_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_what_cannot_be_opened_is_left_to_commits(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_left_as_it_is(tmp_path: Path) -> None:
     wal = tmp_path / "wal"
     wal.mkdir()
     preallocate(wal, SIZE)
@@ -72,7 +72,7 @@ async def append(store: Store, stream: str) -> None:
         await store.submit(Append(stream, ANY, [event]))
 
 
-async def test_commits_write_over_it_until_it_begins_anew(
+async def test_commits_reuse_the_preallocated_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_CHECKPOINT_BYTES", 1024 * 1024)

@@ -53,14 +53,14 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([], False),
     ],
 )
-def test_the_kernel_tells_whose_the_other_end_is(
+def test_the_kernel_says_whether_the_other_end_belongs_to_our_user(
     told: Path, ends: list[tuple[int, int, str, int]], ours: bool
 ) -> None:
     told.write_text(table(*ends))
     assert peer_user.is_ours(OURS, CLIENTS) is ours
 
 
-def test_our_own_connection_is_ours_until_it_is_closed() -> None:
+def test_a_connection_of_our_user_is_recognised_until_it_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -94,7 +94,7 @@ async def test_another_user_is_not(
     assert caplog.messages == ["connections of another user of this machine are refused"]
 
 
-def test_whoever_is_gone_before_it_was_looked_at_leaves_no_word(
+def test_a_client_that_leaves_before_it_was_checked_is_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def come_and_go() -> None:

@@ -101,7 +101,9 @@ def test_a_read_can_be_left(client: KurrentDBClient, name: str) -> None:
     assert len(client.get_stream(name)) == 1000
 
 
-def test_links_in_all_show_their_target_once_more(client: KurrentDBClient, name: str) -> None:
+def test_resolved_links_in_all_return_their_target_again(
+    client: KurrentDBClient, name: str
+) -> None:
     gone, kept = event(), event()
     start = client.append_to_stream(name, current_version=ANY, events=[kept])
     client.append_to_stream("gone-" + name, current_version=ANY, events=[gone])

@@ -1,4 +1,4 @@
-"""A store that will not have us: each reason is one line that says what to look at."""
+"""A store that refuses us: each reason is one line that says what to check."""
 
 from __future__ import annotations
 

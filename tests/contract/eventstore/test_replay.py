@@ -18,7 +18,7 @@ def parked(client: KurrentDBClient, stream: str) -> int:
 
 
 def test_replays_while_events_are_consumed_and_parked(client: KurrentDBClient, name: str) -> None:
-    """Every third event is parked once, while others arrive and replays run, one after another."""
+    """Every third event is parked once. Others arrive and replays run meanwhile."""
     client.create_subscription_to_stream("g", name, max_retry_count=0)
     subscription = client.read_subscription_to_stream("g", name, max_ack_delay=0.01)
     first: list[int] = []

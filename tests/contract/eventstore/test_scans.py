@@ -1,4 +1,4 @@
-"""Steps of `$all`: what a filter shows, and how much is looked at to find it."""
+"""Steps of `$all`: what a filter shows, and how many events are read to find it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_regular_expressions_are_those_of_net(regex: str, name: str, matches: bo
 
 
 @pytest.mark.parametrize("regex", [r"\p{Lu}", "[a-", r"(?<a-b>x)"])
-def test_one_that_python_has_not_is_refused_and_says_what_may_be_written(regex: str) -> None:
+def test_a_pattern_that_python_does_not_have_is_refused_with_an_explanation(regex: str) -> None:
     with pytest.raises(RpcError, match=r"Invalid pattern .* what \.NET and Python both have"):
         make_filter(False, regex, ())
 
@@ -80,10 +80,10 @@ NAMED = st.text(st.sampled_from("a-'%_\0\x7f\u0080\ud7ff\ue000\U0010ffff"), max_
     names=st.lists(NAMED, unique=True),
     prefixes=st.lists(NAMED.filter(bool), min_size=1, max_size=3),
 )
-def test_the_database_finds_the_names_that_begin_so(
+def test_a_prefix_filter_finds_the_same_in_the_database_as_live(
     on_stream: bool, names: list[str], prefixes: list[str]
 ) -> None:
-    """It shows from disk what is shown live."""
+    """What is read from disk must be the same as what is sent live."""
     match = make_filter(on_stream, "", tuple(prefixes))
     if match.sql is None:
         assert any("\0" in prefix for prefix in prefixes)
@@ -126,7 +126,7 @@ def test_a_prefix_that_is_given_often_is_looked_for_once() -> None:
 
 
 def test_an_index_has_no_system_events_of_its_streams() -> None:
-    """Neither of a page nor live, whatever was asked about the stream before."""
+    """Neither in pages nor live, whatever was read of the stream before."""
     index = index_filter("$idx-ce-order")
     system, plain = (
         Event(at, 1, "order-1", at, b"", kind, 0, 0, b"")
@@ -136,7 +136,7 @@ def test_an_index_has_no_system_events_of_its_streams() -> None:
 
 
 def test_the_last_event_is_found_without_a_look_at_thousands(store: Store) -> None:
-    """Who asks for the log's end holds up all writers for as long as the answer takes."""
+    """A request for the log's end blocks all writers for as long as the answer takes."""
     asked = Asked("other-")
     rows, _ = store.log.scan_backwards(store.log.recent.last_position + 1, asked.filter, 1)
     assert len(rows) == 1

@@ -1,4 +1,4 @@
-"""Reads that travel together: each gets what is its own, and waits for no other for long."""
+"""Reads that are sent together: each gets its own answer, and waits for no other for long."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     return Held(monkeypatch)
 
 
-async def test_reads_of_one_moment_travel_together(
+async def test_reads_begun_at_the_same_time_are_sent_together(
     log: EventLog, reader: StreamReader, held: Held
 ) -> None:
     lengths = await streams_of(log, STREAMS)
@@ -104,7 +104,7 @@ async def test_reads_of_one_moment_travel_together(
     assert held.bursts == [BURST, BURST, BURST, 5]
 
 
-async def test_a_burst_that_is_late_holds_up_nobody(
+async def test_a_late_burst_of_reads_delays_no_other(
     log: EventLog, reader: StreamReader, held: Held
 ) -> None:
     lengths = await streams_of(log, THREADS)
@@ -120,7 +120,7 @@ async def test_a_burst_that_is_late_holds_up_nobody(
         assert await waiting == lengths[slow]
 
 
-async def test_no_more_bursts_than_there_are_threads(
+async def test_there_are_no_more_bursts_than_threads(
     log: EventLog, reader: StreamReader, held: Held
 ) -> None:
     lengths = await streams_of(log, THREADS + 2)
@@ -177,7 +177,7 @@ async def test_answers_do_not_wait_for_those_behind_them(
         assert await reading[answers.slow] == lengths[answers.slow]
 
 
-async def test_one_that_is_tried_again_holds_up_nobody(
+async def test_a_read_that_is_tried_again_delays_no_other(
     log: EventLog, server: ServerProcess, answers: Answers
 ) -> None:
     lengths = await streams_of(log, 8)
@@ -199,7 +199,7 @@ async def test_one_that_is_tried_again_holds_up_nobody(
         patient.close()
 
 
-async def test_one_that_nobody_waits_for_is_not_tried_again(
+async def test_a_read_that_nobody_waits_for_is_not_tried_again(
     log: EventLog, server: ServerProcess, answers: Answers
 ) -> None:
     lengths = await streams_of(log, 2)
@@ -217,7 +217,7 @@ async def test_one_that_nobody_waits_for_is_not_tried_again(
         patient.close()
 
 
-async def test_what_one_read_cannot_take_in_fails_it_alone(
+async def test_a_record_that_cannot_be_decoded_fails_only_its_own_read(
     log: EventLog, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = await streams_of(log, 8)
@@ -239,7 +239,7 @@ async def test_what_one_read_cannot_take_in_fails_it_alone(
             await reading[odd]
 
 
-async def test_reads_that_cannot_all_begin_are_broken_off(
+async def test_reads_are_cancelled_if_not_all_of_them_can_begin(
     log: EventLog, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = await streams_of(log, 4)
@@ -264,7 +264,7 @@ async def test_reads_that_cannot_all_begin_are_broken_off(
         assert broken.value.code() is grpc.StatusCode.CANCELLED
 
 
-async def test_whoever_gives_up_is_forgotten(
+async def test_a_cancelled_read_does_not_disturb_the_next(
     log: EventLog, reader: StreamReader, held: Held
 ) -> None:
     lengths = await streams_of(log, 2)
@@ -279,7 +279,7 @@ async def test_whoever_gives_up_is_forgotten(
         assert await length_of(reader, other) == lengths[other]
 
 
-async def test_nobody_waits_for_a_reader_that_is_closed(server: ServerProcess) -> None:
+async def test_a_read_by_a_closed_reader_fails_at_once(server: ServerProcess) -> None:
     reader = StreamReader(server.uri)
     reader.close()
     async with asyncio.timeout(DEADLINE):

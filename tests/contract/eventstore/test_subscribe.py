@@ -126,7 +126,7 @@ def test_a_filter_gets_a_checkpoint_before_it_has_caught_up(
     assert positions[-1] == last
 
 
-def test_nothing_excluded_begins_with_the_systems_own(client: KurrentDBClient) -> None:
+def test_without_a_filter_a_subscription_begins_with_system_events(client: KurrentDBClient) -> None:
     with client.subscribe_to_all(filter_exclude=()) as subscription:
         assert next(subscription).type == "$metadata"
 

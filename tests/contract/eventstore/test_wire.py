@@ -79,7 +79,7 @@ def test_a_wrong_revision_of_a_delete_is_told_in_trailers(
 
 
 @pytest.mark.parametrize("deleted_at", [None, 1])
-def test_a_subscription_is_level_with_no_revision_of_a_stream_that_is_not_there(
+def test_a_subscription_to_a_missing_stream_has_caught_up_at_no_revision(
     client: KurrentDBClient,
     streams: streams_pb2_grpc.StreamsStub,
     name: str,
@@ -123,7 +123,7 @@ def structured(value: uuid.UUID) -> shared_pb2.UUID:
 HIGH_BITS = uuid.UUID("ffffffff-ffff-4fff-bfff-fffffffffff0")
 
 
-def test_an_append_in_one_form_of_ids_is_the_retry_of_one_in_the_other(
+def test_an_append_with_ids_in_one_form_is_a_retry_of_the_same_ids_in_another(
     client: KurrentDBClient, streams: streams_pb2_grpc.StreamsStub, name: str
 ) -> None:
     key = uuid.uuid4()
@@ -165,7 +165,7 @@ def test_a_group_speaks_the_form_of_ids_its_consumer_asked_for(
     client.delete_subscription("g", name)
 
 
-def test_stream_positions_are_told_to_clients_that_ask(
+def test_clients_that_ask_get_the_stream_position(
     client: KurrentDBClient, streams: streams_pb2_grpc.StreamsStub, name: str
 ) -> None:
     client.append_to_stream(name, current_version=ANY, events=events(3))

@@ -1,4 +1,4 @@
-"""A process manager that breaks, and is mended, when a test says so."""
+"""A process manager whose handlers raise until a test repairs them."""
 
 from __future__ import annotations
 

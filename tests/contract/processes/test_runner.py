@@ -54,7 +54,7 @@ async def test_an_order_with_stock_is_shipped_once_it_is_paid(log: Log, registry
         assert types.count("ProcessCommandAccepted") == 3
 
 
-async def test_what_lacks_is_compensated(log: Log, registry: Registry) -> None:
+async def test_an_order_without_stock_is_compensated(log: Log, registry: Registry) -> None:
     async with Stage(log, registry) as stage:
         tea = await stage.stock()
         order = await stage.order(tea, f"lacking-{uuid4()}")
@@ -83,7 +83,7 @@ async def test_a_timeout_fires_once_also_over_a_restart(log: Log, registry: Regi
         assert (await stage.types(order)).count("ProcessTimedOut") == 1
 
 
-async def test_a_timeout_that_was_due_while_nobody_ran_fires_late(
+async def test_a_timeout_due_while_no_runner_ran_fires_when_one_starts(
     log: Log, registry: Registry
 ) -> None:
     stage = Stage(log, registry)
@@ -96,7 +96,7 @@ async def test_a_timeout_that_was_due_while_nobody_ran_fires_late(
         await until(lambda: is_so(stage.status(order), "cancelled"))
 
 
-async def test_what_happened_while_nobody_ran_is_told_in_order(
+async def test_events_that_happened_while_no_runner_ran_are_handled_in_order(
     log: Log, registry: Registry
 ) -> None:
     stage = Stage(log, registry)
@@ -132,10 +132,10 @@ async def test_a_manager_begins_with_what_happens_after_its_first_start(
 
 
 @pytest.mark.parametrize("crashes", range(12))
-async def test_every_effect_counts_once_wherever_it_crashes(
+async def test_every_command_takes_effect_once_wherever_the_runner_crashes(
     log: Log, registry: Registry, crashes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many appends are answered, the next is written, and nobody learns of it."""
+    """After this many appends the next one is written, but nobody gets its answer."""
     async with Stage(log, registry) as stage:
         tea, cup = await stage.stock(), await stage.stock()
         append, calls = log.append, 0
@@ -167,7 +167,7 @@ async def test_every_effect_counts_once_wherever_it_crashes(
         assert [await stage.reserved(sku) for sku in (tea, cup)] == [0, 0]
 
 
-async def test_a_command_counts_once_also_when_its_aggregate_has_forgotten_it(
+async def test_a_command_takes_effect_once_even_if_its_aggregate_no_longer_remembers_it(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -192,7 +192,9 @@ async def test_a_command_counts_once_also_when_its_aggregate_has_forgotten_it(
         assert await stage.reserved(tea) == 301
 
 
-async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registry) -> None:
+async def test_two_runners_of_one_process_manager_have_each_effect_once(
+    log: Log, registry: Registry
+) -> None:
     async with (
         Stage(log, registry) as stage,
         Stage(log, registry, writes=stage.writes) as other,
@@ -211,7 +213,7 @@ async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registr
 KEYS = 32
 
 
-async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
+async def test_keys_are_divided_among_partitions(log: Log, registry: Registry) -> None:
     definition = named("shared")
     async with (
         Stage(log, registry, definition, partition=(0, 2)) as first,
@@ -229,7 +231,7 @@ async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
         assert {str(order) for order in orders} == first.runner.open | second.runner.open
 
 
-async def test_keys_change_hands_also_while_an_old_runner_goes_on(
+async def test_keys_move_to_new_partitions_while_an_old_runner_still_runs(
     log: Log, registry: Registry
 ) -> None:
     definition = named("handed")
@@ -265,7 +267,7 @@ async def test_keys_change_hands_also_while_an_old_runner_goes_on(
         assert types.count("ProcessCommandAccepted") == 2
 
 
-async def test_it_goes_on_when_the_store_is_there_again(registry: Registry) -> None:
+async def test_the_runner_continues_when_the_store_is_back(registry: Registry) -> None:
     log = MemoryLog()
     async with Stage(log, registry) as stage:
         order = await stage.order(await stage.stock())
@@ -276,7 +278,7 @@ async def test_it_goes_on_when_the_store_is_there_again(registry: Registry) -> N
         await until(lambda: waits_for(stage, order) == 1)
 
 
-async def test_a_handler_that_breaks_parks_its_own_process_and_no_other(
+async def test_a_handler_that_raises_parks_only_its_own_process(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Breaking, "broken", True)
@@ -312,7 +314,7 @@ async def test_a_handler_that_breaks_parks_its_own_process_and_no_other(
             await stage.runner.retry(str(one))
 
 
-async def test_an_aborted_process_is_told_nothing_more(
+async def test_an_aborted_process_receives_no_more_events(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Breaking, "broken", True)
@@ -350,7 +352,7 @@ def _circles(customer: str) -> str | None:
     return customer if customer.startswith("circle") else None
 
 
-async def test_a_process_that_goes_round_in_a_circle_is_parked_with_its_chain(
+async def test_a_process_that_keeps_causing_itself_is_parked_with_the_chain_of_causes(
     log: Log, registry: Registry
 ) -> None:
     async with Stage(log, registry, Circling.__rayfold__) as stage:
@@ -362,7 +364,7 @@ async def test_a_process_that_goes_round_in_a_circle_is_parked_with_its_chain(
         await until(lambda: is_so(amount(stage, customer, "ProcessCommandAccepted"), 100))
 
 
-async def test_a_process_tells_what_it_did_by_the_correlation_of_what_began_it(
+async def test_what_a_process_does_has_the_correlation_id_of_what_started_it(
     log: Log, registry: Registry
 ) -> None:
     async with Stage(log, registry) as stage:

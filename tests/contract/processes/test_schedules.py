@@ -1,4 +1,4 @@
-"""Commands that are sent later: each once, late rather than never, or not at all."""
+"""Scheduled commands: each is sent once, rather late than never, or is cancelled."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_a_command_is_sent_once_it_is_due_and_not_before(later: Later) -> 
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_what_is_over_is_sent_at_once(later: Later) -> None:
+async def test_a_command_scheduled_for_the_past_is_sent_at_once(later: Later) -> None:
     told = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
     await later.until(told["command_id"], "accepted")
 
@@ -128,7 +128,9 @@ async def test_a_refusal_is_told_with_its_rule(later: Later) -> None:
     [ReceiveStock(sku="tea", quantity=3), CreateOrder(order_id=uuid4(), customer_id="ada")],
     ids=["plain", "with its own time"],
 )
-async def test_one_that_the_domain_takes_no_more_is_refused(later: Later, command: Command) -> None:
+async def test_a_command_that_the_domain_no_longer_accepts_is_rejected(
+    later: Later, command: Command
+) -> None:
     kept = later.envelope(command)._replace(payload=b'{"of": "another release"}')
     told = await later.schedules.schedule(kept, later.clock() - HOUR)
     await later.until(told["command_id"], "rejected")
@@ -138,10 +140,10 @@ async def test_one_that_the_domain_takes_no_more_is_refused(later: Later, comman
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["it was done", "it was not"])
-async def test_a_decision_that_was_due_before_a_crash_and_that_no_release_reads_has_an_answer(
+async def test_a_decision_due_before_a_crash_has_an_outcome_even_if_no_release_can_read_it(
     done: bool,
 ) -> None:
-    """Which streams it would write to, nobody can tell: it is looked for in all."""
+    """Nobody knows which streams it would write to, so all are searched for its outcome."""
     log, registry = MemoryLog(), Registry.load("examples.coupons")
     before = LocalRuntime(registry, log)
     await before.send(IssueCoupon(coupon_id="spring", times=3))
@@ -176,7 +178,7 @@ async def test_a_decision_is_told_with_all_streams_that_it_has_read() -> None:
     assert about["revisions"] == {"coupon-spring": 1, "customer-ada": 0}
 
 
-async def test_one_that_nobody_can_read_holds_up_no_other_and_is_told_until_it_is_cancelled(
+async def test_a_schedule_that_nobody_can_read_delays_no_other_and_is_reported_until_cancelled(
     later: Later,
 ) -> None:
     foreign, key = str(uuid4()), str(uuid4())
@@ -206,7 +208,9 @@ async def test_one_that_nobody_can_read_holds_up_no_other_and_is_told_until_it_i
     assert await held() == 0
 
 
-async def test_what_another_client_writes_to_its_stream_does_not_end_it(later: Later) -> None:
+async def test_a_record_of_another_client_in_its_stream_does_not_end_a_schedule(
+    later: Later,
+) -> None:
     receive = ReceiveStock(sku=f"sku-{uuid4()}", quantity=3)
     due, cancelled = [(await later.schedule(receive))["command_id"] for _ in range(2)]
     for command_id in (due, cancelled):
@@ -237,7 +241,7 @@ async def test_the_same_key_again_is_the_same_command_whatever_became_of_it(late
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_one_that_is_cancelled_is_never_sent(later: Later) -> None:
+async def test_a_cancelled_command_is_never_sent(later: Later) -> None:
     sku = f"sku-{uuid4()}"
     told = await later.schedule(ReceiveStock(sku=sku, quantity=3))
     for _ in range(2):
@@ -259,7 +263,9 @@ async def known(later: Later, command_id: object) -> bool:
 
 
 @pytest.mark.parametrize("tombstone", [False, True])
-async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone: bool) -> None:
+async def test_a_schedule_whose_stream_was_deleted_is_given_up(
+    later: Later, tombstone: bool
+) -> None:
     sku = f"tea-{uuid4()}"
     command_id = (await later.schedule(ReceiveStock(sku=sku, quantity=10)))["command_id"]
     await until(lambda: is_so(known(later, command_id), True))
@@ -274,7 +280,7 @@ async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone:
 
 
 @pytest.mark.parametrize("crashes", [False, True])
-async def test_one_whose_stream_was_deleted_may_be_scheduled_again(
+async def test_a_command_whose_schedule_was_deleted_may_be_scheduled_again(
     later: Later, crashes: bool
 ) -> None:
     sku, key = f"tea-{uuid4()}", uuid4()
@@ -298,10 +304,10 @@ async def test_one_whose_stream_was_deleted_may_be_scheduled_again(
     assert await later.status(str(key)) == "cancelled"
 
 
-async def test_one_that_is_scheduled_again_keeps_its_time_where_the_runner_is_behind(
+async def test_a_rescheduled_command_keeps_its_new_time_while_the_runner_is_behind(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It follows the log some way behind, and its clock at once."""
+    """The runner may be behind the log, but it acts on its clock at once."""
     sku, key, caught_up, asked = f"tea-{uuid4()}", uuid4(), asyncio.Event(), asyncio.Event()
     stream, subscribe = f"schedule-{key}", later.log.subscribe
 
@@ -336,10 +342,10 @@ async def test_one_that_is_scheduled_again_keeps_its_time_where_the_runner_is_be
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_one_that_is_scheduled_again_while_it_is_sent_stays_when_somebody_is_forgotten(
+async def test_a_command_rescheduled_while_it_is_sent_is_kept_when_a_person_is_forgotten(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent is read again then: that is the one after it by now, and is not due."""
+    """After a forgetting, the command to send is read again: that is the rescheduled one by now."""
     sku, key, tried = f"tea-{uuid4()}", uuid4(), asyncio.Event()
     send = later.writes.bus.send
 
@@ -368,10 +374,10 @@ async def test_one_that_is_scheduled_again_while_it_is_sent_stays_when_somebody_
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_an_answer_is_not_noted_on_what_was_scheduled_again_while_it_was_awaited(
+async def test_a_late_answer_is_not_recorded_for_a_command_that_was_rescheduled_meanwhile(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That would never be sent."""
+    """Otherwise the rescheduled command would never be sent."""
     before, after, key = f"tea-{uuid4()}", f"tea-{uuid4()}", uuid4()
     tried, may, send = asyncio.Event(), asyncio.Event(), later.writes.bus.send
 
@@ -396,10 +402,10 @@ async def test_an_answer_is_not_noted_on_what_was_scheduled_again_while_it_was_a
     assert await later.types(f"stock-{after}") == ["StockReceived"]
 
 
-async def test_what_was_due_is_sent_though_the_clock_is_set_back_and_somebody_is_forgotten(
+async def test_a_due_command_is_sent_although_the_clock_is_set_back_and_a_person_forgotten(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is noted that it is due."""
+    """Both happen before it is recorded that the command is due."""
     monkeypatch.setattr("actors.schedules.schedule_runner.RETRY", 0.01)
     sku, tried, append = f"tea-{uuid4()}", asyncio.Event(), later.log.append
 
@@ -422,7 +428,7 @@ async def test_what_was_due_is_sent_though_the_clock_is_set_back_and_somebody_is
     assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
+async def test_after_a_crash_a_due_command_is_sent_once_wherever_the_crash_was(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sku = f"sku-{uuid4()}"
@@ -443,7 +449,7 @@ async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
     assert await later.types(f"stock-{sku}") == ["StockReceived", "StockReserved"]
 
 
-async def test_two_runners_send_it_once(later: Later) -> None:
+async def test_two_runners_send_a_command_once(later: Later) -> None:
     other = ScheduleRunner(later.registry, later.log, later.writes.bus, clock=later.clock)
     await other.start()
     skus = [f"sku-{uuid4()}" for _ in range(20)]
@@ -457,7 +463,7 @@ async def test_two_runners_send_it_once(later: Later) -> None:
         assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
-async def test_its_own_time_is_that_at_which_it_is_sent(later: Later) -> None:
+async def test_the_time_in_a_command_is_that_at_which_it_is_sent(later: Later) -> None:
     order = uuid4()
     created = later.envelope(CreateOrder(order_id=order, customer_id="ada"))
     due = later.clock() + HOUR
@@ -470,7 +476,7 @@ async def test_its_own_time_is_that_at_which_it_is_sent(later: Later) -> None:
         assert _field(raw.metadata, "commandId") == told["command_id"]
 
 
-async def test_what_is_due_next_is_listed(later: Later) -> None:
+async def test_the_next_due_commands_are_listed(later: Later) -> None:
     before, total = later.runner.scheduled(10)
     place = PlaceOrder(order_id=uuid4())
     told = await later.schedule(place, timedelta(seconds=30))
@@ -486,7 +492,7 @@ async def test_what_is_due_next_is_listed(later: Later) -> None:
     assert later.runner.scheduled(10)[0] == before
 
 
-async def test_nothing_is_promised_without_a_store(registry: Registry) -> None:
+async def test_without_a_store_no_schedule_is_accepted(registry: Registry) -> None:
     log = MemoryLog()
     schedules = Schedules(log)
     log.down = True
@@ -497,7 +503,9 @@ async def test_nothing_is_promised_without_a_store(registry: Registry) -> None:
         await schedules.about(envelope.command_id)
 
 
-async def test_one_that_the_store_never_takes_is_refused_as_that(registry: Registry) -> None:
+async def test_a_schedule_that_the_store_refuses_for_good_is_an_invalid_command(
+    registry: Registry,
+) -> None:
     class SmallLog(MemoryLog):
         """Takes nothing, as all of it is too large."""
 
@@ -518,7 +526,7 @@ def _field(data: bytes, name: str) -> str:
     return str(json.loads(data)[name])
 
 
-async def test_of_very_many_that_are_due_at_once_few_are_begun_whoever_has_no_answer(
+async def test_of_very_many_due_commands_few_are_sent_at_a_time_and_unanswered_ones_delay_no_other(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule_runner, "BEGUN", 4)
@@ -552,7 +560,7 @@ async def test_of_very_many_that_are_due_at_once_few_are_begun_whoever_has_no_an
         await later.until(each["command_id"], "accepted")
 
 
-async def test_those_that_break_before_they_are_sent_hold_up_no_others(
+async def test_commands_that_fail_before_they_are_sent_delay_no_others(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule_runner, "BEGUN", 2)
@@ -572,7 +580,7 @@ async def test_those_that_break_before_they_are_sent_hold_up_no_others(
     await later.until(fine["command_id"], "accepted")
 
 
-async def test_an_error_that_nobody_expected_is_shown_until_it_is_over(
+async def test_an_unexpected_error_is_shown_until_it_is_over(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine = later.runner._delivery.answer

@@ -1,4 +1,4 @@
-"""Processes that cannot go on: what holds up none but themselves, and how operators end them."""
+"""Processes that cannot continue: they delay no others, and operators can end them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.contract.processes.stages import (
 )
 
 
-async def test_one_that_ended_while_events_waited_is_not_open_after_a_crash(
+async def test_a_process_that_ended_while_events_waited_is_not_open_after_a_crash(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Breaking, "broken", True)
@@ -86,7 +86,9 @@ async def test_an_event_for_a_process_that_ended_changes_nothing(
         assert str(order) not in stage.runner.open
 
 
-async def test_two_managers_have_a_process_each_of_one_key(log: Log, registry: Registry) -> None:
+async def test_two_process_managers_have_separate_processes_for_the_same_key(
+    log: Log, registry: Registry
+) -> None:
     async with (
         Stage(log, registry) as stage,
         Stage(log, registry, Breaking.__rayfold__) as other,
@@ -113,7 +115,7 @@ class Refusing(MemoryLog):
         return [InvalidAppend("too large") if no else next(answers) for no in invalid]
 
 
-async def test_one_that_cannot_even_be_parked_is_listed_and_goes_on_where_it_was(
+async def test_a_process_that_cannot_be_parked_is_listed_and_can_be_retried(
     registry: Registry,
 ) -> None:
     log = Refusing()
@@ -142,7 +144,7 @@ async def test_one_that_cannot_even_be_parked_is_listed_and_goes_on_where_it_was
 
 
 @pytest.mark.parametrize("error", [ValueError("another domain's"), SystemExit("another domain's")])
-async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
+async def test_a_process_that_cannot_be_read_is_not_aborted_and_the_error_says_so(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -169,7 +171,7 @@ async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
         await until(lambda: is_so(stage.status(order), "cancelled"))
 
 
-async def test_one_to_whose_stream_another_client_has_written_holds_up_no_start(
+async def test_a_process_with_a_foreign_record_is_parked_and_delays_no_start(
     log: Log, registry: Registry
 ) -> None:
     definition = named("foreign")  # alone: the server's log is other tests' too
@@ -188,7 +190,7 @@ async def test_one_to_whose_stream_another_client_has_written_holds_up_no_start(
             await stage.runner.retry(str(order))
 
 
-async def test_commands_that_are_never_taken_hold_up_no_others_and_stop_when_aborted(
+async def test_commands_that_are_never_accepted_delay_no_others_and_stop_when_aborted(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "SENDING", 4)
@@ -251,7 +253,7 @@ class Reserving(
         yield Complete()
 
 
-async def test_a_refusal_that_breaks_its_handler_is_not_asked_for_again_and_again(
+async def test_a_command_whose_refusal_breaks_the_handler_is_not_sent_again_and_again(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Stage(log, registry, Reserving.__rayfold__) as stage:
@@ -273,7 +275,7 @@ async def test_a_refusal_that_breaks_its_handler_is_not_asked_for_again_and_agai
         await until(lambda: ended(stage, order))
 
 
-async def test_an_aborted_fulfilment_is_compensated_the_last_first(
+async def test_an_aborted_fulfilment_is_compensated_in_reverse_order(
     log: Log, registry: Registry
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -295,7 +297,7 @@ async def test_an_aborted_fulfilment_is_compensated_the_last_first(
 
 
 @pytest.mark.parametrize("crashes", [False, True])
-async def test_an_abort_withdraws_what_is_not_sent_and_undoes_what_is_on_its_way(
+async def test_an_abort_cancels_unsent_commands_and_compensates_those_under_way(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch, crashes: bool
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -325,7 +327,7 @@ async def test_an_abort_withdraws_what_is_not_sent_and_undoes_what_is_on_its_way
         ]
 
 
-async def test_an_abort_of_a_parked_process_folds_what_waits(
+async def test_an_abort_of_a_parked_process_takes_waiting_events_into_account(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -351,7 +353,7 @@ async def test_an_abort_of_a_parked_process_folds_what_waits(
         assert str(order) not in stage.runner.open | stage.runner.parked.keys()
 
 
-async def test_an_abort_whose_handler_breaks_changes_nothing_and_says_so(
+async def test_an_abort_whose_handler_raises_changes_nothing_and_reports_the_error(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Stage(log, registry) as stage:
@@ -388,7 +390,9 @@ async def test_the_streams_of_checkpoints_do_not_grow(
     await log.close()
 
 
-async def test_two_that_are_retried_at_once_are_followed_by_one(registry: Registry) -> None:
+async def test_two_processes_retried_at_once_share_one_task_that_follows_the_log(
+    registry: Registry,
+) -> None:
     log = Refusing()
     async with Stage(log, registry) as stage:
         orders = [await stage.order(await stage.stock()) for _ in range(2)]
@@ -406,7 +410,7 @@ async def test_two_that_are_retried_at_once_are_followed_by_one(registry: Regist
             await until(lambda order=order: is_so(stage.status(order), "shipped"))
 
 
-async def test_a_command_that_was_taken_may_go_from_the_domain_while_its_process_is_open(
+async def test_an_accepted_command_may_be_removed_from_the_domain_while_its_process_is_open(
     log: Log, registry: Registry
 ) -> None:
     definition = named("gone")
@@ -422,7 +426,7 @@ async def test_a_command_that_was_taken_may_go_from_the_domain_while_its_process
         assert not stage.runner.parked
 
 
-async def test_one_that_waits_for_a_command_that_went_is_parked_and_says_which(
+async def test_a_process_that_waits_for_a_removed_command_is_parked_and_names_the_command(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     definition = named("waits")
@@ -448,7 +452,7 @@ async def test_one_that_waits_for_a_command_that_went_is_parked_and_says_which(
         assert "no command is named 'reserve-stock'" in shown["error"]
 
 
-async def test_of_one_that_is_told_something_for_years_the_last_steps_are_shown(
+async def test_of_a_process_with_many_steps_only_the_last_are_shown(
     log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     definition = named("shown")
@@ -465,7 +469,7 @@ async def test_of_one_that_is_told_something_for_years_the_last_steps_are_shown(
 
 
 @pytest.mark.parametrize("tombstone", [False, True])
-async def test_a_process_whose_stream_was_deleted_is_none(
+async def test_a_process_whose_stream_was_deleted_does_not_exist(
     log: Log, registry: Registry, tombstone: bool
 ) -> None:
     definition, key = Fulfilment.__rayfold__, str(uuid4())
@@ -474,7 +478,7 @@ async def test_a_process_whose_stream_was_deleted_is_none(
         await showing.show(log, registry, definition, key)
 
 
-async def test_a_process_that_is_deleted_for_good_holds_up_nothing(
+async def test_a_process_whose_stream_is_tombstoned_delays_no_other(
     log: Log, registry: Registry
 ) -> None:
     definition = named("buried")
@@ -491,7 +495,7 @@ async def test_a_process_that_is_deleted_for_good_holds_up_nothing(
             await stage.runner.abort(str(order))
 
 
-async def test_a_process_that_begins_anew_where_one_was_deleted_is_open_after_a_start() -> None:
+async def test_a_process_that_starts_again_after_its_deletion_is_found_open() -> None:
     log, definition = MemoryLog(), Fulfilment.__rayfold__
     stream, told = definition.stream("a"), Told("order-a@0", event="OrderPlaced")
     for decided in (Complete(), Sending(uuid4(), CancelOrder(order_id=uuid4()))):
@@ -503,7 +507,7 @@ async def test_a_process_that_begins_anew_where_one_was_deleted_is_open_after_a_
     assert found.keys() == {"a"}
 
 
-async def test_one_that_begins_anew_and_breaks_at_once_is_parked_after_a_start() -> None:
+async def test_a_process_that_starts_again_and_fails_at_once_is_found_parked() -> None:
     log, definition = MemoryLog(), Fulfilment.__rayfold__
     stream, told = definition.stream("a"), Told("order-a@0", event="OrderPlaced")
     step = step_record(told, ProcessStep(told.trigger, (), (Complete(),)))

@@ -1,4 +1,4 @@
-"""What an owner leaves that ends in the middle, where a pointer names what is live."""
+"""What an owner leaves if it ends in the middle of a switch of generations."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def cuts(generations: Any, view: ViewDefinition, live: str) -> None:
 
 @pytest.mark.parametrize("kind", POINTED)
 @pytest.mark.parametrize("does", [begins_again, builds_and_switches, builds_and_gives_up, cuts])
-async def test_wherever_an_owner_ends_the_next_one_has_one_generation_that_can_be_written(
+async def test_wherever_an_owner_ends_the_next_finds_one_writable_generation(
     durable: Durable, does: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.dynamodb.keys.SHARDS", 1)  # each is asked for
@@ -116,7 +116,7 @@ async def items(store: Any, view: ViewDefinition, generation: str) -> int:
 
 
 @pytest.mark.parametrize("kind", POINTED)
-async def test_a_store_that_is_new_is_no_news_and_one_that_lost_rows_is(
+async def test_a_new_empty_store_is_not_reported_and_one_that_lost_its_rows_is(
     durable: Durable, caplog: pytest.LogCaptureFixture
 ) -> None:
     view = durable.registry.views["shelf"]

@@ -1,4 +1,4 @@
-"""What a store parks, of which rows and streams; how long it stays so, and how it is replayed."""
+"""Which rows and streams a store parks, for how long, and how they are replayed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGE_NAME = "".join(hashlib.sha256(b"%d" % at).hexdigest() for at in range(150)
 """One that no store makes much smaller."""
 
 
-async def test_a_row_that_breaks_is_parked_with_what_comes_after_it_and_no_other(
+async def test_a_row_that_fails_is_parked_with_its_later_events_and_no_other_row_is(
     subject: Under,
 ) -> None:
     log, store = subject
@@ -149,7 +149,7 @@ async def test_a_row_of_any_key_is_written_or_parked_and_the_others_go_on(
     await durable.close()
 
 
-async def test_a_second_event_that_breaks_is_parked_in_turn(durable: Durable) -> None:
+async def test_a_replay_that_fails_at_another_event_parks_the_row_there(durable: Durable) -> None:
     log = durable.log
     Shelf.broken = {"black", "grey"}
     async with running(durable):
@@ -259,7 +259,7 @@ async def test_rows_of_a_deleted_stream_go_with_what_is_parked_of_them(subject: 
 
 
 @pytest.mark.parametrize("missing", ["name", "size", ""])
-async def test_a_row_that_its_fold_has_not_validated_is_parked(
+async def test_a_row_that_a_fold_built_without_validation_is_parked(
     durable: Durable, missing: str
 ) -> None:
     view = durable.registry.views["shelf"]

@@ -40,7 +40,7 @@ HOSTILE = [
 LARGE = [2**70, -(2**70), 2**63, 2**53 + 1, 0]
 
 
-async def test_a_row_is_its_document_with_its_revision_and_the_position_it_is_of(
+async def test_an_answer_has_the_row_its_revision_and_its_position(
     subject: Under,
 ) -> None:
     log, store = subject
@@ -59,7 +59,7 @@ async def test_a_row_is_its_document_with_its_revision_and_the_position_it_is_of
         }
 
 
-async def test_no_row_is_none_with_a_position(subject: Under) -> None:
+async def test_an_answer_without_a_row_has_a_position(subject: Under) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, Put(id="a", name="tea"), Taken(id="a"))
@@ -83,7 +83,7 @@ async def test_a_token_waits_for_its_position_and_gives_up_in_time(subject: Unde
         assert b"coffee" in ((await paging).body or b"")
 
 
-async def test_values_of_any_kind_are_found_by_filters_and_nothing_else_is(subject: Under) -> None:
+async def test_filters_find_exact_values_of_any_kind(subject: Under) -> None:
     log, store = subject
     things: list[Event] = [
         Put(id=f"{at} {name}", name=name, colour=name, size=size)
@@ -105,7 +105,9 @@ async def test_values_of_any_kind_are_found_by_filters_and_nothing_else_is(subje
 
 
 @pytest.mark.parametrize("size", ["1E+20000000", "1E+131072", "-1E-16384"])
-async def test_a_number_that_no_row_can_have_is_found_nowhere(subject: Under, size: str) -> None:
+async def test_a_filter_by_a_number_that_no_row_can_have_finds_nothing(
+    subject: Under, size: str
+) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, Put(id="a", name="tea", size=10**70), Put(id="b", name="tea"))
@@ -113,7 +115,7 @@ async def test_a_number_that_no_row_can_have_is_found_nowhere(subject: Under, si
         assert await ids(store, page(end, size=10**70)) == ["a"]
 
 
-async def test_a_row_without_a_value_is_found_by_no_value_of_that_field(subject: Under) -> None:
+async def test_a_row_with_a_null_field_is_found_by_no_value_of_that_field(subject: Under) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, Put(id="a", name="tea"), Put(id="b", name="tea", colour="None"))
@@ -121,7 +123,7 @@ async def test_a_row_without_a_value_is_found_by_no_value_of_that_field(subject:
         assert await ids(store, page(end, name="tea")) == ["a", "b"]
 
 
-async def test_a_row_is_found_by_what_it_is_and_not_by_what_it_was(subject: Under) -> None:
+async def test_a_row_is_found_by_its_present_values_and_not_by_earlier_ones(subject: Under) -> None:
     log, store = subject
     async with running(store):
         end = await write(
@@ -136,7 +138,9 @@ async def test_a_row_is_found_by_what_it_is_and_not_by_what_it_was(subject: Unde
         assert await ids(store, page(end, colour="red")) == []
         assert await ids(store, page(end, colour="blue")) == []
         assert await ids(store, page(end, colour="green")) == ["a"]
-        assert await ids(store, page(end)) == ["b", "a"], "it began again, after the other"
+        assert await ids(store, page(end)) == ["b", "a"], (
+            "the recreated row must be after the other one"
+        )
 
 
 @pytest.mark.parametrize("limit", [1, 3, 200])
@@ -167,7 +171,7 @@ async def test_a_cursor_goes_on_behind_a_row_that_is_gone(subject: Under) -> Non
         assert await ids(store, rest) == ["2", "4", "5", "9"]
 
 
-async def test_where_the_newest_come_first_one_that_begins_meanwhile_is_on_no_later_page(
+async def test_with_newest_first_a_row_that_begins_meanwhile_is_not_on_later_pages(
     subject: Under,
 ) -> None:
     log, store = subject
@@ -184,7 +188,7 @@ async def test_where_the_newest_come_first_one_that_begins_meanwhile_is_on_no_la
             end = await write(log, *(Put(id=f"{at}", name="n") for at in range(6)))
 
 
-async def test_a_cursor_of_nobodys_is_refused(subject: Under) -> None:
+async def test_an_invalid_cursor_is_refused(subject: Under) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, Put(id="a", name="tea"))
@@ -193,7 +197,9 @@ async def test_a_cursor_of_nobodys_is_refused(subject: Under) -> None:
                 await store.ask(page(end, 5, cursor))
 
 
-async def test_one_event_that_begins_rows_lists_them_by_their_keys(subject: Under) -> None:
+async def test_rows_begun_by_the_same_event_are_listed_in_the_order_of_their_keys(
+    subject: Under,
+) -> None:
     log, store = subject
     async with running(store):
         end = await write(log, *(Painted(id="a", colour=each) for each in ("z", "a", "z", "é")))
@@ -206,7 +212,7 @@ async def test_one_event_that_begins_rows_lists_them_by_their_keys(subject: Unde
             assert [(row["colour"], row["times"]) for row in rows] == expected
 
 
-async def test_answers_do_not_go_back(subject: Under) -> None:
+async def test_the_positions_of_answers_never_go_back(subject: Under) -> None:
     log, store = subject
     async with running(store):
         await write(log, Put(id="a", name="tea"))
@@ -229,10 +235,10 @@ async def test_answers_do_not_go_back(subject: Under) -> None:
         await painting
 
 
-async def test_others_have_their_turn_while_a_fold_computes_for_long(
+async def test_other_tasks_run_while_a_fold_computes_for_long(
     subject: Under, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a part is taken for one that hangs: it is ended, and begins the same batch again."""
+    """Otherwise the part would seem to hang: it would be replaced, and begin again."""
     log, store = subject
     turns = 0
     seen: list[int] = []

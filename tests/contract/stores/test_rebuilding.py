@@ -1,4 +1,4 @@
-"""A view that is folded anew beside the one that serves, and what then takes its place."""
+"""A view that is rebuilt while the old one serves, and the switch to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.contract.stores.shelf import (
 from tests.contract.stores.subjects import TIMEOUT, Durable, pace, running
 
 
-async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
+async def test_during_a_rebuild_under_load_no_query_fails_or_goes_back(
     subject: Under,
 ) -> None:
     log, store = subject
@@ -52,7 +52,7 @@ async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
                 said = json.loads(answer.body or b"")
                 row = said if query_at else said["items"][0]
                 assert row["id"] == "0"
-                assert row["painted"] >= painted, "half of a view"
+                assert row["painted"] >= painted, "a reader saw a partial view"
                 last, painted = answer.position, row["painted"]
                 asked += 1
                 await asyncio.sleep(0)
@@ -72,7 +72,9 @@ async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
         assert await differences(log, store) == []
 
 
-async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None:
+async def test_a_rebuilt_generation_that_is_behind_does_not_replace_the_live_one(
+    durable: Durable,
+) -> None:
     log = durable.log
     async with running(durable):
         end = await write(log, *SOME)
@@ -136,7 +138,7 @@ def says_lost(status: dict[str, Any], views: list[str]) -> bool:
     return status.get("lost") == views and "restored" in status.get("error", "")
 
 
-async def test_what_nobody_finished_is_removed_and_a_changed_definition_is_found(
+async def test_an_unfinished_generation_is_removed_and_a_changed_view_is_noticed(
     durable: Durable,
 ) -> None:
     log = durable.log
@@ -169,7 +171,7 @@ def _changed(durable: Durable) -> ViewDefinition:
     return changed
 
 
-async def test_a_generation_in_the_making_says_what_it_parks_that_the_live_one_serves(
+async def test_a_generation_being_built_says_which_served_rows_it_would_park(
     durable: Durable,
 ) -> None:
     log = durable.log

@@ -1,4 +1,4 @@
-"""What a store keeps: each event once, whoever writes, whatever is cut."""
+"""Writing: each event counts once, whoever writes and wherever a write is interrupted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def take_away(writer: Any, key: str, to: dict[str, int]) -> None:
         await transaction.store("shelf", {key: None}, rows)
 
 
-async def test_a_projector_goes_on_where_the_one_before_ended(durable: Durable) -> None:
+async def test_a_projector_continues_where_the_one_before_it_ended(durable: Durable) -> None:
     log = durable.log
     end = await write(log, *SOME)
     await durable.start()
@@ -52,7 +52,7 @@ async def test_a_projector_goes_on_where_the_one_before_ended(durable: Durable) 
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
-async def test_a_cut_in_the_middle_of_a_batch_neither_loses_nor_repeats_an_event(
+async def test_a_lost_connection_in_the_middle_of_a_batch_neither_loses_nor_repeats_an_event(
     durable: Durable, fate: str
 ) -> None:
     cuts = Cuts()
@@ -70,7 +70,9 @@ async def test_a_cut_in_the_middle_of_a_batch_neither_loses_nor_repeats_an_event
         assert await differences(log, durable) == []
 
 
-async def test_what_changes_no_row_moves_checkpoints_only_now_and_then(durable: Durable) -> None:
+async def test_events_that_change_no_row_move_checkpoints_only_now_and_then(
+    durable: Durable,
+) -> None:
     cuts = Cuts()
     durable._wrapped = cuts.wrap
     log = durable.log
@@ -92,7 +94,7 @@ async def test_what_changes_no_row_moves_checkpoints_only_now_and_then(durable: 
         assert projector.runner.events == 1
 
 
-async def test_what_is_cut_has_written_neither_rows_nor_checkpoint(durable: Durable) -> None:
+async def test_a_write_that_fails_has_written_neither_rows_nor_checkpoint(durable: Durable) -> None:
     log = durable.log
     await durable.start()
     end = await write(log, Put(id="a", name="tea"))
@@ -157,12 +159,12 @@ async def replaced_by_a_cut(durable: Durable) -> None:
 
 
 @pytest.mark.parametrize("replaced", [replaced_by_a_build, replaced_by_a_cut])
-async def test_the_writer_of_what_was_replaced_is_refused_and_told(
+async def test_the_writer_of_a_replaced_generation_is_refused_and_told_why(
     durable: Durable,
     replaced: Callable[[Durable], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever replaced it may have ended before anybody renewed the writer."""
+    """The process that replaced it may have ended before the writer was told."""
     for each in ("postgres", "dynamodb"):
         monkeypatch.setattr(f"projections.{each}.writer.LOOK", 0.2)
     log, views = durable.log, durable.views
@@ -191,7 +193,7 @@ async def test_the_writer_of_what_was_replaced_is_refused_and_told(
     await durable.close()
 
 
-async def test_rivals_for_one_partition_count_each_event_once(durable: Durable) -> None:
+async def test_two_writers_of_one_partition_count_each_event_once(durable: Durable) -> None:
     log = durable.log
     async with running(durable):
         durable.begin()
@@ -203,7 +205,7 @@ async def test_rivals_for_one_partition_count_each_event_once(durable: Durable) 
         assert await differences(log, durable) == []
 
 
-async def test_keys_are_cut_anew_while_events_come(durable: Durable) -> None:
+async def test_the_number_of_partitions_changes_while_events_come(durable: Durable) -> None:
     log = durable.log
     async with running(durable):
         await durable.reached(await write(log, *SOME))
@@ -224,7 +226,7 @@ async def test_keys_are_cut_anew_while_events_come(durable: Durable) -> None:
         assert await differences(log, durable) == []
 
 
-async def test_a_page_has_come_as_far_as_the_slowest_partition(durable: Durable) -> None:
+async def test_a_page_covers_the_log_up_to_the_slowest_partition(durable: Durable) -> None:
     log = durable.log
     await durable.start(2)
     end = await write(log, *SOME)
@@ -259,7 +261,7 @@ class Place(Aggregate[Nothing, Note, Moved], category="place", id_field="id", in
         return state
 
 
-async def test_what_is_no_view_s_concern_does_not_travel_and_is_passed_all_the_same(
+async def test_events_of_no_view_are_not_read_but_their_positions_are_passed(
     durable: Durable,
 ) -> None:
     durable.registry.aggregates["place"] = Place

@@ -85,7 +85,7 @@ async def test_a_repeat_after_a_crash_gives_the_first_receipt(orders: Orders) ->
     assert len(await orders.events(f"order-{order}")) == 22
 
 
-async def test_two_copies_that_race_are_one(orders: Orders) -> None:
+async def test_copies_of_a_command_that_race_are_executed_once(orders: Orders) -> None:
     order, key = uuid4(), uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"))
     receipts = await asyncio.gather(*(orders.send(line(order), key=key) for _ in range(8)))
@@ -93,7 +93,7 @@ async def test_two_copies_that_race_are_one(orders: Orders) -> None:
     assert len(await orders.events(f"order-{order}")) == 2
 
 
-async def test_a_key_stands_for_one_command(orders: Orders) -> None:
+async def test_a_key_cannot_be_reused_for_another_command(orders: Orders) -> None:
     order, key = uuid4(), uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"), key=key)
     with pytest.raises(KeyReused):
@@ -112,7 +112,7 @@ async def test_one_hot_aggregate_takes_every_command_once(orders: Orders) -> Non
     assert [event.revision for event in events] == list(range(301))
 
 
-async def test_the_log_alone_tells_who_did_what(orders: Orders) -> None:
+async def test_the_metadata_of_an_event_says_which_command_caused_it(orders: Orders) -> None:
     order, key = uuid4(), uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"), key=key)
     [event] = await orders.events(f"order-{order}")
@@ -137,7 +137,7 @@ async def test_a_long_stream_goes_on_after_a_crash(orders: Orders) -> None:
 
 
 async def test_two_writers_of_one_stream_take_turns(orders: Orders) -> None:
-    """Another writer, which the first one knows nothing of, as after a network partition."""
+    """The other writer is unknown to the first one, as after a network partition."""
     from actors.local import LocalRuntime
 
     order = uuid4()

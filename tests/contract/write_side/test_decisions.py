@@ -51,7 +51,7 @@ async def events(log: Log, stream: str) -> list[str]:
     return [raw.event_type async for raw in log.read_stream(stream)]
 
 
-async def test_neither_rule_is_broken_by_all_at_once(
+async def test_neither_rule_is_broken_by_many_decisions_at_once(
     registry: Registry, log: Log, coupon: str
 ) -> None:
     runtime = LocalRuntime(registry, log)
@@ -105,7 +105,7 @@ async def test_two_writers_of_the_same_streams_break_no_rule(
         assert len(await events(log, f"customer-{coupon}-{n}")) <= 2
 
 
-async def test_what_another_writer_changed_is_seen_by_decisions_and_commands(
+async def test_decisions_and_commands_see_the_changes_of_another_writer(
     registry: Registry, log: Log, coupon: str
 ) -> None:
     one, two = LocalRuntime(registry, log), LocalRuntime(registry, log)
@@ -124,7 +124,7 @@ async def test_what_another_writer_changed_is_seen_by_decisions_and_commands(
     assert await events(log, f"customer-{coupon}-bob") == []
 
 
-async def test_deleted_streams_begin_again_and_tombstoned_ones_never(
+async def test_deleted_streams_can_begin_again_and_tombstoned_ones_cannot(
     registry: Registry, log: Log, coupon: str
 ) -> None:
     runtime = LocalRuntime(registry, log)
@@ -143,7 +143,7 @@ async def test_deleted_streams_begin_again_and_tombstoned_ones_never(
     assert len(await events(log, f"coupon-{coupon}")) == 3
 
 
-async def test_an_older_server_takes_no_decision_and_everything_else(
+async def test_an_older_server_accepts_all_commands_but_decisions(
     registry: Registry, eventstore: str, coupon: str
 ) -> None:
     log = EventLog(eventstore, atomic=False)

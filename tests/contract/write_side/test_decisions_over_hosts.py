@@ -103,7 +103,7 @@ def an_id(category: str, host: int) -> str:
     return next(name for name in names if shard_of(f"{category}-{name}") % 2 == host)
 
 
-async def test_a_writer_hears_of_decisions_elsewhere_before_its_next_command(
+async def test_a_host_is_told_of_decisions_on_other_hosts_before_its_next_command(
     hosts: Hosts,
 ) -> None:
     coupon, customer = an_id("coupon", 0), an_id("customer", 1)
@@ -126,7 +126,7 @@ async def test_a_writer_hears_of_decisions_elsewhere_before_its_next_command(
     assert hosts.conflicts == [1, 0]
 
 
-async def test_a_repeat_gives_the_first_receipt_after_both_have_gone(hosts: Hosts) -> None:
+async def test_a_repeat_gives_the_first_receipt_after_both_hosts_restarted(hosts: Hosts) -> None:
     coupon, key = an_id("coupon", 1), uuid4()
     redeem = RedeemCoupon(coupon_id=coupon, customer_id=an_id("customer", 0))
     await hosts.send(IssueCoupon(coupon_id=coupon))

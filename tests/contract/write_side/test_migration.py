@@ -1,4 +1,4 @@
-"""Tables of states that change with the code: under load, and refused where data would go."""
+"""Tables of states that change with the code: under load, and refused if data would be lost."""
 
 from __future__ import annotations
 
@@ -259,10 +259,10 @@ async def test_a_migration_keeps_every_row_while_both_versions_write(
         (str(UUID(int=7)), "a\0b", "has a character that Postgres cannot keep"),
     ],
 )
-async def test_what_rows_cannot_hold_is_told_by_its_stream_and_others_are_loaded(
+async def test_a_state_that_rows_cannot_hold_is_reported_by_its_stream_and_others_are_loaded(
     postgres: str, connection: Any, till: str, by: str, why: str
 ) -> None:
-    """Another client has written it, or it was event-sourced before."""
+    """Such a state was written by another client, or was event-sourced before."""
     log, known = MemoryLog(), uuid4()
     version = Version(OLD, log, postgres)
     await version.pay(known, 5)
@@ -280,7 +280,7 @@ async def test_what_rows_cannot_hold_is_told_by_its_stream_and_others_are_loaded
     await version.close()
 
 
-async def test_rows_alone_are_enough_where_the_history_was_cut(
+async def test_rows_suffice_for_a_stream_whose_history_was_cut(
     postgres: str, connection: Any
 ) -> None:
     log, till = MemoryLog(), uuid4()
@@ -331,7 +331,7 @@ async def test_a_list_by_another_name_keeps_its_rows_while_both_versions_write(
     await new.close()
 
 
-async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
+async def test_a_row_that_its_model_no_longer_accepts_harms_no_other(
     postgres: str, connection: Any
 ) -> None:
     log, long, well, cut = MemoryLog(), uuid4(), uuid4(), uuid4()
@@ -358,7 +358,7 @@ async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
     await new.close()
 
 
-async def test_what_cannot_be_derived_is_refused_with_what_to_write(
+async def test_a_change_that_cannot_be_derived_is_refused_with_what_to_write(
     postgres: str, connection: Any
 ) -> None:
     old = Version(OLD, MemoryLog(), postgres)
@@ -374,7 +374,9 @@ async def test_what_cannot_be_derived_is_refused_with_what_to_write(
     await old.close()
 
 
-async def test_a_wider_type_is_made_of_what_is_there(postgres: str, connection: Any) -> None:
+async def test_a_column_is_changed_to_a_wider_type_and_keeps_its_values(
+    postgres: str, connection: Any
+) -> None:
     log, till_id = MemoryLog(), uuid4()
     old = Version(OLD, log, postgres)
     await old.pay(till_id, 7)
@@ -392,7 +394,7 @@ async def test_a_wider_type_is_made_of_what_is_there(postgres: str, connection: 
 async def test_an_aggregate_is_moved_to_tables_and_back_under_load(
     postgres: str, connection: Any
 ) -> None:
-    """Show 4: hosts of both versions at once, each way; nothing lost, nothing twice."""
+    """Hosts of both versions run at once, each way; nothing is lost, nothing is there twice."""
     log, tills = MemoryLog(), [uuid4() for _ in range(12)]
     folded, stored = Version(BY_EVENTS, log, postgres), Version(OLD, log, postgres)
     acknowledged: dict[UUID, list[int]] = {each: [] for each in tills}
@@ -456,7 +458,7 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As an operator does it: `rayfold migrate`, with hosts of both versions on a real log."""
+    """With `rayfold migrate`, as an operator does it, and hosts of both versions on a real log."""
     log = EventLog(own_eventstore)
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
     tills = [uuid4() for _ in range(12)]
@@ -514,14 +516,14 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
     await log.close()
 
 
-async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
+async def test_rows_that_were_not_kept_while_event_sourced_are_made_again(
     own_eventstore: str,
     database: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It was event-sourced: by another `evolve`, and somebody may be forgotten, or deleted."""
+    """Meanwhile `evolve` may have changed, persons may be forgotten and streams deleted."""
     log = EventLog(own_eventstore)
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
 
@@ -566,7 +568,7 @@ async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
     await log.close()
 
 
-async def test_the_command_plans_does_and_leaves(
+async def test_the_command_prints_a_plan_executes_it_and_then_has_nothing_to_do(
     own_eventstore: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")

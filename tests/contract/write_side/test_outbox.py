@@ -1,4 +1,4 @@
-"""What is relayed from an outbox is known again on the log, whichever store it is on."""
+"""Events relayed from an outbox are recognised on the log, in every store."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
     await connected.close()
 
 
-async def test_what_another_has_relayed_in_part_is_known_again(log: Log) -> None:
-    """Servers that take `append_records` add metadata of their own."""
+async def test_events_that_another_relay_has_written_in_part_are_recognised(log: Log) -> None:
+    """Servers with `append_records` add metadata of their own to the events."""
     relay, stream = Relay(log), f"account-{uuid4()}"
     outbox = [
         (at, NewRecord("Paid", b'{"cents": 1}', {"commandId": f"c{at}"}, str(uuid4())))

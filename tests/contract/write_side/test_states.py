@@ -1,4 +1,4 @@
-"""What is between a state and the log: every crash point, other writers, servers that are down."""
+"""Stored states and the log: every crash point, other writers, servers that are down."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_what_was_committed_when_its_writer_died_is_relayed_once(
         await second.send(rename(customer, "Eve"), command_id=key)
 
 
-async def test_an_answer_that_was_lost_is_no_second_event(
+async def test_a_lost_answer_does_not_lead_to_a_second_event(
     registry: Registry, states: list[States]
 ) -> None:
     log, customer, key = FailingLog(), uuid4(), uuid4()
@@ -139,7 +139,7 @@ async def test_a_first_event_is_relayed_by_whoever_looks_at_the_outbox(
     assert await other.host.take_over() == 0
 
 
-async def test_an_outbox_is_relayed_soon_where_postgres_clock_was_set_back(
+async def test_an_outbox_is_relayed_soon_although_postgres_clock_was_set_back(
     registry: Registry, postgres: str
 ) -> None:
     log, customer = FailingLog(), uuid4()
@@ -157,7 +157,7 @@ async def test_an_outbox_is_relayed_soon_where_postgres_clock_was_set_back(
     await states.close()
 
 
-async def test_an_outbox_that_is_stuck_for_good_hides_no_other(
+async def test_an_outbox_that_can_never_be_relayed_does_not_hide_others(
     registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.host.state.storage.ORPHANED", 0.0)
@@ -187,7 +187,7 @@ async def test_an_outbox_that_is_stuck_for_good_hides_no_other(
     assert f"customer-{behind}" not in left
 
 
-async def test_nothing_more_is_written_while_the_log_takes_nothing(
+async def test_no_further_state_is_written_while_the_log_accepts_nothing(
     registry: Registry, states: list[States]
 ) -> None:
     log, customers = FailingLog(), [uuid4() for _ in range(5)]
@@ -204,7 +204,7 @@ async def test_nothing_more_is_written_while_the_log_takes_nothing(
     assert await types(log, customers[0]) == [(0, "CustomerRegistered")]
 
 
-async def test_what_the_log_did_not_take_and_never_will_holds_up_nobody(
+async def test_events_that_the_log_will_never_accept_delay_no_other_aggregate(
     registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, gone, strange = FailingLog(), uuid4(), uuid4()
@@ -237,7 +237,9 @@ async def test_what_the_log_did_not_take_and_never_will_holds_up_nobody(
     assert differ.isdisjoint({str(gone), str(strange)})
 
 
-async def test_a_stale_writer_writes_nothing(registry: Registry, states: list[States]) -> None:
+async def test_a_writer_with_a_stale_state_reads_the_new_one_before_it_writes(
+    registry: Registry, states: list[States]
+) -> None:
     log, customer = MemoryLog(), uuid4()
     stale = LocalRuntime(registry, log, states=states[0])
     await stale.send(register(customer))
@@ -249,7 +251,7 @@ async def test_a_stale_writer_writes_nothing(registry: Registry, states: list[St
     assert kept.state.profile.name == "C"
 
 
-async def test_somebody_elses_event_is_taken_into_the_state(
+async def test_an_event_written_by_another_client_is_folded_into_the_state(
     registry: Registry, states: list[States]
 ) -> None:
     log, customer = MemoryLog(), uuid4()
@@ -268,7 +270,7 @@ async def test_somebody_elses_event_is_taken_into_the_state(
     assert [each for each, _ in await types(log, customer)] == [0, 1, 2]
 
 
-async def test_a_history_that_was_cut_is_not_needed(
+async def test_a_state_is_loaded_although_its_history_was_cut(
     registry: Registry, states: list[States]
 ) -> None:
     log, customer = MemoryLog(), uuid4()
@@ -302,7 +304,7 @@ async def test_a_deleted_customer_leaves_no_row_and_does_not_come_back(
     assert (await other.send(register(customer, "Eve"))).revision == 1
 
 
-async def test_lists_and_dictionaries_are_what_they_were(
+async def test_lists_and_dictionaries_are_stored_and_loaded_unchanged(
     registry: Registry, states: list[States]
 ) -> None:
     log, customer = MemoryLog(), uuid4()
@@ -324,7 +326,7 @@ async def test_lists_and_dictionaries_are_what_they_were(
     assert kept.state == folded
 
 
-async def test_rows_that_are_not_what_the_log_says_are_found(
+async def test_rows_that_differ_from_the_log_are_found(
     registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.host.state.verification.PAUSE", 0.0)
@@ -378,10 +380,10 @@ async def test_rows_that_are_not_what_the_log_says_are_found(
     assert str(waiting) not in {key for key, _, _ in await found()}
 
 
-async def test_what_was_relayed_goes_and_what_came_behind_it_waits(
+async def test_relayed_events_leave_the_outbox_and_later_ones_wait(
     registry: Registry, states: list[States]
 ) -> None:
-    """Else an event would be in a state, and never on the log."""
+    """Otherwise an event could be in a state, and never on the log."""
     runtime, customers = LocalRuntime(registry, MemoryLog(), states=states[0]), (uuid4(), uuid4())
     for each in customers:
         await runtime.send(register(each))
@@ -411,7 +413,7 @@ async def test_what_was_relayed_goes_and_what_came_behind_it_waits(
     assert await states[0].load(Customer, stream) is None
 
 
-async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
+async def test_a_state_that_postgres_cannot_keep_is_refused_and_harms_no_other(
     registry: Registry, states: list[States]
 ) -> None:
     if isinstance(states[0], MemoryStates):
@@ -444,7 +446,7 @@ async def test_ids_of_commands_are_bounded(
     assert kept.commands[-1].number == 500
 
 
-async def test_without_postgres_nothing_is_done_and_events_go_on(registry: Registry) -> None:
+async def test_without_postgres_only_commands_of_stored_states_fail(registry: Registry) -> None:
     from domain.orders.commands import CreateOrder
 
     log, states, customer = MemoryLog(), MemoryStates(), uuid4()
@@ -458,7 +460,7 @@ async def test_without_postgres_nothing_is_done_and_events_go_on(registry: Regis
     assert (await runtime.send(register(customer))).revision == 0
 
 
-async def test_a_postgres_that_is_not_there_is_told_of(registry: Registry) -> None:
+async def test_a_postgres_that_does_not_answer_is_reported(registry: Registry) -> None:
     states = PostgresStates("postgresql://nobody@127.0.0.1:1/none", registry.state_stored)
     runtime = LocalRuntime(registry, states=states)
     with pytest.raises(Unavailable, match="Postgres does not answer"):
@@ -501,7 +503,7 @@ def test_connections_of_hosts_are_counted_where_states_are_stored(
     assert connections_of(registry, 3, 24) == 0
 
 
-async def test_people_read_columns(registry: Registry, postgres: str) -> None:
+async def test_the_tables_have_readable_columns(registry: Registry, postgres: str) -> None:
     states = PostgresStates(postgres, registry.state_stored)
     customer = uuid4()
     runtime = LocalRuntime(registry, states=states)

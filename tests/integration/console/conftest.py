@@ -39,7 +39,7 @@ def market() -> Iterator[Market]:
 async def browser() -> AsyncIterator[Browser]:
     """Return Debian's Chromium."""
     found = shutil.which("chromium")
-    assert found, "these tests drive Debian's chromium: `make servers` installs it"
+    assert found, "these tests need Debian's chromium: `make servers` installs it"
     async with async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=found, args=list(FLAGS))
         yield running

@@ -10,7 +10,7 @@ from tests.integration.console.market_stack import TOKENS, Market
 from tests.integration.console.operator import Operator
 
 
-async def test_what_cannot_be_scaled_so_is_told_in_the_dialog(operator: Operator) -> None:
+async def test_a_refused_scaling_is_explained_in_the_dialog(operator: Operator) -> None:
     await operator.open("/views")
     await operator.press("Scale write hosts")
     dialog = operator.page.get_by_role("dialog")
@@ -101,7 +101,7 @@ async def test_a_scheduled_command_is_cancelled(operator: Operator, market: Mark
     await market.until(lambda: not market.ask("/operators/schedules")["commands"])
 
 
-async def test_what_nobody_takes_is_sent_again(operator: Operator, market: Market) -> None:
+async def test_what_no_receiver_accepted_is_sent_again(operator: Operator, market: Market) -> None:
     await market.until(lambda: market.ask("/publications")["publications"][0]["parked"])
     await operator.open("/publications")
     await operator.picture("publications")
@@ -149,7 +149,7 @@ async def test_a_stream_is_deleted(operator: Operator, market: Market) -> None:
     await operator.sees("no aggregate has the stream")
 
 
-async def test_who_did_what_is_told(operator: Operator) -> None:
+async def test_the_audit_page_shows_who_did_what(operator: Operator) -> None:
     for count in ("1", "64"):
         await operator.open("/scale?target=reactor:none")
         await operator.page.get_by_label("How many").fill(count)

@@ -1,4 +1,4 @@
-"""What data cannot do to an operator who looks at it."""
+"""Hostile data does no harm to an operator who looks at it."""
 
 from __future__ import annotations
 

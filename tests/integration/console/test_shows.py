@@ -11,7 +11,7 @@ from tests.integration.console.market_stack import Market
 from tests.integration.console.operator import Operator
 
 
-async def test_which_view_lags_and_why_is_found_from_the_first_page(
+async def test_from_the_first_page_an_operator_finds_which_view_lags_and_why(
     operator: Operator, market: Market
 ) -> None:
     done = threading.Event()

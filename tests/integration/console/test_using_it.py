@@ -11,7 +11,7 @@ from tests.integration.console.operator import Operator
 from tests.integration.console.pictures import ASKED_FOR, PAGES
 
 
-async def test_every_page_goes_on_a_phone_and_by_keyboard(operator: Operator) -> None:
+async def test_every_page_can_be_used_on_a_phone_and_by_keyboard(operator: Operator) -> None:
     page = operator.page
     await page.set_viewport_size({"width": 390, "height": 844})
     for name, path in PAGES.items():
@@ -58,7 +58,7 @@ SHOWN = {"light": ("overview", "views", "log", "aggregate", "audit"), "dark": ("
 """Pages of which there are pictures."""
 
 
-async def test_no_page_has_a_serious_fault(operator: Operator) -> None:
+async def test_no_page_has_a_serious_accessibility_fault(operator: Operator) -> None:
     page = operator.page
     found: dict[str, list[str]] = {}
 
@@ -109,7 +109,7 @@ async def test_the_overview_is_live(operator: Operator, market: Market) -> None:
     await expect(end).not_to_have_text(before)
 
 
-async def test_without_scripts_everything_is_done_by_pages(
+async def test_without_scripts_everything_can_be_done_by_pages(
     browser: Browser, signed_in: BrowserContext, market: Market
 ) -> None:
     state = await signed_in.storage_state()

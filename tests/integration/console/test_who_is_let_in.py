@@ -15,7 +15,9 @@ from tests.integration.console.conftest import REBOUND
 from tests.integration.console.market_stack import DEADLINE, TOKENS, Market
 
 
-async def test_who_has_no_operators_token_sees_nothing(browser: Browser, market: Market) -> None:
+async def test_without_an_operators_token_nothing_is_shown(
+    browser: Browser, market: Market
+) -> None:
     context = await browser.new_context(base_url=market.stack.url)
     page = await context.new_page()
     await page.goto("/console/log?stream=order-1001")
@@ -97,7 +99,7 @@ async def window(signed_in: BrowserContext) -> AsyncIterator[Page]:
     await page.close()
 
 
-async def test_a_page_of_another_origin_does_and_sees_nothing(
+async def test_a_page_of_another_origin_can_do_nothing_and_see_nothing(
     window: Page, market: Market, hostile: str
 ) -> None:
     before = market.ask("/operators/status")["scaling"]
@@ -111,7 +113,7 @@ async def test_a_page_of_another_origin_does_and_sees_nothing(
     assert not [each for each in acts if each.get("arguments") == {"target": "memory", "n": 7}]
 
 
-async def test_a_name_that_was_made_to_lead_here_shows_nothing(
+async def test_a_foreign_host_name_that_resolves_to_this_machine_shows_nothing(
     window: Page, market: Market
 ) -> None:
     rebound = f"http://{REBOUND}:{market.stack.port}"

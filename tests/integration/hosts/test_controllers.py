@@ -76,8 +76,8 @@ def test_down_finds_the_successor_of_a_controller_that_has_just_died(hosts: Clus
     assert second.wait() == 0  # and makes none of them again
 
 
-def test_an_owner_that_was_frozen_stands_by_and_leaves_the_parts_alone(hosts: Cluster) -> None:
-    """One owns the stack at a time, also where the owner falls silent and comes back."""
+def test_an_owner_that_was_frozen_stands_by_and_does_not_end_the_parts(hosts: Cluster) -> None:
+    """Only one owns the stack at a time, also when an owner is silent and comes back."""
     frozen = controller(hosts, "frozen")
     frozen.until_said("ready ")
     heir = controller(hosts, "heir")

@@ -1,4 +1,4 @@
-"""What a server keeps of a machine that vanished without a word."""
+"""Sessions of machines that vanished silently are ended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ asyncio.run(watch())
 
 
 def test_postgres_ends_the_sessions_of_a_machine_without_power(tmp_path: Path) -> None:
-    """Its own default is two hours: enough lost nodes, and it refuses whoever takes their place."""
+    """Its default is two hours: after some lost nodes it would refuse their replacements."""
     with Network(tmp_path) as network:
         stores, lost = network.host("stores"), network.host("lost")
         dsn, _ = start_postgres(stores)

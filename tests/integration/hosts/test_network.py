@@ -67,14 +67,14 @@ def test_hosts_have_names_addresses_and_processes_of_their_own(here: Host, there
     assert not {here.address, there.address} & set(ours)
 
 
-def test_a_killed_host_says_goodbye(here: Host, there: Host) -> None:
+def test_a_killed_host_closes_its_connections(here: Host, there: Host) -> None:
     serve(there)
     with connect(here, there) as connection:
         there.kill()
         assert connection.recv(100) == b""
 
 
-def test_a_host_without_power_goes_silent_and_boots_under_its_address(
+def test_a_host_without_power_goes_silent_and_boots_with_the_same_address(
     here: Host, there: Host
 ) -> None:
     serve(there)
@@ -92,7 +92,7 @@ def test_a_host_without_power_goes_silent_and_boots_under_its_address(
             connection.recv(100)
 
 
-def test_a_cut_link_loses_nothing_that_tcp_sends_again(here: Host, there: Host) -> None:
+def test_a_cut_link_loses_nothing_that_tcp_retransmits(here: Host, there: Host) -> None:
     serve(there)
     with connect(here, there) as connection:
         there.cut()

@@ -12,11 +12,13 @@ def test_a_replica_is_copied_and_the_log_replayed() -> None:
     assert figure(*COPY, "--events", "500", "--rest", "0") is not None
 
 
-def test_idle_aggregates_are_weighed() -> None:
+def test_the_memory_of_idle_aggregates_is_measured() -> None:
     assert figure(*IDLE, "--aggregates", "1000") is not None
 
 
-def test_one_that_fails_leaves_the_others_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_that_fails_has_no_figure_and_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert figure(*COPY, "--events", "many") is None
     assert "invalid int value: 'many'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What a domain leaves behind, of real processes, commands and views, is told with what to do."""
+"""What a changed domain no longer handles is reported with what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from tests.contract.processes.stages import Stage, named, until, waits_for
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-async def test_what_goes_on_with_nobody_is_told(registry: Registry, postgres: str) -> None:
+async def test_what_the_new_domain_no_longer_handles_is_reported(
+    registry: Registry, postgres: str
+) -> None:
     connection = await asyncpg.connect(postgres)
     log, definition = MemoryLog(), named("told")
     async with Stage(log, registry, definition, postgres=postgres) as stage:
@@ -56,7 +58,7 @@ async def test_what_goes_on_with_nobody_is_told(registry: Registry, postgres: st
     await connection.close()
 
 
-async def test_a_timeout_without_a_handler_is_told_before_it_is_due(postgres: str) -> None:
+async def test_a_timeout_without_a_handler_is_reported_before_it_is_due(postgres: str) -> None:
     registry = Registry.load("domain")
     connection = await asyncpg.connect(postgres)
     definition = named("untimely")

@@ -1,4 +1,4 @@
-"""The index of what is open: a start reads what is open, and the log when the index is lost."""
+"""The index of open processes: a start reads it, or the log if the index is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def log(eventstore: str) -> AsyncIterator[Counting]:
     await connected.close()
 
 
-async def test_a_start_goes_on_with_what_is_open_without_reading_the_log_again(
+async def test_a_start_continues_with_what_is_open_without_reading_the_log_again(
     log: Counting, registry: Registry, postgres: str
 ) -> None:
     async with Stage(log, registry, named("indexed"), postgres=postgres) as stage:
@@ -73,7 +73,7 @@ async def test_a_start_goes_on_with_what_is_open_without_reading_the_log_again(
         await until(lambda: _keys(postgres, kind, set()))
 
 
-async def test_an_index_that_is_lost_is_made_again_from_the_log(
+async def test_a_lost_index_is_rebuilt_from_the_log(
     log: Counting, registry: Registry, postgres: str
 ) -> None:
     async with Stage(log, registry, named("lost"), postgres=postgres) as stage:
@@ -89,7 +89,7 @@ async def test_an_index_that_is_lost_is_made_again_from_the_log(
         await until(lambda: _keys(postgres, kind, {str(order)}))
 
 
-async def test_an_index_with_a_row_that_nobody_can_read_is_made_again_too(
+async def test_an_index_with_an_unreadable_row_is_rebuilt_from_the_log(
     log: Counting, registry: Registry, postgres: str
 ) -> None:
     async with Stage(log, registry, named("garbled"), postgres=postgres) as stage:
@@ -105,7 +105,7 @@ async def test_an_index_with_a_row_that_nobody_can_read_is_made_again_too(
         await until(lambda: "index" not in stage.runner.status())
 
 
-async def test_processes_start_while_postgres_is_away(
+async def test_processes_start_while_postgres_is_down(
     log: Counting, registry: Registry, postgres: str
 ) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -119,7 +119,9 @@ async def test_processes_start_while_postgres_is_away(
         await until(lambda: ended(stage, order))
 
 
-async def test_two_who_keep_it_do_no_harm(log: Counting, registry: Registry, postgres: str) -> None:
+async def test_two_runners_may_keep_the_same_index(
+    log: Counting, registry: Registry, postgres: str
+) -> None:
     definition = named("twice")
     async with (
         Stage(log, registry, definition, postgres=postgres) as stage,
@@ -149,7 +151,7 @@ class Begun(msgspec.Struct):
         self.events += 1
 
 
-async def test_what_is_open_may_have_any_name(postgres: str) -> None:
+async def test_open_processes_may_have_any_name(postgres: str) -> None:
     log, kind = MemoryLog(), f"kind-{uuid4().hex}"
     names = {"nul\0", "\x1a0000", "plain", "\U0010ffff\x7f\r\n'\"\\"}
     for name in names:
@@ -172,7 +174,7 @@ async def test_what_is_open_may_have_any_name(postgres: str) -> None:
     assert {name: each.events for name, each in found.items()} == dict.fromkeys(names, 1)
 
 
-async def test_a_log_that_has_nothing_of_it_is_read_once(postgres: str) -> None:
+async def test_a_log_without_any_such_process_is_read_once(postgres: str) -> None:
     log, kind = await begin(MemoryLog(), "a", "b"), f"kind-{uuid4().hex}"
 
     def index() -> OpenIndex[Begun]:
@@ -214,7 +216,7 @@ async def keep(index: OpenIndex[Begun], dsn: str, kind: str, wanted: set[str]) -
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_an_index_of_what_a_restored_log_has_lost_begins_again(postgres: str) -> None:
+async def test_after_a_restore_of_the_log_the_index_is_rebuilt(postgres: str) -> None:
     kind = f"kind-{uuid4().hex}"
 
     async def kept(log: MemoryLog, wanted: set[str]) -> set[str]:
@@ -233,10 +235,10 @@ async def test_an_index_of_what_a_restored_log_has_lost_begins_again(postgres: s
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_so_does_one_whose_log_has_come_as_far_again_before_it_is_kept(
+async def test_the_index_is_rebuilt_although_the_restored_log_has_grown_as_far_again(
     postgres: str,
 ) -> None:
-    """What is due is written as soon as it was read."""
+    """The index is written as soon as it was loaded."""
     kind = f"kind-{uuid4().hex}"
     whole = await begin(MemoryLog(), "a", "b", "c")
     index = OpenIndex(whole, postgres, kind, "begun-", Begun)

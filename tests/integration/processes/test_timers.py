@@ -73,7 +73,9 @@ async def test_all_fire_once(kind: str, kills: int, eventstore: str, postgres: s
         first = datetime.now(UTC) + timedelta(seconds=AHEAD)
         due = {f"{run}-{n}": first + timedelta(seconds=WINDOW * n / COUNT) for n in range(COUNT)}
         await _set(kind, registry, log, due)
-        assert datetime.now(UTC) < first, "setting them took longer than that"
+        assert datetime.now(UTC) < first, (
+            "setting the timers took so long that some were due already"
+        )
         for number in range(kills):
             until = first + timedelta(seconds=WINDOW * (number + 0.5) / kills)
             await asyncio.sleep(max((until - datetime.now(UTC)).total_seconds(), 0))
@@ -92,7 +94,7 @@ async def test_all_fire_once(kind: str, kills: int, eventstore: str, postgres: s
         f"\n{COUNT} {kind} due within {WINDOW:.0f} s, {kills} kills: late by"
         f" {late[len(late) // 2]:.3f} s (median), {p99:.3f} s (p99), {late[-1]:.3f} s (most)"
     )
-    assert late[0] >= 0, "one fired before it was due"
+    assert late[0] >= 0, "a timer fired before it was due"
     if LONG and not kills:
         assert p99 < PROMISE
 
@@ -129,7 +131,7 @@ async def _until_all_rang(
                 position, found = raw.position, found + 1
                 name = raw.stream[raw.stream.index(run) :]
                 if raw.event_type == "AlarmRang":
-                    assert name not in rang, f"{name} rang twice"
+                    assert name not in rang, f"the timer {name} fired twice"
                     assert raw.recorded_at is not None
                     rang[name] = raw.recorded_at
                 elif raw.event_type == TIMED_OUT:

@@ -1,4 +1,4 @@
-"""A memory replica that begins with what Postgres has, and folds nothing twice or not at all."""
+"""A memory replica that starts from the rows of Postgres: it folds each event exactly once."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def totals(replica: Replica, view: str = "totals") -> dict[str, int]:
     overlap=st.integers(0, 5),
     through_the_model=st.booleans(),
 )
-def test_it_comes_to_what_the_plain_fold_gives(
+def test_a_replica_filled_from_postgres_has_what_a_plain_fold_gives(
     registry: Registry,
     postgres: str,
     done: list[Any],
@@ -155,7 +155,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
             assert page == afresh.page(wanted, 2, None)[0]
 
 
-async def test_only_what_postgres_lacks_is_folded(dsn: str) -> None:
+async def test_only_events_that_postgres_lacks_are_folded(dsn: str) -> None:
     log = MemoryLog()
     await add(log, A, 1, 2)
     await add(log, B, 5)
@@ -174,7 +174,7 @@ async def test_only_what_postgres_lacks_is_folded(dsn: str) -> None:
     assert status["filled"] == {"totals": 2, "balances": 2, "strict": 2}
 
 
-async def test_with_one_view_missing_the_log_is_read_but_others_are_not_folded(
+async def test_if_one_view_is_missing_the_others_are_not_folded_again(
     dsn: str, broken: set[int]
 ) -> None:
     log = MemoryLog()
@@ -192,7 +192,7 @@ async def test_with_one_view_missing_the_log_is_read_but_others_are_not_folded(
     assert [each.view for each in replica.parked()] == ["strict"]
 
 
-async def test_a_row_that_went_does_not_begin_again_in_a_partition_that_is_further(
+async def test_a_removed_row_does_not_come_back_from_a_partition_that_is_behind(
     dsn: str,
 ) -> None:
     log = MemoryLog()
@@ -225,7 +225,7 @@ async def test_lists_are_in_the_order_in_which_rows_began(dsn: str) -> None:
         assert [item["counter"] for item in items] == [B, A]
 
 
-async def test_what_is_written_meanwhile_is_not_half_seen(
+async def test_rows_and_checkpoints_are_read_from_one_snapshot(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -247,7 +247,7 @@ async def test_what_is_written_meanwhile_is_not_half_seen(
     assert totals(replica, "balances") == {}
 
 
-async def test_no_generation_takes_the_tables_name_between_checkpoint_and_rows(
+async def test_no_generation_is_switched_between_reading_checkpoint_and_rows(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -270,7 +270,9 @@ async def test_no_generation_takes_the_tables_name_between_checkpoint_and_rows(
     await connection.close()
 
 
-async def test_what_is_parked_is_so_in_both_stores(dsn: str, broken: set[int]) -> None:
+async def test_what_is_parked_in_postgres_is_parked_in_memory_too(
+    dsn: str, broken: set[int]
+) -> None:
     log = MemoryLog()
     await add(log, A, 1, 13, 2)
     await add(log, B, 5)
@@ -293,7 +295,7 @@ async def test_what_is_parked_is_so_in_both_stores(dsn: str, broken: set[int]) -
     assert [each.key for each in replica.parked()] == [""]
 
 
-async def test_a_stream_that_is_parked_further_on_holds_nothing_of_before(
+async def test_a_stream_parked_at_a_later_event_does_not_hold_back_its_earlier_events(
     dsn: str,
 ) -> None:
     log = MemoryLog()
@@ -314,7 +316,9 @@ async def test_a_stream_that_is_parked_further_on_holds_nothing_of_before(
     assert [json.loads(row.json())["total"] for row in filled.table.rows.values()] == [3]
 
 
-async def test_a_view_that_stopped_stops_again(dsn: str, broken: set[int]) -> None:
+async def test_a_view_that_stopped_in_postgres_stops_in_memory_at_the_same_event(
+    dsn: str, broken: set[int]
+) -> None:
     log = MemoryLog()
     await add(log, A, 1, 13, 2)
     await tables(dsn, VIEWS, 1)
@@ -325,7 +329,7 @@ async def test_a_view_that_stopped_stops_again(dsn: str, broken: set[int]) -> No
     assert list(replica.status()["stopped"]) == ["strict"]
 
 
-async def test_a_view_that_is_folded_again_meanwhile_lacks_nothing(dsn: str) -> None:
+async def test_a_view_that_is_rebuilt_meanwhile_lacks_no_event(dsn: str) -> None:
     log = MemoryLog()
     await add(log, A, 1, 2)
     await tables(dsn, [TOTALS], 1)
@@ -357,7 +361,7 @@ async def test_verification_finds_a_wrong_row_of_postgres_in_memory_too(dsn: str
     assert difference.key == A
 
 
-async def test_what_is_not_the_views_table_is_left_alone(dsn: str) -> None:
+async def test_tables_that_do_not_fit_the_view_are_not_read(dsn: str) -> None:
     log = MemoryLog()
     assert await fill(dsn, VIEWS) == []  # nothing is there
     await tables(dsn, VIEWS, 2)
@@ -394,7 +398,7 @@ async def test_without_postgres_the_log_is_folded() -> None:
     assert totals(await begun(log, filled)) == {A: 1}
 
 
-async def test_a_table_that_is_further_than_the_log_is_not_taken(dsn: str) -> None:
+async def test_a_table_that_is_ahead_of_the_log_is_not_read(dsn: str) -> None:
     log, restored = MemoryLog(), MemoryLog()
     await add(log, A, 1, 2)
     await add(restored, A, 1)
@@ -405,10 +409,10 @@ async def test_a_table_that_is_further_than_the_log_is_not_taken(dsn: str) -> No
     assert replica.progress.position == 1
 
 
-async def test_a_table_whose_checkpoint_is_beyond_the_log_is_not_taken(
+async def test_a_table_whose_checkpoint_is_beyond_the_log_is_not_read(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the log has lost may have removed a row that it has still."""
+    """An event that the log has lost may have removed a row that the log still has."""
     monkeypatch.setattr(folded_log, "LAG", 0)
     log = MemoryLog()
     await add(log, A, 1)
@@ -425,7 +429,7 @@ async def test_a_table_whose_checkpoint_is_beyond_the_log_is_not_taken(
     assert totals(replica) == {A: 1}
 
 
-async def test_a_checkpoint_beyond_the_domain_s_events_covers_none_that_is_still_to_come(
+async def test_a_checkpoint_at_an_event_of_no_view_does_not_cover_later_events(
     dsn: str,
 ) -> None:
     log = MemoryLog()
@@ -445,7 +449,7 @@ async def test_a_checkpoint_beyond_the_domain_s_events_covers_none_that_is_still
 
 
 @pytest.mark.parametrize("key", [A, B])
-def test_a_key_is_covered_as_far_as_its_partition(key: str) -> None:
+def test_a_key_is_covered_up_to_the_checkpoint_of_its_partition(key: str) -> None:
     covered = AlreadyProjected([5, 7])
     own = 5 if key == A else 7
     assert (covered.least, covered.most) == (5, 7)

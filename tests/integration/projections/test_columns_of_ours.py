@@ -1,4 +1,4 @@
-"""Columns that a question to Postgres has of its own are in the way of no field."""
+"""Rayfold's own columns in queries to Postgres do not collide with any field."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def view_of(names: list[str]) -> type[View]:
     return made
 
 
-async def test_a_field_may_have_any_name(dsn: str) -> None:
+async def test_a_view_field_may_have_any_name(dsn: str) -> None:
     module = ModuleType("made_up")
     module.Made = view_of(NAMES)  # type: ignore[attr-defined]
     registry = Registry([small, module])

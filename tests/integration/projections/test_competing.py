@@ -138,10 +138,10 @@ async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
     await log.close()
 
 
-async def test_it_is_no_further_than_its_table_though_another_took_its_place(
+async def test_the_position_of_a_consumer_is_never_ahead_of_its_table(
     postgres: str, eventstore: str
 ) -> None:
-    """One that was built from a log that had been restored ends before the table of before."""
+    """A table that is built from a restored log may end before the one that it replaces."""
     log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     end = await write(log, purchases_of(uuid4().hex, 20), {})
     async with database(postgres, BASKETS) as pool:
@@ -160,7 +160,7 @@ async def test_it_is_no_further_than_its_table_though_another_took_its_place(
     await log.close()
 
 
-async def test_who_comes_to_another_database_is_told_everything_again(
+async def test_a_consumer_with_an_empty_database_gets_all_events_again(
     postgres: str, eventstore: str
 ) -> None:
     log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
@@ -177,7 +177,7 @@ async def test_who_comes_to_another_database_is_told_everything_again(
     await log.close()
 
 
-async def test_a_gap_that_waiting_does_not_close_is_closed_from_the_log(
+async def test_a_missing_event_that_does_not_come_is_read_from_the_log(
     postgres: str, eventstore: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "PAUSE", 0.001)
@@ -236,7 +236,7 @@ async def test_a_new_generation_takes_over_while_consumers_work(
     await log.close()
 
 
-async def test_consumers_of_another_release_leave_its_table_alone_and_know_how_far_it_is(
+async def test_consumers_of_the_old_release_do_not_write_the_new_table_and_know_its_position(
     postgres: str, eventstore: str
 ) -> None:
     log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
@@ -273,10 +273,10 @@ async def test_consumers_of_another_release_leave_its_table_alone_and_know_how_f
     await log.close()
 
 
-async def test_what_its_builder_commits_while_it_is_switched_counts_once(
+async def test_what_a_builder_commits_during_the_switch_counts_once(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rows came with the switch, and the stream's revision did not."""
+    """The rows were in the new table, but the stream's revision was not."""
     monkeypatch.setattr(generations, "AGAIN", 0.01)
     history, name = history_of([ItemPut(basket_id="a", sku="tea", quantity=1)]), schema.live(DEMAND)
     async with database(postgres, DEMAND) as pool:

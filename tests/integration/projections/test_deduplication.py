@@ -1,4 +1,4 @@
-"""Events of competing consumers, in any order, with any repeats: each counts once, or is parked."""
+"""Events of competing consumers, in any order and repeated: each counts once, or is parked."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_order_with_any_repeats_gives_what_the_plain_fold_gives(
     asyncio.run(deliver())
 
 
-async def test_an_event_waits_for_the_one_before_it_in_its_stream(postgres: str) -> None:
+async def test_an_event_waits_for_the_preceding_event_of_its_stream(postgres: str) -> None:
     put = [ItemPut(basket_id="a", sku="tea", quantity=n) for n in (1, 2, 4)]
     first, second, third = history_of(put)
     async with database(postgres, DEMAND) as pool:
@@ -136,7 +136,9 @@ async def test_a_page_of_what_is_parked_and_a_batch_go_by_an_index_of_their_own(
             assert all(index in each or "Bitmap Heap" in each for each in read), plan
 
 
-async def test_however_many_rows_events_concern_they_are_locked(postgres: str) -> None:
+async def test_all_rows_that_a_batch_changes_can_be_locked_however_many_they_are(
+    postgres: str,
+) -> None:
     # Postgres has room for some ten thousand locks of all sessions.
     many = [("row", str(number)) for number in range(50_000)]
     few = many[:1]
@@ -155,7 +157,9 @@ async def test_however_many_rows_events_concern_they_are_locked(postgres: str) -
             await locked(other, theirs)
 
 
-async def test_of_much_that_is_parked_a_batch_reads_what_concerns_it(postgres: str) -> None:
+async def test_of_many_parked_events_a_batch_reads_only_those_that_concern_it(
+    postgres: str,
+) -> None:
     log = MemoryLog()
     for counter in ("k7", "k8", "fresh"):
         await add(log, counter, 1)
@@ -190,7 +194,7 @@ async def test_of_much_that_is_parked_a_batch_reads_what_concerns_it(postgres: s
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_pages_of_what_is_parked_have_everything_once_also_of_one_event(
+async def test_pages_of_parked_events_list_everything_once_also_with_many_rows_of_one_event(
     postgres: str, limit: int
 ) -> None:
     async with database(postgres, SUMS) as pool:
@@ -271,10 +275,10 @@ async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
         assert (parked.key, parked.stream) == ("", "counter-a")
 
 
-async def test_a_stream_that_was_parked_whole_counts_again_once_it_was_deleted(
+async def test_a_parked_stream_is_folded_again_after_it_was_deleted_and_begun_again(
     postgres: str,
 ) -> None:
-    """Its deletion may come together with what it begins again with."""
+    """Its deletion may come in the same batch as its new events."""
     log = MemoryLog()
     await add(log, "a", 1)
     await add(log, "a", 2, event_type="Whatever")
@@ -310,7 +314,7 @@ async def test_each_event_of_a_stream_of_any_name_counts_once(postgres: str) -> 
             assert json.loads((await rows_in(pool, SUMS))[f"{at}"])["total"] == 3
 
 
-async def test_a_long_stream_that_a_release_before_has_noted_is_not_folded_again(
+async def test_a_long_stream_name_recorded_by_an_earlier_release_is_recognised(
     postgres: str,
 ) -> None:
     log, name = MemoryLog(), "a" * 10_000  # Postgres makes it short enough for its index
@@ -325,7 +329,7 @@ async def test_a_long_stream_that_a_release_before_has_noted_is_not_folded_again
         assert json.loads((await rows_in(pool, SUMS))["a"])["total"] == 1
 
 
-async def test_a_view_that_comes_to_be_shared_is_rebuilt(postgres: str) -> None:
+async def test_a_view_that_becomes_shared_by_consumers_is_rebuilt(postgres: str) -> None:
     # Its rows would be there without the revisions that say what is folded in.
     async with database(postgres, SUMS) as pool, pool.acquire() as connection:
         ordered = replace(SUMS, delivery="ordered")

@@ -87,7 +87,9 @@ rows = st.builds(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(some=st.lists(rows, min_size=1, max_size=3, unique_by=lambda row: row.id))
-async def test_of_every_kind_of_column(dsn: str, some: list[Wide]) -> None:
+async def test_the_document_is_the_same_for_every_kind_of_column(
+    dsn: str, some: list[Wide]
+) -> None:
     elsewhere = {"timezone": "Asia/Kolkata", "datestyle": "German", "intervalstyle": "sql_standard"}
     connection = await asyncpg.connect(dsn, server_settings=elsewhere)
     kept = Rows(Wide.__rayfold__)
@@ -109,7 +111,7 @@ WHOLE = Decimal("1E+131071")
 """The greatest power of ten that a `numeric` keeps."""
 
 
-async def test_a_decimal_of_which_the_driver_would_make_0_is_no_row(dsn: str) -> None:
+async def test_a_decimal_that_the_driver_would_read_as_zero_is_not_returned(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     kept = Rows(Priced.__rayfold__)
     await connection.execute(f'DROP TABLE IF EXISTS "{kept.table}"')
@@ -171,10 +173,12 @@ class Set(View, name="set", key="id"):
 
 
 @pytest.mark.parametrize("view", [Serialized, Annotated_, Computed, Aliased, LeftOut, Set])
-def test_what_only_the_model_can_write_is_left_to_it(view: type[View]) -> None:
+def test_a_document_that_only_the_model_can_write_is_written_by_the_model(view: type[View]) -> None:
     assert parts_of(RowCodec(view.__rayfold__)) is None
 
 
-def test_the_reference_domain_needs_no_model(registry: Registry) -> None:
+def test_the_documents_of_the_reference_domain_are_built_without_the_model(
+    registry: Registry,
+) -> None:
     views: list[Any] = list(registry.views.values())
     assert all(parts_of(RowCodec(view)) for view in views)

@@ -1,4 +1,4 @@
-"""What is DynamoDB's own: its limits, many items at once, and a table that loses what it had."""
+"""Specific to DynamoDB: its limits, many items at once, and a table that loses data."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ MANY = tuple(f"word-{number:04d}" for number in range(120))
 """With their lists four transactions' worth of items."""
 
 
-async def test_an_event_of_more_rows_than_a_transaction_has_items_counts_once(
+async def test_an_event_that_changes_more_rows_than_fit_in_a_transaction_counts_once(
     words: Durable,
 ) -> None:
     async with running(words):
@@ -140,10 +140,10 @@ async def test_an_event_of_more_rows_than_a_transaction_has_items_counts_once(
 
 
 @pytest.mark.parametrize("breaks_at", [0, 2])
-async def test_a_writer_that_dies_in_the_middle_of_many_rows_is_gone_on_for(
+async def test_the_next_writer_completes_the_rows_of_one_that_died(
     words: Durable, monkeypatch: pytest.MonkeyPatch, breaks_at: int
 ) -> None:
-    """Its rows are decided with the checkpoint; whoever opens the partition next writes them."""
+    """The rows are fixed with the checkpoint; the next one to open the partition writes them."""
     steps, transact = 0, Table.transact
 
     async def breaking(table: Table, actions: Any) -> None:
@@ -163,8 +163,8 @@ async def test_a_writer_that_dies_in_the_middle_of_many_rows_is_gone_on_for(
     assert steps > breaks_at
 
 
-async def test_a_step_that_comes_late_changes_nothing(words: Durable) -> None:
-    """A writer stood still in the middle of a journal, and another has done it and gone on."""
+async def test_a_late_step_of_a_stalled_writer_changes_nothing(words: Durable) -> None:
+    """A writer stalled in the middle of a journal, and another has completed it meanwhile."""
     async with running(words):
         end = await listed(words, Listed(id="a", words=("tea",)))
         await words.reached(end)
@@ -222,7 +222,7 @@ async def test_a_table_that_was_emptied_is_filled_again_by_itself(
         assert (await all_words(words, end))[MANY[0]] == 2
 
 
-async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
+async def test_replaced_rows_are_removed_after_a_switch(
     words: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.dynamodb.generations.GRACE", 0.0)
@@ -241,10 +241,10 @@ async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
-async def test_a_switch_that_nobody_finished_holds_writers_by_their_own_time(
+async def test_an_unfinished_switch_blocks_writers_for_a_time_measured_by_their_own_clock(
     words: Durable, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    """Whatever the clock of whoever began it said: for a while, and not for an hour, or not."""
+    """The clock of the process that began the switch has no effect on how long that is."""
     monkeypatch.setattr("projections.dynamodb.writer.HELD", 300)
     clock = SimpleNamespace(time=lambda: time.time() + ahead)
     monkeypatch.setattr(generations_module, "time", clock)
@@ -265,10 +265,10 @@ async def test_a_switch_that_nobody_finished_holds_writers_by_their_own_time(
 
 
 @pytest.mark.parametrize("idle", [False, True])
-async def test_a_switch_that_died_while_nothing_was_written_holds_no_event(
+async def test_an_unfinished_switch_of_an_idle_view_delays_no_later_event(
     words: Durable, monkeypatch: pytest.MonkeyPatch, idle: bool
 ) -> None:
-    """Its time runs from when a writer opens, or looks, and not from the next event a day later."""
+    """Its time starts when a writer opens or looks at it, not at the next event a day later."""
     monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.01)
     monkeypatch.setattr("projections.dynamodb.writer.WAIT", 2 * TIMEOUT)
     day = SimpleNamespace(monotonic=lambda: 0.0)
@@ -296,10 +296,10 @@ async def test_a_switch_that_died_while_nothing_was_written_holds_no_event(
     await store.close()
 
 
-async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_else_is(
+async def test_a_table_restored_to_an_earlier_moment_is_reported_and_nothing_else_is(
     words: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look is one at a checkpoint that may be moving, also by way of a journal."""
+    """Each look may happen while a checkpoint is moving, also by a journal."""
     monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.0)
     await words.start()
     await words.end()
@@ -325,7 +325,7 @@ async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_els
     await store.close()
 
 
-async def test_a_server_that_is_not_there_and_a_url_of_none_are_told_in_a_line() -> None:
+async def test_a_server_that_does_not_answer_and_an_invalid_url_are_reported_in_one_line() -> None:
     where = port.Place("dynamodb://eu-central-1/views?endpoint=http://127.0.0.1:1", "s")
     for url in (where, where._replace(url="dynamodb://eu-central-1")):
         store = known.make("dynamodb", registry(), url)
@@ -335,7 +335,7 @@ async def test_a_server_that_is_not_there_and_a_url_of_none_are_told_in_a_line()
         await store.close()
 
 
-def test_places_and_values_sort_as_pages_do() -> None:
+def test_sort_keys_of_places_and_values_have_the_order_of_pages() -> None:
     keys = ["", "a", "a\x00", "a\x01", "b" * 2_000, "b" * 2_000 + "c", "é", "\U0001f701"]
     places = [place_of(7, key) for key in keys]
     assert len({*places}) == len(keys)
@@ -362,7 +362,7 @@ def test_places_and_values_sort_as_pages_do() -> None:
     assert Key("a", "b")._asdict() == {"pk": "a", "sk": "b"}
 
 
-async def test_rows_that_were_live_go_though_whoever_replaced_them_ended_before(
+async def test_replaced_rows_are_removed_even_if_the_process_that_replaced_them_has_ended(
     words: Durable,
 ) -> None:
     [view] = words.views
@@ -387,7 +387,7 @@ async def test_rows_that_were_live_go_though_whoever_replaced_them_ended_before(
         await after_it.close()
 
 
-async def test_a_question_that_a_switch_comes_between_is_answered_whole(
+async def test_a_query_during_a_switch_is_answered_completely_from_one_generation(
     words: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.dynamodb.queries.ANSWERED", 2 * TIMEOUT)
@@ -415,5 +415,5 @@ async def test_a_question_that_a_switch_comes_between_is_answered_whole(
         await reader.close()
 
 
-def test_rows_that_were_live_stay_for_longer_than_a_question_may_take() -> None:
+def test_replaced_rows_stay_for_longer_than_a_query_may_take() -> None:
     assert generations_module.GRACE >= 2 * generations_module.ANSWERED

@@ -1,4 +1,4 @@
-"""A stream that is deleted on the server takes its rows with it, in every store and every fold."""
+"""A stream that is deleted on the server: its rows disappear from every store and fold."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ async def running(log: Log, dsn: str) -> AsyncIterator[Stores]:
                 await task
 
 
-async def test_its_rows_go_and_no_others(log: Log, dsn: str, tombstone: bool) -> None:
+async def test_only_the_rows_of_the_deleted_stream_are_removed(
+    log: Log, dsn: str, tombstone: bool
+) -> None:
     gone, stays = counters()
     async with running(log, dsn) as stores:
         await add(log, gone, 1, 2)
@@ -140,7 +142,7 @@ async def test_its_rows_go_and_no_others(log: Log, dsn: str, tombstone: bool) ->
         assert await stores.differences() == []
 
 
-async def test_they_do_not_come_back_with_a_restart_or_a_rebuild(
+async def test_deleted_rows_do_not_come_back_with_a_restart_or_a_rebuild(
     log: Log, dsn: str, tombstone: bool
 ) -> None:
     gone, stays = counters()
@@ -179,7 +181,7 @@ async def test_a_stream_that_begins_again_has_new_rows(log: Log, dsn: str) -> No
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "one after the other"])
-async def test_what_is_parked_of_it_goes_too(
+async def test_parked_events_of_a_deleted_stream_are_removed_too(
     log: Log, dsn: str, broken: set[int], at_once: bool
 ) -> None:
     gone, stays = counters()
@@ -203,7 +205,7 @@ async def test_what_is_parked_of_it_goes_too(
         assert await stores.differences() == []
 
 
-async def test_a_stream_that_is_parked_is_so_no_more(log: Log, dsn: str) -> None:
+async def test_a_parked_stream_is_no_longer_parked_after_its_deletion(log: Log, dsn: str) -> None:
     gone, _ = counters()
     async with running(log, dsn) as stores:
         await add(log, gone, 1)
@@ -219,7 +221,7 @@ async def test_a_stream_that_is_parked_is_so_no_more(log: Log, dsn: str) -> None
         assert await stores.differences() == []
 
 
-async def test_other_settings_of_a_stream_delete_nothing(eventstore: str, dsn: str) -> None:
+async def test_other_metadata_of_a_stream_deletes_nothing(eventstore: str, dsn: str) -> None:
     log = EventLog(eventstore)
     _, stays = counters()
     async with running(log, dsn) as stores:
@@ -232,7 +234,7 @@ async def test_other_settings_of_a_stream_delete_nothing(eventstore: str, dsn: s
     await log.close()
 
 
-async def test_rows_under_another_key_than_the_streams_id_stay(dsn: str) -> None:
+async def test_rows_with_another_key_than_the_id_of_the_stream_stay(dsn: str) -> None:
     registry = Registry([things])
     log = MemoryLog()
     await note(log, 30)
@@ -249,7 +251,7 @@ async def test_rows_under_another_key_than_the_streams_id_stay(dsn: str) -> None
     assert set(event.tags) <= rows.keys()
 
 
-async def test_competing_consumers_take_them_away_too(
+async def test_competing_consumers_remove_the_rows_too(
     log: Log, dsn: str, tombstone: bool, broken: set[int]
 ) -> None:
     gone, stays = counters()

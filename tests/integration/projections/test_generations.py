@@ -58,7 +58,7 @@ async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> Non
         await connection.close()
 
 
-async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
+async def test_no_reader_sees_a_partial_view_or_an_older_one(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     async with running(log, dsn, TOTALS) as [projector]:
@@ -119,7 +119,7 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
 
 
 async def test_a_table_is_vacuumed_before_a_list_has_a_fifth_of_dead_rows(dsn: str) -> None:
-    """Whoever reads a list of what is open passes over all that has left it since."""
+    """A reader of a list skips all dead rows that have left the list since."""
     connection = await asyncpg.connect(dsn)
     try:
         await schema.prepare(connection, [TOTALS], {"totals": 1})
@@ -132,7 +132,7 @@ async def test_a_table_is_vacuumed_before_a_list_has_a_fifth_of_dead_rows(dsn: s
         await connection.close()
 
 
-async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
+async def test_a_replaced_table_that_a_foreign_sql_view_reads_is_kept_and_the_switch_succeeds(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = MemoryLog()
@@ -162,7 +162,7 @@ async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
     await connection.close()
 
 
-async def test_a_switch_that_waits_for_somebody_lets_readers_and_projectors_go_on(
+async def test_a_switch_that_waits_for_a_lock_blocks_neither_readers_nor_projectors(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generations, "AGAIN", 0.1)
@@ -209,7 +209,7 @@ async def test_readers_do_not_wait_while_a_switch_moves_what_is_parked(
         await asyncio.gather(moving.close(), reading.close())
 
 
-async def test_a_start_waits_for_nobody_who_reads(dsn: str) -> None:
+async def test_a_start_does_not_wait_for_readers(dsn: str) -> None:
     async with running(MemoryLog(), dsn, TOTALS):
         pass
     dump, connection = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
@@ -226,7 +226,7 @@ async def test_a_start_waits_for_nobody_who_reads(dsn: str) -> None:
     await asyncio.gather(dump.close(), connection.close())
 
 
-async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:
+async def test_a_dropped_table_is_noticed_and_rebuilt(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     connection = await asyncpg.connect(dsn)
@@ -243,7 +243,7 @@ async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) 
     await connection.close()
 
 
-async def test_a_projector_of_the_release_before_writes_nothing_into_a_table_of_the_next(
+async def test_a_projector_of_the_old_release_writes_nothing_into_the_table_of_the_new_one(
     dsn: str,
 ) -> None:
     log = MemoryLog()
@@ -263,7 +263,7 @@ async def test_a_projector_of_the_release_before_writes_nothing_into_a_table_of_
                 await writer.open()
 
 
-async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
+async def test_a_build_that_does_not_catch_up_does_not_replace_the_live_table(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     async with running(log, dsn, TOTALS):
@@ -280,7 +280,7 @@ async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("renewed", [True, False], ids=["told", "not told"])
-async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
+async def test_an_idle_projector_continues_with_the_new_generation(
     dsn: str, monkeypatch: pytest.MonkeyPatch, renewed: bool
 ) -> None:
     monkeypatch.setattr(small.Totals, "broken", {13})
@@ -301,10 +301,10 @@ async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
         assert projector.parked() == []
 
 
-async def test_keys_of_two_views_are_cut_while_a_projector_is_between_their_checkpoints(
+async def test_two_views_are_repartitioned_while_a_projector_is_between_their_checkpoints(
     dsn: str,
 ) -> None:
-    """It may lock them in another order than views are cut in."""
+    """The projector may lock them in another order than the views are repartitioned in."""
     views = [TOTALS, STRICT]
     async with running(MemoryLog(), dsn, *views):
         pass
@@ -322,8 +322,8 @@ async def test_keys_of_two_views_are_cut_while_a_projector_is_between_their_chec
     await asyncio.gather(projector.close(), looking.close())
 
 
-async def test_a_replay_at_the_time_of_a_switch_is_refused_and_holds_nothing_up(dsn: str) -> None:
-    """It holds the checkpoint before it looks at the table, as whoever moves one does."""
+async def test_a_replay_during_a_switch_is_refused_and_does_not_delay_the_switch(dsn: str) -> None:
+    """It locks the checkpoint before it looks at the table, as all do that move one."""
     log = MemoryLog()
     await add(log, "a", 1)
     async with running(log, dsn, TOTALS):
@@ -376,7 +376,7 @@ INSERT INTO rayfold_parked VALUES ('totals', 'k', 'counter-k', 0, 1, 'broke');
 """Our tables as they were in the layout before this one."""
 
 
-async def test_a_database_of_the_layout_before_is_taken_over(dsn: str) -> None:
+async def test_a_database_with_the_previous_layout_is_migrated(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     connection = await asyncpg.connect(dsn)
@@ -471,7 +471,7 @@ async def test_a_page_reads_no_more_rows_than_it_has_however_rare_and_late_they_
     await connection.close()
 
 
-async def test_a_view_that_is_read_whole_lets_others_in_between_its_rows(
+async def test_reading_a_whole_view_lets_other_tasks_run_between_its_rows(
     dsn: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summaries = registry.views["order-summaries"]

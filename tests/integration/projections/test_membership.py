@@ -1,4 +1,4 @@
-"""What an actor does that was given the wrong database."""
+"""What an actor does if it was given the wrong database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rayfold.runtime.identity import Identity
 MEMBER = Identity(stack="ours")
 
 
-async def test_a_database_is_of_the_stack_or_nobodys(postgres: str) -> None:
+async def test_a_database_belongs_to_this_stack_or_to_none(postgres: str) -> None:
     connection = await asyncpg.connect(postgres)
     await connection.execute("DROP TABLE IF EXISTS rayfold_stack")
     await Membership(MEMBER, MemoryLog(), postgres).confirmed()

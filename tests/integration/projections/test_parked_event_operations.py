@@ -1,4 +1,4 @@
-"""What operators do about parked events: which store folds on, and which rebuilds."""
+"""How operators handle parked events: which store continues folding, and which rebuilds."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def operations(log: MemoryLog, placed: Placed) -> ParkedEventOperations:
 
 
 @pytest.mark.parametrize("store", ["postgres", "redis"])
-async def test_a_row_in_a_durable_store_is_folded_on(store: str) -> None:
+async def test_a_parked_row_in_a_durable_store_is_folded_from_where_it_was_parked(
+    store: str,
+) -> None:
     placed = Placed(**{store: [ROW]})
     [done] = await operations(MemoryLog(), placed).replay("totals", "a")
     assert placed.did == [("fold on", "totals", "a")]
@@ -87,7 +89,7 @@ async def test_a_row_in_a_durable_store_is_folded_on(store: str) -> None:
         ({"postgres": [STRICT]}, "a"),
     ],
 )
-async def test_what_cannot_be_folded_on_is_rebuilt(parked: Any, key: str) -> None:
+async def test_a_view_that_cannot_be_folded_further_is_rebuilt(parked: Any, key: str) -> None:
     placed, log = Placed(**parked), MemoryLog()
     parked_events = operations(log, placed)
     view = parked["postgres"][0].view
@@ -101,19 +103,21 @@ async def test_what_cannot_be_folded_on_is_rebuilt(parked: Any, key: str) -> Non
 
 
 @pytest.mark.parametrize("others", [{"memory": []}, {"redis": [ROW._replace(revision=4)]}])
-async def test_what_is_discarded_goes_from_the_stores_too_that_have_taken_it(others: Any) -> None:
+async def test_a_discarded_event_is_removed_from_stores_that_have_applied_it_by_a_rebuild(
+    others: Any,
+) -> None:
     placed = Placed(postgres=[ROW], **others)
     await operations(MemoryLog(), placed).discard("totals", "a")
     assert placed.did == [("rebuilt", "totals")]
 
 
-async def test_what_no_store_has_taken_is_discarded_where_it_stands() -> None:
+async def test_an_event_that_no_store_has_applied_is_discarded_without_a_rebuild() -> None:
     placed = Placed(postgres=[ROW], redis=[ROW])
     await operations(MemoryLog(), placed).discard("totals", "a")
     assert placed.did[0] == ("fold on", "totals", "a")
 
 
-async def test_of_consumers_that_share_a_table_one_that_is_there_is_asked() -> None:
+async def test_of_consumers_that_share_a_table_one_that_answers_is_asked() -> None:
     placed = Placed(competing=[ROW])
     [there] = placed.all
     away = _Handle(placed, "competing")

@@ -1,4 +1,4 @@
-"""Events that cannot be folded: what is parked, what goes on, and how it is mended."""
+"""Events that cannot be folded: what is parked, what continues, and how it is repaired."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_what_is_parked_survives_a_restart_and_a_new_partitioning(
         assert await totals(dsn) == {"a": 19}
 
 
-async def test_a_second_poison_parks_again_with_the_rest_behind_it(
+async def test_a_second_poison_event_parks_the_row_again_with_the_later_events(
     dsn: str, broken: set[int]
 ) -> None:
     log = MemoryLog()
@@ -136,7 +136,7 @@ async def test_a_second_poison_parks_again_with_the_rest_behind_it(
         assert await totals(dsn) == {"a": 33}
 
 
-async def test_a_view_that_says_so_stops_as_a_whole_and_goes_on_when_mended(
+async def test_a_view_with_that_policy_stops_as_a_whole_and_continues_when_its_fold_is_mended(
     dsn: str, broken: set[int]
 ) -> None:
     log = MemoryLog()
@@ -151,7 +151,7 @@ async def test_a_view_that_says_so_stops_as_a_whole_and_goes_on_when_mended(
         assert await totals(dsn, "strict") == {"a": 16, "b": 5}
 
 
-async def test_what_stands_before_the_event_that_stops_a_view_is_folded(dsn: str) -> None:
+async def test_events_before_the_one_that_stops_a_view_are_folded(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     await add(log, "a", 2, event_type="Whatever")  # is found while all of a batch is decoded
@@ -159,7 +159,7 @@ async def test_what_stands_before_the_event_that_stops_a_view_is_folded(dsn: str
         assert await totals(dsn, "strict") == {"a": 1}
 
 
-async def test_a_view_stops_at_the_first_of_two_poisons_however_each_is_found(
+async def test_a_view_stops_at_the_first_of_two_poison_events_whichever_way_they_fail(
     dsn: str, broken: set[int]
 ) -> None:
     log = MemoryLog()
@@ -186,7 +186,7 @@ async def test_an_unreadable_event_parks_its_stream(dsn: str) -> None:
         assert "Whatever" in parked.error
 
 
-async def test_memory_folds_a_view_afresh_beside_the_one_that_serves(broken: set[int]) -> None:
+async def test_memory_rebuilds_a_view_while_the_old_one_serves(broken: set[int]) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     replica = Replica(REGISTRY, ["totals", "strict"], log)
@@ -212,7 +212,9 @@ async def test_memory_folds_a_view_afresh_beside_the_one_that_serves(broken: set
     task.cancel()
 
 
-async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(dsn: str) -> None:
+async def test_a_discarded_event_is_left_out_for_good_and_the_others_are_folded_once(
+    dsn: str,
+) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     async with running(log, dsn, TOTALS) as [projector]:
@@ -239,7 +241,9 @@ async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(d
     assert afresh["totals"].rows["a"].json() == b'{"counter":"a","total":107,"revision":4}'
 
 
-async def test_of_two_poisons_the_second_is_parked_when_the_first_is_discarded(dsn: str) -> None:
+async def test_when_the_first_of_two_poison_events_is_discarded_the_second_is_parked(
+    dsn: str,
+) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2, 13, 3)
     async with running(log, dsn, TOTALS) as [projector]:
@@ -249,7 +253,7 @@ async def test_of_two_poisons_the_second_is_parked_when_the_first_is_discarded(d
             assert await totals(dsn) == {"a": total}
 
 
-async def test_memory_and_views_that_stopped_go_on_without_a_discarded_event(dsn: str) -> None:
+async def test_memory_and_stopped_views_continue_without_a_discarded_event(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     await add(log, "b", 5, event_type="Whatever")
@@ -276,7 +280,7 @@ async def test_memory_and_views_that_stopped_go_on_without_a_discarded_event(dsn
     task.cancel()
 
 
-async def test_a_row_that_is_parked_is_no_difference(dsn: str) -> None:
+async def test_verification_does_not_report_a_parked_row_as_a_difference(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     async with running(log, dsn, TOTALS):

@@ -1,4 +1,4 @@
-"""All that fills Postgres and reads it works where each transaction has another session."""
+"""All that writes and reads Postgres works if each transaction has another session."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def pooler(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool
         yield running
 
 
-async def test_asyncpg_alone_does_not_get_along_with_it(pooler: Pooler) -> None:
-    """What the played one is good for: else the tests here would prove nothing."""
+async def test_asyncpg_alone_does_not_work_with_the_pooler(pooler: Pooler) -> None:
+    """If asyncpg worked with the simulated pooler, the other tests would prove nothing."""
     connection = await asyncpg.connect(pooler.dsn)
 
     async def ask() -> None:

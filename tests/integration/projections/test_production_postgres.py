@@ -1,4 +1,4 @@
-"""Postgres as production has it: TLS, failovers, administrators' limits. No event is to blame."""
+"""Postgres in production: TLS, failovers, administrators' limits. No event is blamed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def noted() -> type[Noted]:
     return Noted
 
 
-async def test_who_is_cancelled_while_it_connects_leaves_no_connection(
+async def test_cancelling_an_attempt_to_connect_leaves_no_connection_open(
     dsn: str, noted: type[Noted]
 ) -> None:
     connecting = asyncio.create_task(connect(dsn, connection_class=noted))
@@ -150,7 +150,7 @@ async def test_who_is_cancelled_while_it_connects_leaves_no_connection(
     assert connection.is_closed()
 
 
-async def test_a_connection_is_ended_in_its_loops_thread_whoever_ends_it(
+async def test_a_connection_is_closed_in_the_thread_of_its_event_loop_whoever_closes_it(
     dsn: str, noted: type[Noted]
 ) -> None:
     connection = await connect(dsn, connection_class=noted)
@@ -176,23 +176,23 @@ async def _asked_shortly(dsn: str, relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("ask", [_asked, _asked_shortly])
-async def test_who_is_cancelled_waits_for_no_server_that_is_silent(
+async def test_a_cancelled_query_does_not_wait_for_a_silent_server(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str, Relay], Awaitable[None]]
 ) -> None:
-    """The driver would: for the server to take the request that the statement be given up."""
+    """The driver itself would wait until the server accepts the request to cancel the statement."""
     monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
     asking = asyncio.ensure_future(ask(relay.dsn, relay))
     async with asyncio.timeout(PATIENCE):
         await relay.withheld.wait()
         asking.cancel()
         await asyncio.wait([asking])
-    assert asking.cancelled(), "who is told to end would go on, and try again"
+    assert asking.cancelled(), "a task that must end would go on, and try again"
 
 
-async def test_a_replica_of_postgres_that_is_silent_keeps_nobody_who_looks_waiting(
+async def test_a_silent_streaming_replica_does_not_delay_the_status(
     relay: Relay, admin: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All actors are looked at with it."""
+    """The status of all actors would wait for it."""
     monkeypatch.setattr(database, "SILENCE", 0.1)
     monkeypatch.setattr(database, "TIMEOUT", 10 * PATIENCE)
     replica = Database(relay.dsn, "postgres-read#0")
@@ -259,7 +259,7 @@ async def test_a_certificate_that_is_not_trusted_parks_nothing(
             await goes_on(log, projector, dsn)
 
 
-async def test_the_server_fails_over_and_its_heir_is_read_only_for_a_while(
+async def test_after_a_failover_the_new_server_may_be_read_only_for_a_while(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
     log = MemoryLog()
@@ -289,7 +289,7 @@ async def test_the_server_fails_over_and_its_heir_is_read_only_for_a_while(
 async def test_of_several_hosts_the_primary_is_taken(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
-    """One that is not there, and none that takes writes: then one line, not a traceback."""
+    """One host does not answer, and no host accepts writes: then the error is one line."""
     port = relay.dsn.rpartition(":")[2].partition("/")[0]
     uri = f"postgresql://postgres@localhost:1,localhost:{port}/postgres?target_session_attrs="
     connection = await connect(f"{uri}primary")
@@ -298,10 +298,10 @@ async def test_of_several_hosts_the_primary_is_taken(
         await Database(f"{uri}standby", "standby").fetch("SELECT 1")
 
 
-async def test_what_an_authors_statement_sets_is_gone_with_it(
+async def test_settings_of_an_authors_statement_do_not_stay_in_the_session(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
-    """Sessions are not reset between two reads of views: those are statements of ours."""
+    """Sessions are not reset after our own statements for views."""
     reads = Database(dsn, "reads")
     try:
         async with reads.snapshot() as connection:
@@ -316,10 +316,10 @@ async def test_what_an_authors_statement_sets_is_gone_with_it(
         reads.close()
 
 
-async def test_what_an_authors_statement_locked_is_not_kept_where_it_breaks(
+async def test_locks_of_an_authors_statement_are_released_if_it_fails(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
-    """A rollback leaves locks of the session."""
+    """A rollback does not release session locks."""
     reads = Database(dsn, "reads")
 
     async def broken() -> None:
@@ -337,7 +337,7 @@ async def test_what_an_authors_statement_locked_is_not_kept_where_it_breaks(
         reads.close()
 
 
-async def test_a_statement_timeout_is_no_fault_of_the_event(
+async def test_a_statement_timeout_does_not_park_the_event(
     dsn: str, admin: asyncpg.Connection, relay: Relay
 ) -> None:
     log = MemoryLog()
@@ -357,10 +357,10 @@ async def test_a_statement_timeout_is_no_fault_of_the_event(
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-async def test_a_generation_takes_over_whatever_isolation_is_the_default(
+async def test_a_generation_is_switched_whatever_the_default_isolation_level_is(
     dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, pooled: bool
 ) -> None:
-    """What it waits for is written meanwhile: to a stricter one that is a conflict, each time."""
+    """At a stricter isolation level, what is written meanwhile would be a conflict each time."""
     monkeypatch.setattr(postgres_connections, "_pooled", {dsn} if pooled else set())
     await admin.execute("ALTER DATABASE postgres SET default_transaction_isolation = serializable")
     log = MemoryLog()
@@ -428,7 +428,7 @@ async def test_no_more_rights_are_needed_than_the_page_says(dsn: str) -> None:
         await admin.close()
 
 
-async def test_operators_are_told_of_connections_that_will_be_short(
+async def test_operators_are_told_if_connections_will_not_suffice(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
     placements = Placements()
@@ -477,10 +477,10 @@ async def test_a_role_that_acts_as_the_owner_has_its_own_limit_and_sessions(
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_server_that_vanished_without_a_word_is_given_up(
+def test_a_server_that_vanished_silently_is_given_up(
     postgres: str, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The kernel's default is a quarter of an hour. That it keeps its word is not tried here."""
+    """The kernel's default is a quarter of an hour. Only the options are tested here."""
 
     async def options() -> tuple[int, int]:
         async with relayed(postgres) as relay:
@@ -517,6 +517,6 @@ def test_a_server_that_vanished_without_a_word_is_given_up(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_is_the_database_s_fault_is_no_event_s(error: Exception) -> None:
+def test_an_error_of_the_database_is_not_taken_for_a_fault_of_the_event(error: Exception) -> None:
     assert not is_refused(error)
     assert not is_poison(error)

@@ -78,7 +78,7 @@ async def in_postgres(log: MemoryLog, dsn: str, statement: str = "") -> list[Dif
     return compare_store("postgres", table, asked, found, end)
 
 
-async def test_every_index_is_asked_alone_and_with_every_other(log: MemoryLog) -> None:
+async def test_every_index_is_queried_alone_and_with_every_other(log: MemoryLog) -> None:
     table, _ = await afresh(log)
     asked = {frozenset(each.filters) for each in sample(table)}
     pairs = {frozenset((one, other)) for one in INDEXED for other in INDEXED}
@@ -95,7 +95,7 @@ async def test_a_view_without_rows_has_empty_pages() -> None:
     assert compare_store("memory", table, queries, found, end) == []
 
 
-async def test_memory_finds_what_its_rows_say(log: MemoryLog) -> None:
+async def test_queries_in_memory_find_what_its_rows_contain(log: MemoryLog) -> None:
     table, end = await afresh(log)
     asked = sample(table)
     found = (await remembered(log)).snapshot("things", asked)
@@ -115,7 +115,7 @@ async def test_postgres_finds_what_memory_finds(log: MemoryLog, dsn: str) -> Non
     ],
     ids=["another value", "a value of another type", "a number that is none"],
 )
-async def test_what_somebody_wrote_into_postgres_is_a_difference(
+async def test_a_row_changed_by_hand_in_postgres_is_a_difference(
     log: MemoryLog, dsn: str, change: str, found: str
 ) -> None:
     one = "(SELECT _key FROM things WHERE flag ORDER BY _key LIMIT 1)"
@@ -126,7 +126,7 @@ async def test_what_somebody_wrote_into_postgres_is_a_difference(
     assert found in of_rows.found
 
 
-async def test_a_row_that_an_index_in_memory_lacks_is_a_difference(log: MemoryLog) -> None:
+async def test_a_row_missing_from_an_index_in_memory_is_a_difference(log: MemoryLog) -> None:
     table, end = await afresh(log)
     asked = sample(table)
     replica = await remembered(log)
@@ -136,7 +136,7 @@ async def test_a_row_that_an_index_in_memory_lacks_is_a_difference(log: MemoryLo
     assert all("flag=true" in each.key for each in differences)
 
 
-async def test_a_store_that_sorts_otherwise_is_a_difference(log: MemoryLog) -> None:
+async def test_a_different_order_of_rows_is_a_difference(log: MemoryLog) -> None:
     table, end = await afresh(log)
     asked = sample(table)
     replica = await remembered(log)
@@ -145,7 +145,7 @@ async def test_a_store_that_sorts_otherwise_is_a_difference(log: MemoryLog) -> N
     assert "?limit=1" in {each.key for each in differences}
 
 
-async def test_a_row_that_began_elsewhere_is_a_difference(log: MemoryLog) -> None:
+async def test_a_row_that_began_at_another_position_is_a_difference(log: MemoryLog) -> None:
     table, end = await afresh(log)
     replica = await remembered(log)
     key, row = next(iter(replica.tables["things"].rows.items()))
@@ -155,7 +155,7 @@ async def test_a_row_that_began_elsewhere_is_a_difference(log: MemoryLog) -> Non
     assert difference.expected == f"began at position {row.started - 1}"
 
 
-async def test_a_text_that_postgres_takes_for_another_value_is_a_difference(
+async def test_a_text_that_postgres_reads_as_another_value_is_a_difference(
     log: MemoryLog, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Column.value
@@ -171,7 +171,7 @@ async def test_a_text_that_postgres_takes_for_another_value_is_a_difference(
     }
 
 
-async def test_keys_are_sorted_by_their_bytes_whatever_the_database_sorts_text_by(
+async def test_keys_are_sorted_by_their_bytes_whatever_the_collation_of_the_database_is(
     log: MemoryLog, dsn: str
 ) -> None:
     await in_postgres(log, dsn)

@@ -1,4 +1,4 @@
-"""Reactors over a server and Postgres: what is done once, tried again, parked, and told."""
+"""Reactors with a server and Postgres: what is done once, retried, parked and reported."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ async def parked(runner: ReactorRunner, number: int) -> list[Any]:
     return found
 
 
-async def test_each_event_is_done_once_and_not_again_by_the_next_consumer(bells: Bells) -> None:
+async def test_each_event_is_handled_once_and_not_again_by_the_next_consumer(bells: Bells) -> None:
     async with bells.consuming() as runner:
         await bells.ring("one", "two")
         await until(lambda: runner.status()["events"] == 2)  # and noted
@@ -232,7 +232,7 @@ async def test_each_event_is_done_once_and_not_again_by_the_next_consumer(bells:
     assert len({attempt.id for _, attempt in Listening.attempts}) == 3
 
 
-async def test_what_is_noted_is_found_by_index_whatever_the_table_was_when_that_was_planned(
+async def test_records_are_found_by_index_even_if_the_statement_was_planned_for_a_small_table(
     bells: Bells,
 ) -> None:
     async with bells.consuming() as runner:
@@ -250,7 +250,9 @@ async def test_what_is_noted_is_found_by_index_whatever_the_table_was_when_that_
     assert await bells.value(read) == before
 
 
-async def test_an_attempt_says_whose_event_it_is_and_one_of_nobody_is_parked(bells: Bells) -> None:
+async def test_an_attempt_has_the_tenant_of_its_event_and_an_event_without_one_is_parked(
+    bells: Bells,
+) -> None:
     bells.registry, bell = REGISTRY_OF_TENANTS, bells.bell
     async with bells.consuming() as runner:
         for tenant in ("acme", "globex"):
@@ -267,7 +269,7 @@ async def test_an_attempt_says_whose_event_it_is_and_one_of_nobody_is_parked(bel
     }
 
 
-async def test_what_is_done_is_not_done_again_when_it_is_delivered_again(
+async def test_a_handled_event_is_not_handled_again_when_it_is_delivered_again(
     bells: Bells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reactor_runner, "TIDY", 3600.0)
@@ -281,7 +283,7 @@ async def test_what_is_done_is_not_done_again_when_it_is_delivered_again(
     assert Listening.done == {"one": 1, "two": 1, "three": 1}
 
 
-async def test_one_that_fails_is_tried_again_and_then_parked_while_others_go_on(
+async def test_an_event_that_fails_is_tried_again_and_then_parked_while_others_go_on(
     bells: Bells,
 ) -> None:
     Listening.broken.add("bad")
@@ -314,10 +316,10 @@ async def tried_again(bells: Bells, runner: ReactorRunner) -> tuple[Any, asyncio
     return found, replaying
 
 
-async def test_a_parked_event_stays_parked_where_the_process_dies_that_tries_it_again(
+async def test_a_parked_event_stays_parked_if_the_process_dies_that_retries_it(
     bells: Bells,
 ) -> None:
-    """The server has its acknowledgement, so nobody else would ever hear of it."""
+    """The event was acknowledged to the server, so it would not be delivered again."""
     Listening.broken.add("slow one")
     async with bells.consuming() as runner:
         found, replaying = await tried_again(bells, runner)
@@ -333,7 +335,9 @@ async def test_a_parked_event_stays_parked_where_the_process_dies_that_tries_it_
     assert [attempt.interrupted for _, attempt in Listening.attempts] == [False] * 4 + [True]
 
 
-async def test_what_one_process_tries_again_no_other_tries_or_discards(bells: Bells) -> None:
+async def test_an_event_that_one_process_retries_cannot_be_retried_or_discarded_by_another(
+    bells: Bells,
+) -> None:
     bells.definition = replace(bells.definition, timeout=DEADLINE)
     Listening.broken.add("slow one")
     async with bells.consuming() as runner, bells.consuming() as other:
@@ -350,8 +354,10 @@ async def test_what_one_process_tries_again_no_other_tries_or_discards(bells: Be
     assert len(Listening.attempts) == 4
 
 
-async def test_who_loses_what_keeps_others_away_stops_and_another_takes_over(bells: Bells) -> None:
-    """It would note its end over the other's: the event be parked again that was done, say."""
+async def test_a_process_that_loses_its_lock_on_a_retried_event_stops_and_another_can_retry_it(
+    bells: Bells,
+) -> None:
+    """Otherwise its result would replace the other's: a handled event would be parked again."""
     bells.definition = replace(bells.definition, timeout=DEADLINE)
     Listening.broken.add("slow one")
     async with bells.consuming() as runner, bells.consuming() as other:
@@ -373,7 +379,7 @@ async def test_who_loses_what_keeps_others_away_stops_and_another_takes_over(bel
     assert Listening.attempts[-1][1].interrupted
 
 
-async def test_a_parked_event_can_be_done_without(
+async def test_a_parked_event_can_be_discarded(
     bells: Bells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reactor_runner, "TIDY", 0.05)
@@ -392,7 +398,7 @@ async def test_a_parked_event_can_be_done_without(
             await runner.discard(found[0].key)
 
 
-async def test_one_parked_event_is_found_without_a_look_at_all_others(
+async def test_one_parked_event_is_found_without_reading_all_others(
     bells: Bells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reactor_runner, "TIDY", 3600.0)  # it counts them once
@@ -422,7 +428,7 @@ async def test_one_parked_event_is_found_without_a_look_at_all_others(
     assert await bells.value(read) - before < 2 * many
 
 
-async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) -> None:
+async def test_an_attempt_knows_that_the_process_of_the_one_before_died(bells: Bells) -> None:
     async with bells.consuming(dies=True):
         await bells.ring("slow")
         await until(lambda: Listening.attempts)
@@ -436,7 +442,7 @@ async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) 
     assert first.id == second.id
 
 
-async def test_operators_are_told_what_keeps_it_from_going_on(bells: Bells) -> None:
+async def test_the_status_says_why_a_reactor_cannot_continue(bells: Bells) -> None:
     async with bells.consuming() as runner:
         await bells.go_away()
         try:
@@ -449,7 +455,9 @@ async def test_operators_are_told_what_keeps_it_from_going_on(bells: Bells) -> N
     assert said == 'UndefinedTableError: relation "rayfold_reaction" does not exist'
 
 
-async def test_one_that_takes_too_long_is_cancelled_and_counts_as_failed(bells: Bells) -> None:
+async def test_an_attempt_that_takes_too_long_is_cancelled_and_counts_as_failed(
+    bells: Bells,
+) -> None:
     async with bells.consuming() as runner:
         await bells.ring("slow")
         # From the second attempt on it is as late as its event, and not as what has just come.
@@ -475,7 +483,7 @@ async def test_an_attempt_that_a_planned_stop_cuts_off_does_not_count(bells: Bel
     assert told == [(1, False), (1, True), (1, True)]
 
 
-async def test_one_on_which_every_process_dies_is_parked(bells: Bells) -> None:
+async def test_an_event_on_which_every_process_dies_is_parked(bells: Bells) -> None:
     async with bells.consuming(dies=True):
         await bells.ring("slow")
         await until(lambda: Listening.attempts)
@@ -488,7 +496,7 @@ async def test_one_on_which_every_process_dies_is_parked(bells: Bells) -> None:
     assert len(Listening.attempts) == 1
 
 
-async def test_an_outage_as_a_handler_ends_is_no_death_and_its_end_is_noted_afterwards(
+async def test_an_outage_as_a_handler_ends_is_not_a_death_and_the_result_is_recorded_later(
     bells: Bells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reactor_runner, "TIDY", DEADLINE)  # it would find out first
@@ -505,7 +513,7 @@ async def test_an_outage_as_a_handler_ends_is_no_death_and_its_end_is_noted_afte
     assert Listening.done == {"one": 1, "two": 1}
 
 
-async def test_an_attempt_that_an_outage_cuts_off_does_not_count(bells: Bells) -> None:
+async def test_an_attempt_interrupted_by_an_outage_does_not_count(bells: Bells) -> None:
     bells.definition = replace(bells.definition, attempts=1, timeout=DEADLINE)
     async with bells.consuming() as runner:
         await bells.ring("slow")
@@ -520,7 +528,7 @@ async def test_an_attempt_that_an_outage_cuts_off_does_not_count(bells: Bells) -
     assert told == [(1, False), (1, True)]
 
 
-async def test_a_reactor_that_does_not_open_is_opened_again(bells: Bells) -> None:
+async def test_a_reactor_that_fails_to_open_is_opened_again(bells: Bells) -> None:
     Listening.broken.add("open")
     opens = Listening.opens
     async with bells.consuming():
@@ -529,7 +537,7 @@ async def test_a_reactor_that_does_not_open_is_opened_again(bells: Bells) -> Non
     assert Listening.opens == opens + 2
 
 
-async def test_what_others_write_under_the_same_type_is_passed_over(bells: Bells) -> None:
+async def test_events_of_the_same_type_in_foreign_streams_are_ignored(bells: Bells) -> None:
     async with bells.consuming():
         await bells.ring("theirs", stream="others")
         await bells.ring("ours")
@@ -537,7 +545,7 @@ async def test_what_others_write_under_the_same_type_is_passed_over(bells: Bells
     assert Listening.done == {"ours": 1}
 
 
-async def test_what_is_done_is_forgotten_once_the_server_never_gives_it_again(
+async def test_records_of_handled_events_are_deleted_once_the_server_will_not_deliver_them_again(
     bells: Bells,
 ) -> None:
     async with bells.consuming():
@@ -551,7 +559,7 @@ async def test_what_is_done_is_forgotten_once_the_server_never_gives_it_again(
         await connection.close()
 
 
-async def test_consumers_share_what_there_is(bells: Bells) -> None:
+async def test_consumers_share_the_events(bells: Bells) -> None:
     async with bells.consuming() as one, bells.consuming() as other:
         await bells.ring(*map(str, range(100)))
 

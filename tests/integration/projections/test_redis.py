@@ -89,8 +89,8 @@ async def asked(store: Durable, end: int) -> AsyncIterator[dict[str, int]]:
                 counts["refusals"] += 1
                 await asyncio.sleep(0.002)
                 continue
-            assert answer.body is not None, "a row that is lost is not missing"
-            assert answer.position >= end, "nor older"
+            assert answer.body is not None, "a lost row must not be answered as missing"
+            assert answer.position >= end, "a lost row must not be answered with an older state"
             assert listed[:3] == ["0", "2", "4"]
             counts["answers"] += 1
             await asyncio.sleep(0)
@@ -163,7 +163,7 @@ async def test_a_server_that_is_away_at_the_start_is_waited_for(server: RedisSer
     await store.close()
 
 
-async def test_a_server_that_was_restored_to_an_earlier_moment_goes_on_from_there(
+async def test_after_a_restore_to_an_earlier_moment_redis_is_folded_from_there(
     server: RedisServer,
 ) -> None:
     store = kept_in(server)
@@ -181,7 +181,7 @@ async def test_a_server_that_was_restored_to_an_earlier_moment_goes_on_from_ther
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
-async def test_a_server_that_evicts_rows_is_refused_with_what_to_do(
+async def test_a_server_that_evicts_rows_is_refused_and_the_message_says_what_to_do(
     server: RedisServer, policy: str
 ) -> None:
     server.set(maxmemory_policy=policy)
@@ -198,7 +198,7 @@ async def test_a_server_that_evicts_rows_is_refused_with_what_to_do(
 
 
 @pytest.mark.parametrize("part", ["rows", "all", "by:0", "meta"])
-async def test_what_was_evicted_in_part_is_noticed_and_folded_again(
+async def test_a_partial_eviction_is_noticed_and_the_view_is_folded_again(
     server: RedisServer, part: str
 ) -> None:
     store = kept_in(server)
@@ -231,7 +231,7 @@ async def test_a_value_that_somebody_else_wrote_is_a_difference(
     assert (told.key, told.found) == ("0", value.decode(errors="replace"))
 
 
-async def test_a_full_server_is_said_to_be_and_goes_on_when_there_is_room(
+async def test_a_full_server_is_reported_and_the_projector_continues_when_there_is_room(
     server: RedisServer,
 ) -> None:
     store = kept_in(server)
@@ -245,13 +245,13 @@ async def test_a_full_server_is_said_to_be_and_goes_on_when_there_is_room(
         [projector] = store.projectors
         await until(lambda: projector.runner.error)
         assert "maxmemory" in str(projector.status()["error"])
-        assert (await store.ask(one("0"))).body is not None, "what it has it shows"
+        assert (await store.ask(one("0"))).body is not None, "it must show the rows that it has"
         server.set(maxmemory="0")
         await store.reached(end)
         assert await differences(store.log, store) == []
 
 
-async def test_a_row_that_is_too_large_is_parked_by_its_size(
+async def test_a_row_that_is_too_large_is_parked_and_its_size_is_given(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows_module, "MAX_ROW", 1_000)
@@ -265,7 +265,7 @@ async def test_a_row_that_is_too_large_is_parked_by_its_size(
         assert (await store.ask(one("b", end))).body is not None
 
 
-async def test_a_switch_that_nobody_finished_holds_writers_for_a_while_only(
+async def test_an_unfinished_switch_blocks_writers_for_a_while_only(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = kept_in(server)
@@ -283,7 +283,7 @@ async def test_a_switch_that_nobody_finished_holds_writers_for_a_while_only(
         assert await differences(store.log, store) == []
 
 
-async def test_a_switch_whose_end_nobody_saw_leaves_nothing_behind(server: RedisServer) -> None:
+async def test_an_interrupted_switch_leaves_no_keys_behind(server: RedisServer) -> None:
     store = kept_in(server)
     async with running(store):
         await store.reached(await write(store.log, *SOME))
@@ -300,7 +300,9 @@ async def test_a_switch_whose_end_nobody_saw_leaves_nothing_behind(server: Redis
         assert {key.partition("@")[2].partition("}")[0] for key in found} == {built}
 
 
-async def test_all_that_one_step_changes_is_in_one_slot_of_a_cluster(server: RedisServer) -> None:
+async def test_all_keys_that_one_step_changes_are_in_one_slot_of_a_cluster(
+    server: RedisServer,
+) -> None:
     store = kept_in(server, "a-stack")
     kept: Any = store.store
     for view in store.views:
@@ -309,7 +311,7 @@ async def test_all_that_one_step_changes_is_in_one_slot_of_a_cluster(server: Red
     await store.close()
 
 
-async def test_two_stacks_in_one_server_do_not_meet(server: RedisServer) -> None:
+async def test_two_stacks_in_one_server_are_separate(server: RedisServer) -> None:
     one_stack, other = kept_in(server, "one"), kept_in(server, "other")
     async with running(one_stack), running(other):
         first = await write(one_stack.log, Put(id="a", name="tea"))
@@ -318,7 +320,7 @@ async def test_two_stacks_in_one_server_do_not_meet(server: RedisServer) -> None
         assert b"coffee" in ((await other.ask(one("a", second))).body or b"")
 
 
-async def test_what_never_was_there_is_not_said_to_be_missing(server: RedisServer) -> None:
+async def test_a_view_that_was_never_built_is_not_reported_as_lost(server: RedisServer) -> None:
     store = kept_in(server)
     with pytest.raises(BeingBuilt):
         await store.ask(one("a"), timeout=0)
@@ -333,7 +335,7 @@ async def test_what_never_was_there_is_not_said_to_be_missing(server: RedisServe
     await other.close()
 
 
-async def test_several_filters_that_few_rows_match_take_several_steps(
+async def test_a_query_with_several_filters_that_few_rows_match_takes_several_steps(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.redis.queries.LOOKED_AT", 7)
@@ -361,7 +363,7 @@ async def test_no_redis_at_that_address_is_said_in_one_line(url: str) -> None:
 
 
 def test_a_connection_that_was_reset_while_it_was_idle_is_an_outage(server: RedisServer) -> None:
-    """Gateways run on a loop that has an error of its own for it."""
+    """Gateways run on uvloop, which raises another error for it."""
     passing: list[asyncio.StreamWriter] = []
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -396,7 +398,7 @@ def test_a_connection_that_was_reset_while_it_was_idle_is_an_outage(server: Redi
         runner.run(asked())
 
 
-async def test_a_server_that_says_nothing_is_said_to(
+async def test_a_silent_server_is_reported(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "TIMEOUT", 0.2)
@@ -408,7 +410,7 @@ async def test_a_server_that_says_nothing_is_said_to(
     await asking.close()
 
 
-async def test_hundreds_who_ask_at_once_are_answered_over_few_connections(
+async def test_hundreds_of_queries_at_once_are_answered_over_few_connections(
     server: RedisServer,
 ) -> None:
     store = kept_in(server)
@@ -430,7 +432,7 @@ async def test_hundreds_who_ask_at_once_are_answered_over_few_connections(
     assert connections <= queries_module.IN_FLIGHT
 
 
-async def test_what_waits_for_a_connection_is_not_refused(server: RedisServer) -> None:
+async def test_a_query_that_waits_for_a_connection_is_not_refused(server: RedisServer) -> None:
     asking = Server(server.url)
     answers = await asyncio.gather(*(asking.ask(asking.client.ping()) for _ in range(300)))
     with server.client as client:

@@ -1,4 +1,4 @@
-"""Rows that Postgres does not take: parked there and nowhere else, while all others go on."""
+"""Rows that Postgres refuses: they are parked in Postgres only, while all others go on."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ class Log(MemoryLog):
 
 @pytest.mark.parametrize("others", [3, 250], ids=["a few rows", "rows by COPY"])
 @pytest.mark.parametrize("what", REFUSED)
-async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: int) -> None:
+async def test_a_row_that_postgres_refuses_is_parked_and_all_others_go_on(
+    dsn: str, what: str, others: int
+) -> None:
     refused, views = REFUSED[what]
     log = Log()
     good = [WasPut(thing=f"good-{at}", number=at) for at in range(others)]
@@ -206,7 +208,7 @@ GIVEN = r"DataError: .*query argument \$1 \("
         ("INSERT INTO kept VALUES ($1), ($1)", PERSON, 'UniqueViolationError: .*"kept_pkey"'),
     ],
 )
-async def test_it_is_told_with_types_and_names_and_without_its_values(
+async def test_the_error_has_types_and_names_and_no_values(
     dsn: str, statement: str, value: Any, says: str
 ) -> None:
     connection = await asyncpg.connect(dsn)
@@ -221,7 +223,7 @@ async def test_it_is_told_with_types_and_names_and_without_its_values(
 
 
 @pytest.mark.parametrize("key", [LONG, "b\0d"], ids=["no index holds it", "a NUL"])
-async def test_an_event_of_a_row_that_can_never_be_is_discarded(dsn: str, key: str) -> None:
+async def test_an_event_whose_row_can_never_be_written_can_be_discarded(dsn: str, key: str) -> None:
     log = Log()
     await put(log, WasPut(thing=key), WasPut(thing="good"))
     async with projecting(log, dsn) as projector:
@@ -235,7 +237,7 @@ async def test_an_event_of_a_row_that_can_never_be_is_discarded(dsn: str, key: s
     assert (await rows(dsn, "counts")).keys() == {"good"}
 
 
-async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
+async def test_a_query_for_a_value_that_no_row_can_have_is_not_an_error(dsn: str) -> None:
     log = Log()
     await put(log, *(WasPut(thing=each, text=each) for each in ("a", "a!", "b")))
     async with projecting(log, dsn):
@@ -266,7 +268,7 @@ async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
     await reader.store.close()
 
 
-async def test_memory_does_not_begin_with_a_table_that_lacks_a_row(dsn: str) -> None:
+async def test_a_memory_replica_does_not_start_from_a_table_that_lacks_a_row(dsn: str) -> None:
     log = Log()
     await put(log, WasPut(thing="good"), WasPut(thing="bad", number=2**70))
     async with projecting(log, dsn):

@@ -1,4 +1,4 @@
-"""A memory replica that begins with a snapshot, and folds nothing twice or not at all."""
+"""A memory replica that starts from a snapshot: it folds each event exactly once."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def before_frame(number: int, happens: Callable[[], Awaitable[None]]) -> Callabl
     moved=st.integers(0, 60),
     overlap=st.integers(0, 5),
 )
-def test_it_comes_to_what_the_plain_fold_gives(
+def test_a_replica_started_from_a_snapshot_has_what_a_plain_fold_gives(
     registry: Registry, done: list[Any], stop: int, moved: int, overlap: int
 ) -> None:
-    """The replica goes on while its rows are written, one by one."""
+    """The replica goes on folding while its rows are written one by one."""
     history = history_of(done)
     end = history[-1].position if history else 0
     views = [view for view in registry.views.values() if "memory" in view.stores]
@@ -129,7 +129,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
         assert all(body in pages for body in found.values())
 
 
-async def test_only_what_came_later_is_folded(tmp_path: Path) -> None:
+async def test_only_events_after_the_snapshot_are_folded(tmp_path: Path) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     await add(log, "b", 5)
@@ -140,7 +140,7 @@ async def test_only_what_came_later_is_folded(tmp_path: Path) -> None:
     assert replica.status()["events"] == 1
 
 
-async def test_a_row_that_goes_while_it_is_written_does_not_begin_again(
+async def test_a_row_removed_while_the_snapshot_is_written_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ROWS", 1)
@@ -173,7 +173,7 @@ async def one_kept(folder: Path) -> tuple[MemoryLog, Snapshots, Path]:
     return log, kept, path
 
 
-async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
+async def test_a_damaged_file_is_ignored(tmp_path: Path) -> None:
     log, kept, path = await one_kept(tmp_path)
     whole = path.read_bytes()
     assert len(await kept.load(log)) == 1
@@ -188,7 +188,7 @@ async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
     assert await kept.load(log) == []
 
 
-async def test_a_size_that_is_damaged_asks_for_no_memory(tmp_path: Path) -> None:
+async def test_a_damaged_size_does_not_allocate_memory(tmp_path: Path) -> None:
     log, kept, path = await one_kept(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(b"\xff" + whole[1:])
@@ -201,7 +201,7 @@ async def test_a_size_that_is_damaged_asks_for_no_memory(tmp_path: Path) -> None
     assert peak < 2**20
 
 
-async def test_one_of_another_stack_store_domain_or_log_is_not_taken(tmp_path: Path) -> None:
+async def test_a_snapshot_of_another_stack_store_domain_or_log_is_not_used(tmp_path: Path) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     await of(tmp_path).save(await begun(log, []))
@@ -216,7 +216,7 @@ async def test_one_of_another_stack_store_domain_or_log_is_not_taken(tmp_path: P
     assert await of(tmp_path).load(shorter) == []
 
 
-async def test_a_log_that_lost_what_was_folded_while_rows_were_written_is_another_one(
+async def test_a_snapshot_is_not_used_if_the_log_lost_events_folded_while_it_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -237,7 +237,7 @@ async def test_a_log_that_lost_what_was_folded_while_rows_were_written_is_anothe
     assert totals(await begun(restored, await kept.load(restored))) == {"a": 6, "b": 1}
 
 
-async def test_of_a_view_with_a_parked_event_the_last_one_stays(
+async def test_the_last_snapshot_before_an_event_was_parked_is_kept(
     tmp_path: Path, broken: set[int]
 ) -> None:
     log = MemoryLog()
@@ -300,7 +300,7 @@ async def test_erased_rows_are_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert totals(await begun(log, await of(tmp_path).load(log))) == {"b": 1}
 
 
-async def test_files_that_nobody_reads_again_are_removed_at_a_start(
+async def test_files_that_will_not_be_read_again_are_removed_at_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -325,7 +325,7 @@ async def test_files_that_nobody_reads_again_are_removed_at_a_start(
     assert {*elsewhere} <= {*files(tmp_path)}
 
 
-async def test_what_is_erased_goes_from_the_files_of_all_releases(
+async def test_erased_rows_are_removed_from_the_files_of_all_releases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -340,7 +340,7 @@ async def test_what_is_erased_goes_from_the_files_of_all_releases(
     assert files(tmp_path) == []
 
 
-async def test_a_release_that_stops_leaves_the_next_ones_files_alone(
+async def test_a_release_that_stops_does_not_touch_the_files_of_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -355,7 +355,7 @@ async def test_a_release_that_stops_leaves_the_next_ones_files_alone(
     assert len(await of(tmp_path).load(log)) == len(NAMES)
 
 
-async def test_a_snapshot_that_is_missing_is_written_while_nothing_happens(tmp_path: Path) -> None:
+async def test_a_missing_snapshot_is_written_while_the_replica_is_idle(tmp_path: Path) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     await of(tmp_path).save(await begun(log, []))
@@ -373,7 +373,7 @@ async def test_a_snapshot_that_is_missing_is_written_while_nothing_happens(tmp_p
     assert len(await kept.load(log)) == len(NAMES)
 
 
-async def test_a_disk_that_takes_nothing_harms_nothing(tmp_path: Path) -> None:
+async def test_a_full_disk_harms_no_replica(tmp_path: Path) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     (tmp_path / "file").write_text("")
@@ -384,7 +384,7 @@ async def test_a_disk_that_takes_nothing_harms_nothing(tmp_path: Path) -> None:
     assert await kept.load(log) == []
 
 
-async def test_a_row_that_goes_while_a_peer_copies_it_does_not_begin_again() -> None:
+async def test_a_row_removed_while_a_peer_copies_it_does_not_come_back() -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     await add(log, "b", 1)
@@ -407,7 +407,7 @@ async def test_a_row_that_goes_while_a_peer_copies_it_does_not_begin_again() -> 
     assert peer.tables["balances"].end_copy() == {}  # nothing is remembered for longer
 
 
-async def test_a_row_that_is_parked_and_goes_with_its_stream_while_a_peer_copies_it_begins_again(
+async def test_a_parked_row_whose_stream_is_deleted_while_a_peer_copies_it_can_begin_again(
     broken: set[int],
 ) -> None:
     broken.add(7)

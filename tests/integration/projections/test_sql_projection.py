@@ -116,7 +116,7 @@ def plainly(events: Iterable[Event]) -> dict[tuple[date, str], int]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(events=st.lists(items | purchases, max_size=30), cut=cuts, overlap=st.integers(0, 5))
-def test_however_the_log_is_delivered_it_is_as_if_counted_once(
+def test_every_event_counts_once_however_the_log_is_delivered(
     postgres: str, events: list[Event], cut: list[int], overlap: int
 ) -> None:
     history = history_of(events)
@@ -178,7 +178,7 @@ async def numbers(dsn: str, schema: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("poison", "error"), [(13, "CheckViolation"), (14, "14"), (2**40, "Data")])
-async def test_it_stops_at_an_event_that_fails_with_all_before_it_done(
+async def test_it_stops_at_an_event_that_fails_after_applying_all_before_it(
     postgres: str, poison: int, error: str
 ) -> None:
     await empty(postgres, Strict)
@@ -234,7 +234,7 @@ async def test_it_can_skip_such_an_event_and_replay_or_discard_it_later(postgres
             await projector.replay(Lenient.name, left.key)
 
 
-async def test_what_is_skipped_survives_a_restart(postgres: str) -> None:
+async def test_skipped_events_are_remembered_after_a_restart(postgres: str) -> None:
     await empty(postgres, Lenient)
     log = MemoryLog()
     await add(log, "a", 1, 13)
@@ -256,7 +256,7 @@ async def test_a_changed_definition_is_found(postgres: str, monkeypatch: Any) ->
     await connection.close()
 
 
-async def test_a_schema_that_postgres_refuses_is_told_with_its_projections_name(
+async def test_a_schema_that_postgres_refuses_is_reported_with_the_name_of_its_projection(
     postgres: str, monkeypatch: Any
 ) -> None:
     await empty(postgres, Bestsellers)
@@ -267,7 +267,7 @@ async def test_a_schema_that_postgres_refuses_is_told_with_its_projections_name(
     await connection.close()
 
 
-async def test_a_schema_that_somebody_dropped_is_found_and_built_again(postgres: str) -> None:
+async def test_a_dropped_schema_is_noticed_and_rebuilt(postgres: str) -> None:
     await empty(postgres, Lenient)
     log = MemoryLog()
     await add(log, "a", 1, 2)
@@ -280,7 +280,7 @@ async def test_a_schema_that_somebody_dropped_is_found_and_built_again(postgres:
     await connection.close()
 
 
-async def test_statements_find_rows_by_index_whatever_the_table_was_when_they_were_planned(
+async def test_statements_use_indexes_even_if_they_were_planned_for_a_small_table(
     postgres: str,
 ) -> None:
     await empty(postgres, Bestsellers)
@@ -402,7 +402,7 @@ async def test_a_query_in_sql_is_planned_as_any_other_statement(postgres: str) -
         assert json.loads(found.body or b"")["items"] == [{"n": 0}]
 
 
-async def test_no_reader_sees_half_a_generation_nor_an_older_one(postgres: str) -> None:
+async def test_no_reader_sees_a_partial_generation_or_an_older_one(postgres: str) -> None:
     await empty(postgres, Lenient)
     log = MemoryLog()
     await add(log, "a", 1)
@@ -456,7 +456,7 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
         await connection.close()
 
 
-def test_a_part_is_what_the_reads_expect() -> None:
+def test_an_actor_handle_has_what_the_reads_need() -> None:
     assert {"progress", "reached"} <= {
         *dir(ActorHandle),
         *ActorHandle("n", "sql", [], lambda: None).__dict__,

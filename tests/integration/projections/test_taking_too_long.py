@@ -37,10 +37,10 @@ __all__ = ["admin", "broken", "dsn", "relay"]
 LONG = 1_000
 
 
-async def test_a_transaction_that_takes_too_long_is_made_in_halves(
+async def test_a_transaction_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tried again as a whole it would be ended again and again."""
+    """If it were retried as a whole, it would time out again and again."""
     await admin.execute("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '200ms'")
     log = MemoryLog()
     await add(log, "a", *range(1, 9))
@@ -55,10 +55,10 @@ async def test_a_transaction_that_takes_too_long_is_made_in_halves(
         await goes_on(log, projector, dsn)
 
 
-async def test_rows_that_take_too_long_to_write_are_written_in_halves(
+async def test_a_write_of_many_rows_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them in one statement have no answer in time, however often that is tried."""
+    """In one statement they would time out, however often it is retried."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
     await slow_rows(admin, 0.1)
     log = MemoryLog()
@@ -79,7 +79,7 @@ async def slow_rows(admin: asyncpg.Connection, seconds: float) -> None:
     )
 
 
-async def test_a_backfill_of_competing_consumers_goes_on_in_halves(
+async def test_a_backfill_of_competing_consumers_that_takes_too_long_is_split_in_halves(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
     await slow_rows(admin, 0.1)
@@ -96,7 +96,7 @@ async def test_a_backfill_of_competing_consumers_goes_on_in_halves(
 async def test_an_event_that_takes_too_long_alone_is_named(
     dsn: str, admin: asyncpg.Connection
 ) -> None:
-    """It is tried again for ever: what holds it up may pass."""
+    """It is retried for ever, because the reason for the delay may go away."""
     await slow_rows(admin, 1.0)
     await admin.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'")
     log = MemoryLog()
@@ -125,10 +125,10 @@ class Slow(SqlProjection, name="slow-sum", on_poison="skip"):
         yield sql("INSERT INTO seen SELECT $1::int FROM pg_sleep($2)", event.number, seconds)
 
 
-async def test_custom_sql_that_takes_too_long_is_executed_in_halves(
+async def test_a_batch_of_custom_sql_that_takes_too_long_is_split_in_halves(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Down to one event, which has more time when it is tried again."""
+    """It is split down to one event, which has more time when it is retried."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.6)
     await empty(dsn, Slow)
     log = MemoryLog()
@@ -162,7 +162,7 @@ async def test_custom_sql_of_one_event_that_takes_too_long_is_named(
     assert await numbers(dsn, "slow_sum") == [1, 2, LONG]
 
 
-async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_it_again(
+async def test_slow_custom_sql_has_more_time_when_an_operator_replays_it(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await empty(dsn, Slow)
@@ -180,10 +180,10 @@ async def test_custom_sql_that_takes_long_has_that_time_when_an_operator_tries_i
     assert await numbers(dsn, "slow_sum") == [LONG]
 
 
-async def test_an_answer_that_a_proxy_has_lost_is_not_waited_for(
+async def test_an_answer_lost_by_a_proxy_is_not_waited_for_forever(
     dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It keeps the connection: neither Postgres nor the kernel ends that."""
+    """The proxy keeps the connection open, so neither Postgres nor the kernel ends the wait."""
     monkeypatch.setattr(postgres_pools, "LONGEST", 0.5)
     monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
     log = MemoryLog()
@@ -209,7 +209,7 @@ class Quick(SqlProjection, name="quick-sum"):
 
 @pytest.mark.parametrize("kind", ["rows", "competing", "sql"])
 @pytest.mark.parametrize("silent", ["server", "behind a pooler"])
-async def test_a_postgres_that_stands_still_is_no_fault_of_the_events(
+async def test_a_stalled_postgres_does_not_count_as_a_fault_of_the_events(
     dsn: str,
     admin: asyncpg.Connection,
     relay: Relay,

@@ -1,4 +1,4 @@
-"""What position an answer of Postgres is of, when partitions are at different places."""
+"""The position of an answer of Postgres, if partitions are at different positions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ def ask(at_least: int, key: str | None = None) -> RowQuery:
     return RowQuery("totals", key, at_least, {}, 10, None)
 
 
-async def test_a_page_needs_all_partitions_and_has_seen_the_furthest(reads: PostgresReader) -> None:
+async def test_a_page_waits_for_all_partitions_and_has_the_position_of_the_furthest(
+    reads: PostgresReader,
+) -> None:
     assert (await reads.ask(ask(BEHIND), 0)).position == AHEAD
     with pytest.raises(Behind) as behind:
         await reads.ask(ask(BEHIND + 1), time.monotonic())
     assert (behind.value.position, behind.value.wanted) == (BEHIND, BEHIND + 1)
 
 
-async def test_a_row_needs_its_own_partition(reads: PostgresReader) -> None:
+async def test_a_row_waits_for_its_own_partition_only(reads: PostgresReader) -> None:
     ahead = next(key for key in "abcdefgh" if hash_of(key) % 2 == 1)
     lagging = next(key for key in "abcdefgh" if hash_of(key) % 2 == 0)
     assert (await reads.ask(ask(AHEAD, ahead), 0)).position == AHEAD

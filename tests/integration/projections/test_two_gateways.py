@@ -1,4 +1,4 @@
-"""One owner of the actors, and two gateways that follow what it says; the owner goes and comes."""
+"""One owner of the actors and two gateways that follow it, also while the owner changes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_gateways_agree_whoever_owns_the_actors_and_while_nobody_does(
+async def test_two_gateways_give_the_same_answers_while_the_owner_of_the_actors_changes(
     cluster: Cluster,
 ) -> None:
     # A token from anywhere is honoured at each, in each store; so is waiting for the views.

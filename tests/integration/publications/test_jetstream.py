@@ -59,19 +59,23 @@ async def test_events_are_stored_below_the_subject_with_their_ids(
     assert stored[0][1]["content-type"] == "application/json"
 
 
-async def test_what_is_sent_again_is_stored_once(server: NatsServer, publishing: JetStream) -> None:
+async def test_an_event_that_is_sent_again_is_stored_once(
+    server: NatsServer, publishing: JetStream
+) -> None:
     await server.make_stream("SHOP", "shop")
     for _ in range(3):
         await publishing.deliver(event(1))
     assert len(await server.messages("SHOP")) == 1
 
 
-async def test_where_no_stream_takes_it_says_so(server: NatsServer, publishing: JetStream) -> None:
+async def test_an_error_says_that_no_jetstream_stream_accepts_the_subject(
+    server: NatsServer, publishing: JetStream
+) -> None:
     with pytest.raises(NotDelivered, match=r"no JetStream stream takes 'shop\.order\.shipped'"):
         await publishing.deliver(event(1))
 
 
-async def test_a_server_that_is_killed_is_found_again(
+async def test_a_server_that_was_killed_is_connected_to_again(
     server: NatsServer, publishing: JetStream
 ) -> None:
     await server.make_stream("SHOP", "shop")
@@ -101,7 +105,7 @@ async def test_a_server_that_is_not_there_is_an_error(
     await publishing.close()
 
 
-async def test_a_server_that_accepts_and_says_nothing_gets_no_connection_more_for_each_attempt(
+async def test_a_silent_server_does_not_get_one_more_connection_for_each_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(jetstream, "CONNECT", 1.0)
@@ -137,7 +141,7 @@ async def test_a_server_that_accepts_and_says_nothing_gets_no_connection_more_fo
     assert made >= 2
 
 
-async def test_servers_that_cannot_be_used_together_are_told() -> None:
+async def test_servers_that_cannot_be_used_together_are_reported() -> None:
     servers = [SecretStr("nats://127.0.0.1:1"), SecretStr("ws://127.0.0.1:1")]
     publishing = JetStream(NatsTarget(servers, "shop", timeout=1.0))
     with pytest.raises(NotDelivered, match="mix"):
@@ -145,7 +149,7 @@ async def test_servers_that_cannot_be_used_together_are_told() -> None:
     await publishing.close()
 
 
-async def test_a_server_that_asks_for_credentials_gets_what_it_asks_for(tmp_path: Path) -> None:
+async def test_credentials_are_sent_to_a_server_that_requires_them(tmp_path: Path) -> None:
     accounts, file = Accounts(), tmp_path / "user.creds"
     accounts.write_credentials(file)
     server = NatsServer(tmp_path, accounts.config, file)
@@ -164,7 +168,7 @@ async def test_a_server_that_asks_for_credentials_gets_what_it_asks_for(tmp_path
         server.kill()
 
 
-async def test_credentials_that_are_replaced_are_taken_for_the_next_connection(
+async def test_replaced_credentials_are_used_for_the_next_connection(
     tmp_path: Path,
 ) -> None:
     accounts, file = Accounts(), tmp_path / "user.creds"
@@ -202,7 +206,7 @@ async def test_credentials_that_are_replaced_are_taken_for_the_next_connection(
         ("-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n", "no user's key"),
     ],
 )
-async def test_a_credentials_file_that_is_none_is_told_at_once(
+async def test_an_invalid_credentials_file_is_reported_at_once(
     tmp_path: Path, written: str, said: str
 ) -> None:
     file = tmp_path / "user.creds"

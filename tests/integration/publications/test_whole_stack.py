@@ -106,7 +106,7 @@ def in_order(taken: list[dict[str, Any]], each: int) -> None:
     assert numbers == {f"board {key}": list(range(each)) for key in range(KEYS)}
 
 
-async def test_all_are_there_in_order_and_repeats_have_the_same_id(
+async def test_all_events_arrive_in_order_and_repeats_have_the_same_id(
     stack: Stack, server: NatsServer, receiver: ReceiverProcess
 ) -> None:
     pinning = [asyncio.create_task(pin(stack, f"board {key}", *range(EACH))) for key in range(KEYS)]
@@ -186,7 +186,7 @@ async def test_operators_see_and_replay_publications(stack: Stack, server: NatsS
     assert node
 
 
-def test_what_concerns_neither_publication_nor_reactor_puts_none_behind(stack: Stack) -> None:
+def test_events_of_no_publication_or_reactor_cause_no_lag(stack: Stack) -> None:
     names = ("to-webhook", "to-nats", "filing")
     with httpx.Client(base_url=stack.url, timeout=30) as http:
         for _ in range(30):  # long enough for a lag to be told, were it one

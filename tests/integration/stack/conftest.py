@@ -83,7 +83,7 @@ def ray(tmp_path: Path) -> Iterator[str]:
             break
         process.wait(60)
     else:
-        pytest.fail(f"Ray does not start: {said.read_text(errors='replace')[-3000:]}")
+        pytest.fail(f"Ray did not start: {said.read_text(errors='replace')[-3000:]}")
     yield address
     # In order it would take half a minute to drain what nobody needs any more.
     whole = psutil.Process(process.pid)

@@ -1,4 +1,4 @@
-"""Nobody from outside, and no other user, gets at a stack on a laptop."""
+"""A stack on a laptop cannot be reached from outside or by other users."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_socket_is_bound_to_loopback(stack: Stack) -> None:
     assert [each for each in found if each[1].removeprefix("::ffff:") != "127.0.0.1"] == []
 
 
-def test_from_another_address_nothing_answers(stack: Stack) -> None:
+def test_nothing_answers_at_another_address(stack: Stack) -> None:
     # 127.0.0.2 is an address of the machine too where there is no other: it reaches whatever is
     # bound to all addresses, and nothing that is bound to 127.0.0.1.
     for address in [*other_addresses(), "127.0.0.2"]:
@@ -65,7 +65,7 @@ def test_from_another_address_nothing_answers(stack: Stack) -> None:
                 assert probe.connect_ex((address, port)) != 0, (name, address, port)
 
 
-def test_ray_asks_for_a_token_which_its_owner_alone_can_read(stack: Stack) -> None:
+def test_ray_requires_a_token_that_only_its_owner_can_read(stack: Stack) -> None:
     file = stack.data / TOKEN_FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert len(file.read_text()) == 64
@@ -79,7 +79,7 @@ def test_ray_asks_for_a_token_which_its_owner_alone_can_read(stack: Stack) -> No
         assert ask(b"", timeout=10, metadata=[bearer])
 
 
-def test_the_data_folder_is_its_owners_alone(stack: Stack) -> None:
+def test_only_its_owner_can_read_the_data_folder(stack: Stack) -> None:
     # Root's Postgres runs as another user, who may pass through and look at nothing.
     assert stat.S_IMODE(stack.data.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
     for path in stack.data.rglob("*"):
@@ -89,7 +89,7 @@ def test_the_data_folder_is_its_owners_alone(stack: Stack) -> None:
             assert open_to_others(path) == 0, path
 
 
-def test_ray_s_sockets_are_where_nobody_else_gets(stack: Stack) -> None:
+def test_the_folder_of_rays_sockets_is_closed_to_other_users(stack: Stack) -> None:
     [raylet] = [p for p in own_processes(stack) if p.name() == "raylet"]
     listening = {Path(each.laddr) for each in raylet.net_connections("unix") if each.laddr}
     folder = (stack.data / ray_folder.NAME).resolve()
@@ -106,5 +106,5 @@ def open_to_others(path: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["events.sqlite", "events.sqlite-wal"])
-def test_a_folder_that_was_open_before_is_closed(stack: Stack, name: str) -> None:
+def test_a_folder_that_was_open_to_others_is_closed(stack: Stack, name: str) -> None:
     assert stat.S_IMODE((stack.data / "eventstore" / name).stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""What keeps `rayfold` from its work: one line, exit code 2, nothing left running."""
+"""If `rayfold` cannot work: one line, exit code 2, and no process left."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_event_store_that_does_not_answer(tmp_path: Path) -> None:
     ("toml", "says"),
     [("port = 'many'", "port"), ("prot = 8000", "prot"), ("port =", "cannot be read")],
 )
-def test_settings_that_do_not_fit(tmp_path: Path, toml: str, says: str) -> None:
+def test_settings_that_are_invalid(tmp_path: Path, toml: str, says: str) -> None:
     (tmp_path / "rayfold.toml").write_text(toml)
     assert_one_line(run("up", cwd=tmp_path), says)
 
@@ -115,14 +115,14 @@ def test_operators_commands_reach_the_gateway(stack: Stack, tmp_path: Path) -> N
     assert_one_line(wrong, "nothing to scale is named 'nothing'")
 
 
-def test_streams_may_be_closed(tmp_path: Path) -> None:
-    """As daemons of before have them: what it says is lost, and not what it opens instead."""
+def test_the_command_runs_with_closed_standard_streams(tmp_path: Path) -> None:
+    """As old daemons are started: its output is lost, but must not go to a file that it opens."""
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *rayfold(), "status"]
     assert subprocess.run(closed, cwd=tmp_path, timeout=120, check=False).returncode == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: int) -> None:
+def test_a_stop_during_the_start_leaves_no_process(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
         [*rayfold(), "up", "--port", str(free_port())],
         cwd=tmp_path,

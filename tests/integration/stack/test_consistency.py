@@ -1,4 +1,4 @@
-"""A client that always sends back the last token that it got never goes back in time."""
+"""A client that always sends its last token never sees an older state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Client:
         return answer
 
 
-def test_what_was_seen_is_not_unseen_in_another_store_or_page(
+def test_a_client_that_has_seen_a_change_sees_it_in_every_store_and_page(
     stack: Stack, http: httpx.Client
 ) -> None:
     customer, order = f"c-{uuid4()}", create(http)
@@ -160,7 +160,7 @@ def test_processing_names_the_view_that_lags(http: httpx.Client) -> None:
             assert answer.headers["retry-after"] == "1"
 
 
-def test_live_goes_on_where_it_was_and_never_shows_less_than_a_token(
+def test_a_live_query_continues_where_it_was_and_never_shows_less_than_the_token(
     stack: Stack, http: httpx.Client
 ) -> None:
     order = create(http)

@@ -113,7 +113,7 @@ def test_ids_are_those_of_two_aggregates(http: httpx.Client) -> None:
     assert answer.status_code == 202
 
 
-def test_writers_of_the_other_aggregates_go_on_with_what_was_decided_elsewhere(
+def test_hosts_of_the_other_aggregates_see_decisions_made_elsewhere(
     http: httpx.Client,
 ) -> None:
     coupon = issue(http)
@@ -162,7 +162,9 @@ def test_a_customer_that_is_deleted_begins_again_wherever_it_was_known(
     assert answer.json()["revisions"][f"customer-{customer}"] == 1
 
 
-def test_nobody_decides_on_a_copy_of_what_was_deleted(stack: Stack, http: httpx.Client) -> None:
+def test_no_decision_uses_the_old_state_of_a_deleted_aggregate(
+    stack: Stack, http: httpx.Client
+) -> None:
     coupon = issue(http, each=3)
     customer = customer_elsewhere(coupon)
     for _ in range(2):

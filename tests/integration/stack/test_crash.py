@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of writes: what was acknowledged is there, whole, in both stores."""
+"""SIGKILL in the middle of writes: what was acknowledged is complete, in both stores."""
 
 from __future__ import annotations
 

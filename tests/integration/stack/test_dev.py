@@ -39,7 +39,7 @@ class Dev:
         assert self.process.stdout is not None
         until = time.monotonic() + START
         while text.encode() not in self._said:
-            assert time.monotonic() < until, f"not said: {text!r}\n{self._said.decode()}"
+            assert time.monotonic() < until, f"{text!r} was not printed\n{self._said.decode()}"
             assert self.process.poll() is None, self._said.decode()
             self._said += self.process.stdout.read() or b""
             select_readable(self.process.stdout.fileno(), 0.2)
@@ -71,7 +71,7 @@ def dev(folder: Path) -> Iterator[Dev]:
         code = running.process.wait(STOP)
         for process in psutil.wait_procs(family, timeout=STOP)[1]:
             process.kill()
-            raise AssertionError(f"it left {process}")
+            raise AssertionError(f"{process} still runs")
     assert code == 0
 
 

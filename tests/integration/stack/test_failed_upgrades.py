@@ -1,4 +1,4 @@
-"""Releases that do not come up: the one before serves on, and the next one that can takes over."""
+"""Releases that fail to start: the previous one keeps serving, until the next one can."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if "RELEASE_IS_BROKEN_HERE" in os.environ:
 T = TypeVar("T")
 
 
-def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows(
+def test_a_release_that_fails_to_start_changes_nothing_and_another_one_can_follow(
     ray: str, databases: list[str], store: str, tmp_path: Path
 ) -> None:
     code = tmp_path / "code"

@@ -85,7 +85,7 @@ def another_host(stack: Stack, but: psutil.Process | None = None) -> psutil.Proc
         if hosts and but not in hosts:
             return hosts[0]
         time.sleep(0.05)
-    raise AssertionError("no host came up")
+    raise AssertionError("no host started")
 
 
 def write(stack: Stack) -> None:
@@ -111,8 +111,8 @@ def test_no_agent_for_runtime_environments_runs_while_none_is_brought(alone: Sta
     assert not [each for each in commands if "RuntimeEnvAgent" in each]
 
 
-def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
-    """A raylet kills the process group of a worker that has ended."""
+def test_a_killed_actor_does_not_end_other_actors(alone: Stack) -> None:
+    """A raylet kills the whole process group of a worker that has ended."""
     host = another_host(alone)
     others = [each for each, command in processes(alone) if "Actor" in command and each != host]
     host.kill()
@@ -122,7 +122,7 @@ def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
     assert all(each.is_running() for each in others)
 
 
-def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
+def test_without_the_fork_server_actors_start_as_ray_starts_them(alone: Stack) -> None:
     forks, host = server(alone), another_host(alone)
     forks.kill()
     forks.wait(DEADLINE)
@@ -133,7 +133,7 @@ def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
 
 
 def test_an_actor_that_comes_back_has_the_domain_that_the_others_have(tmp_path: Path) -> None:
-    """Though its files have been changed since: a stack gets another domain by another start."""
+    """Although the files have changed since: only a new start brings another domain."""
     folder = tmp_path / "project"
     (folder / "desk").mkdir(parents=True)
     (folder / "desk" / "__init__.py").touch()

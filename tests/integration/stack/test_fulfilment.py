@@ -107,8 +107,8 @@ def http(stack: Stack, since_a_crash: Unpaid) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_timeout_that_is_to_come_is_listed(stack: Stack, since_a_crash: Unpaid) -> None:
-    """The first test of those here, before it comes."""
+def test_a_future_timeout_is_listed(stack: Stack, since_a_crash: Unpaid) -> None:
+    """This is the first test in this file, before the timeout fires."""
     due = json.loads(told_by(stack, "schedules", "list", "--json"))["schedules"]
     assert since_a_crash.order in [each["key"] for each in due]
 
@@ -188,7 +188,7 @@ def test_its_actors_are_scaled_and_come_back_when_they_are_killed(
     wait_for(lambda: stage(http, order) == "awaiting-payment")
 
 
-def test_a_command_is_sent_later_or_not_at_all(http: httpx.Client, stack: Stack) -> None:
+def test_a_scheduled_command_is_sent_later_or_cancelled(http: httpx.Client, stack: Stack) -> None:
     tea, cup = stocked(http), stocked(http)
     body = {"quantity": 2}
     never = {"Rayfold-Not-Before": "9999-12-31T23:59:59Z", "Idempotency-Key": f"never {cup}"}
@@ -244,10 +244,10 @@ def moved(folder: Path, environment: dict[str, str]) -> Iterator[Stack]:
         assert made.stop() == 0
 
 
-def test_it_goes_on_upon_a_copy_of_its_log(
+def test_a_stack_on_a_copy_of_the_log_continues_the_processes(
     stack: Stack, moved: Stack, receiver: ReceiverProcess
 ) -> None:
-    """The last one: it stops the stack."""
+    """This is the last test in this file, because it stops the stack."""
 
     def told(order: str) -> Counter[str]:
         return Counter(each["type"] for each in receiver.taken() if each["subject"] == order)
@@ -393,5 +393,5 @@ def told_by(stack: Stack, *arguments: str) -> str:
 def wait_for(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "it is not so within the time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)

@@ -46,7 +46,7 @@ def eventually(http: httpx.Client, path: str, **expected: Any) -> None:
         time.sleep(0.1)
 
 
-def test_gateways_serve_on_whoever_dies_and_down_ends_all(
+def test_gateways_keep_serving_whichever_controller_dies_and_down_ends_everything(
     ray: str, databases: list[str], store: str, tmp_path: Path
 ) -> None:
     before = set(actors())

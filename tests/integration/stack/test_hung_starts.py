@@ -1,4 +1,4 @@
-"""An actor's process that hangs as it starts holds up its own actor, and no other."""
+"""An actor's process that hangs as it starts delays only its own actor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ray_runtime.stop()
 """
 
 
-def test_others_start_while_as_many_hang_as_there_are_cores(tmp_path: Path) -> None:
+def test_other_actors_start_while_as_many_hang_as_there_are_cores(tmp_path: Path) -> None:
     hanging = tmp_path / "hanging"
     for number in range(os.cpu_count() or 1):
         (hanging / str(number)).mkdir(parents=True)
@@ -65,5 +65,5 @@ def test_others_start_while_as_many_hang_as_there_are_cores(tmp_path: Path) -> N
         env={**os.environ, "PYTHONPATH": path, "HANGS": str(hanging)},
     )
     assert ran.returncode == 0, ran.stderr
-    assert not [*hanging.iterdir()], "no process hung"
+    assert not [*hanging.iterdir()], "a process did not hang as it started"
     assert ran.stdout.splitlines()[-1] == "answered [7]", ran.stderr

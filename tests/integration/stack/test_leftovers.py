@@ -1,4 +1,4 @@
-"""What a stack leaves behind: nothing, however it ended."""
+"""A stack leaves no process behind, however it ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", code])
 
 
-def test_a_process_that_lost_its_parent_is_found_by_its_mark(
+def test_an_orphaned_process_of_a_stack_is_found_by_its_mark(
     sleeper: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     assert sleeper.wait(30) == 0

@@ -76,6 +76,6 @@ async def test_a_reconnect_misses_nothing(stack: Stack, http: httpx.Client) -> N
                 break
 
 
-async def test_nobody_follows_what_is_not_there(stack: Stack) -> None:
+async def test_following_a_row_that_does_not_exist_is_refused(stack: Stack) -> None:
     async with httpx.AsyncClient(base_url=stack.url, timeout=DEADLINE) as client:
         assert (await client.get(f"/orders/{uuid4()}/live")).status_code == 404

@@ -59,7 +59,7 @@ def test_a_repeat_with_the_same_key_gives_the_first_receipt(http: httpx.Client) 
     assert len(http.get(f"/orders/{order}/history").json()) == 3
 
 
-def test_a_rule_says_no_with_its_code(http: httpx.Client) -> None:
+def test_a_rejected_command_is_answered_with_the_code_of_its_rule(http: httpx.Client) -> None:
     order = create(http)
     refused = http.post(f"/orders/{order}/place")
     assert refused.status_code == 409
@@ -69,7 +69,7 @@ def test_a_rule_says_no_with_its_code(http: httpx.Client) -> None:
     assert unknown.status_code == 404
 
 
-def test_if_match_asks_for_a_revision(http: httpx.Client) -> None:
+def test_if_match_makes_a_command_conditional_on_a_revision(http: httpx.Client) -> None:
     order = create(http)
     line = {"sku": "tea", "quantity": 1, "unit_price_cents": 450}
     path = f"/orders/{order}/lines"
@@ -78,7 +78,7 @@ def test_if_match_asks_for_a_revision(http: httpx.Client) -> None:
     assert http.post(path, json=line, headers={"If-Match": '"0"'}).status_code == 412
 
 
-def test_one_hot_order_loses_no_line(http: httpx.Client) -> None:
+def test_no_line_of_a_hot_order_is_lost(http: httpx.Client) -> None:
     order = create(http)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: add(http, order), range(200)))

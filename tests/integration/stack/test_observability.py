@@ -405,7 +405,7 @@ def postgres_of(stack: Stack) -> str:
         command = child.cmdline()
         if "-k" in command:
             return f"postgresql://postgres:@/postgres?host={command[command.index('-k') + 1]}"
-    raise AssertionError("no Postgres runs")
+    raise AssertionError("no process of Postgres was found")
 
 
 def test_a_poison_event_fires_its_alert_and_is_named(

@@ -1,4 +1,4 @@
-"""A stack is one log, one database, one namespace: whose they are, on Postgres alone."""
+"""A stack owns one log, one database and one namespace: checked on Postgres only."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ async def epoch_of(dsn: str) -> int:
         await connection.close()
 
 
-async def test_a_log_keeps_the_first_name_that_it_is_given() -> None:
+async def test_a_log_keeps_the_first_id_that_it_is_given() -> None:
     log = MemoryLog()
     names = await asyncio.gather(*(store_id(log) for _ in range(5)))
     assert set(names) == {await store_id(log)}
     assert await store_id(MemoryLog()) != names[0]
 
 
-def test_the_hash_of_a_domain_is_the_same_each_time_and_another_for_another() -> None:
+def test_the_hash_of_a_domain_is_stable_and_differs_between_domains() -> None:
     first = domain_hash(Registry.load("domain"))
     assert first == domain_hash(Registry.load("domain"))
     assert first != domain_hash(Registry.load("examples.shop"))
@@ -73,7 +73,7 @@ async def test_a_database_belongs_to_the_first_stack(postgres: str) -> None:
     assert len(set(ids)) == 1
 
 
-async def test_another_name_log_or_a_newer_layout_is_refused(postgres: str) -> None:
+async def test_another_stack_name_or_log_or_a_newer_layout_is_refused(postgres: str) -> None:
     await identified(postgres)
     with pytest.raises(StartError, match="belongs to the stack 'shop', not to 'other'"):
         await identified(postgres, name="other")
@@ -86,7 +86,7 @@ async def test_another_name_log_or_a_newer_layout_is_refused(postgres: str) -> N
         await identified(postgres)
 
 
-async def test_a_lease_that_is_renewed_is_refused_to_others(
+async def test_a_lease_that_is_being_renewed_cannot_be_taken(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
@@ -104,7 +104,7 @@ async def test_a_lease_that_is_renewed_is_refused_to_others(
     await second.release()
 
 
-async def test_a_lease_that_is_taken_after_silence_ends_the_owner_before(
+async def test_a_lease_taken_after_a_silence_ends_the_previous_owner(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await identified(postgres)
@@ -126,10 +126,10 @@ async def test_a_lease_that_is_taken_after_silence_ends_the_owner_before(
     await second.release()
 
 
-async def test_a_lease_runs_out_in_its_time_where_postgres_clock_was_set_back(
+async def test_a_lease_expires_in_time_although_postgres_clock_was_set_back(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody owned the stack for an hour, and `down` was told that the dead one does."""
+    """Otherwise nobody would own the stack for an hour, and `down` would name the dead owner."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     connection = await connect(postgres)
@@ -149,7 +149,9 @@ async def test_a_lease_runs_out_in_its_time_where_postgres_clock_was_set_back(
     await connection.close()
 
 
-async def test_who_crashed_and_has_the_same_data_folder_waits_for_nobody(postgres: str) -> None:
+async def test_an_owner_that_crashed_gets_its_lease_again_at_once_from_the_same_data_folder(
+    postgres: str,
+) -> None:
     await identified(postgres)
     crashed = Lease(postgres, "first", "there", length=3600)
     await crashed.take("domain")
@@ -159,7 +161,7 @@ async def test_who_crashed_and_has_the_same_data_folder_waits_for_nobody(postgre
     assert again.epoch == crashed.epoch + 1
 
 
-async def test_an_owner_goes_on_where_an_heir_of_postgres_has_missed_its_lease(
+async def test_an_owner_continues_after_a_failover_to_a_postgres_that_lacks_its_lease(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEWAL", 0.05)
@@ -178,10 +180,10 @@ async def test_an_owner_goes_on_where_an_heir_of_postgres_has_missed_its_lease(
     await connection.close()
 
 
-async def test_who_is_refused_the_stack_has_changed_nothing_of_it(
+async def test_a_start_that_is_refused_the_stack_has_changed_nothing(
     databases: list[str], store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `rayfold up` beside a controller by mistake: what the stack is to run is not forgotten."""
+    """As with a `rayfold up` started by mistake: the wanted release is not changed."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     postgres = databases[0]
     one, other = Registry.load("tests.releases.one"), Registry.load("examples.shop")
@@ -208,10 +210,10 @@ async def test_who_is_refused_the_stack_has_changed_nothing_of_it(
     await connection.close()
 
 
-async def test_who_ends_a_stack_without_an_owner_keeps_the_lease_meanwhile(
+async def test_down_renews_the_lease_while_it_ends_a_stack_without_an_owner(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To join Ray may take longer than a lease lasts; a controller would make the parts again."""
+    """Joining Ray may take longer than a lease: a controller would make the parts again."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     connection = await asyncpg.connect(postgres)
@@ -232,10 +234,10 @@ async def test_who_ends_a_stack_without_an_owner_keeps_the_lease_meanwhile(
     await connection.close()
 
 
-async def test_who_ends_a_stack_after_one_that_was_killed_at_that_waits_for_its_lease(
+async def test_down_waits_for_the_lease_of_another_down_that_was_killed(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was told to stop that one; nobody can."""
+    """It told the operator to stop the one that was killed, which nobody can do."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
 
     async def end(*_: Any) -> list[str]:
@@ -259,10 +261,10 @@ async def test_who_ends_a_stack_after_one_that_was_killed_at_that_waits_for_its_
 
 
 @pytest.mark.parametrize("after", ["it has published", "a look", "it has gone"])
-async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
+async def test_down_asks_a_successor_that_took_the_lease_just_before(
     postgres: str, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
-    """The lease had run out, and who stood by took it in the moment after that was seen."""
+    """The lease had expired, and a controller took it just after `down` had seen that."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     successor, owned_now = Lease(postgres, "second", "there"), identities.owned_now
@@ -305,7 +307,7 @@ async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
     await successor.release()
 
 
-async def test_what_operators_have_scaled_is_there_after_a_restart(postgres: str) -> None:
+async def test_what_operators_scaled_stays_scaled_after_a_restart(postgres: str) -> None:
     await identified(postgres)
     for target, number in (("memory", 2), ("memory:orders", 3), ("postgres", 4), ("write", 2)):
         await wanted.note(postgres, target, number)

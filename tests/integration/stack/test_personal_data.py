@@ -132,7 +132,7 @@ def test_a_person_is_forgotten_though_the_stack_is_killed_meanwhile(own: Stack) 
     assert [each["data"]["email"] for each in history] == ["[forgotten]"]
 
 
-def test_by_the_command_line_again_and_of_nobody(own: Stack) -> None:
+def test_the_command_line_forgets_again_and_reports_an_unknown_person(own: Stack) -> None:
     send(own, "/customers/ada/email", email="secret-ada@example.org")
     assert "ada: forgotten\n" in run_rayfold(own, "forget", "ada", "--yes")
     assert "forgotten before" in run_rayfold(own, "forget", "ada", "--yes")

@@ -61,7 +61,7 @@ async def forgotten(connection: Connection, *subjects: str) -> list[Destroyed]:
     return await destroyed_of(connection, subjects)
 
 
-async def test_who_asks_at_once_gets_the_same_key(two: list[PostgresKeys]) -> None:
+async def test_concurrent_requests_get_the_same_key(two: list[PostgresKeys]) -> None:
     subjects = {f"s{number}" for number in range(50)}
     one, other = await asyncio.gather(*(each.to_write(subjects) for each in two))
     assert one == other
@@ -71,7 +71,7 @@ async def test_who_asks_at_once_gets_the_same_key(two: list[PostgresKeys]) -> No
     assert await two[1].to_read({*ids, uuid4()}) == {each.id: each for each in one.values()}
 
 
-async def test_a_destroyed_key_is_gone_from_every_cache_at_once(
+async def test_a_destroyed_key_is_removed_from_every_cache_at_once(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     keys = await two[0].to_write({"ada", "bob"})
@@ -86,7 +86,7 @@ async def test_a_destroyed_key_is_gone_from_every_cache_at_once(
     assert row["key"] is None
 
 
-async def test_a_new_key_is_given_once_nobody_knows_the_old_data(
+async def test_a_new_key_is_made_once_the_old_data_is_cleared_everywhere(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     old = (await two[0].to_write({"ada"}))["ada"]
@@ -99,7 +99,7 @@ async def test_a_new_key_is_given_once_nobody_knows_the_old_data(
     assert await two[1].to_read({old.id, new.id}) == {old.id: None, new.id: new}
 
 
-async def test_forgetting_again_finds_what_is_not_done_and_destroys_nothing(
+async def test_forgetting_again_continues_unfinished_work_and_destroys_nothing(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     await two[0].to_write({"ada"})
@@ -111,7 +111,7 @@ async def test_forgetting_again_finds_what_is_not_done_and_destroys_nothing(
     assert again.settled_at is not None
 
 
-async def test_keys_in_memory_are_bounded_and_leave_a_process_that_uses_none(
+async def test_keys_in_memory_are_bounded_and_leave_an_idle_process(
     two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "MOST", 3)
@@ -125,7 +125,7 @@ async def test_keys_in_memory_are_bounded_and_leave_a_process_that_uses_none(
             await asyncio.sleep(0.01)
 
 
-async def test_no_key_stays_with_who_cannot_ask_whether_it_is_one_still(
+async def test_a_process_that_cannot_check_its_keys_drops_them(
     connection: Connection, two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = two[0]
@@ -141,7 +141,7 @@ async def test_no_key_stays_with_who_cannot_ask_whether_it_is_one_still(
     assert await keys.to_read({ada.id}) == {ada.id: ada}
 
 
-async def test_keys_leave_though_whoever_asked_last_was_cancelled(
+async def test_unused_keys_are_dropped_even_if_the_last_request_was_cancelled(
     connection: Connection, two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "KEPT", 0.01)
@@ -159,7 +159,7 @@ async def test_keys_leave_though_whoever_asked_last_was_cancelled(
             await asyncio.sleep(0.01)
 
 
-async def test_who_is_forgotten_has_a_mark_and_is_settled_once_nothing_is_left(
+async def test_forgetting_changes_the_mark_which_is_settled_once_nothing_is_left(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     await two[0].to_write({"ada"})
@@ -173,10 +173,10 @@ async def test_who_is_forgotten_has_a_mark_and_is_settled_once_nothing_is_left(
     assert await two[1].forgotten() == Forgotten(after.mark, True)
 
 
-async def test_keys_are_on_the_disk_though_a_role_does_without_for_its_projections(
+async def test_keys_are_synced_to_disk_even_if_the_role_has_synchronous_commit_off(
     connection: Connection, server: str
 ) -> None:
-    """What they have encrypted is on the log, and nobody could read it after a crash."""
+    """Otherwise, after a crash, data on the log could not be decrypted."""
     await connection.execute(
         "CREATE FUNCTION durably() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF current_setting('synchronous_commit') = 'off' THEN RAISE 'it may be lost'; END IF;"
@@ -210,7 +210,7 @@ async def test_a_postgres_that_does_not_answer_is_an_outage() -> None:
     keys.close()
 
 
-async def test_no_key_stays_known_where_the_end_comes_while_it_is_asked_for(
+async def test_no_key_stays_in_memory_if_it_is_closed_during_a_request(
     connection: Connection, server: str
 ) -> None:
     await prepare_keys(connection)
@@ -225,7 +225,7 @@ async def test_no_key_stays_known_where_the_end_comes_while_it_is_asked_for(
     assert not keys._of
 
 
-async def test_a_log_finds_out_that_its_keys_are_not_there(
+async def test_a_log_detects_that_its_table_of_keys_is_missing(
     connection: Connection, server: str
 ) -> None:
     log = MemoryLog()
@@ -244,7 +244,7 @@ async def test_a_log_finds_out_that_its_keys_are_not_there(
     assert await destroy(connection, found.destroyed) == 0
 
 
-async def test_a_log_whose_first_notes_were_cut_off_needs_the_keys_that_are_there() -> None:
+async def test_a_log_whose_first_records_were_cut_off_uses_the_keys_that_are_there() -> None:
     log, gone, here = MemoryLog(), uuid4(), uuid4()
     await note_destroyed(log, {gone})
     for _ in range(2):
@@ -253,8 +253,8 @@ async def test_a_log_whose_first_notes_were_cut_off_needs_the_keys_that_are_ther
 
 
 @pytest.mark.parametrize("answer", [Conflict("no"), InvalidAppend("no")])
-async def test_a_log_that_takes_no_note_of_keys_is_an_outage(answer: Any) -> None:
-    """Nobody is forgotten, and no stack starts, on a note that is not there."""
+async def test_a_log_that_cannot_record_keys_is_an_outage(answer: Any) -> None:
+    """Without that record nobody is forgotten, and no stack starts."""
 
     class Refusing(MemoryLog):
         async def append(self, appends: Any) -> Any:
@@ -304,7 +304,7 @@ async def test_all_keys_are_wrapped_with_the_first_master_key(
     master_keys: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those from before there was one, and those under another one; and all is plain again."""
+    """Also keys from before there was one, and keys under another one. The way back works too."""
     monkeypatch.setattr("eventstore.personal.rewrapping.AT_ONCE", 2)
     master_keys("plain", FIRST)
     keys = PostgresKeys(server)
@@ -326,7 +326,7 @@ async def test_all_keys_are_wrapped_with_the_first_master_key(
     keys.close()
 
 
-async def test_new_keys_are_wrapped_and_who_lacks_the_master_key_waits(
+async def test_new_keys_are_wrapped_and_a_process_without_the_master_key_waits(
     connection: Connection, server: str, master_keys: Callable[..., None]
 ) -> None:
     master_keys(FIRST)
@@ -349,10 +349,10 @@ async def test_new_keys_are_wrapped_and_who_lacks_the_master_key_waits(
     keys.close()
 
 
-async def test_a_key_that_was_changed_in_postgres_is_as_one_that_nobody_knows(
+async def test_a_key_that_was_changed_in_postgres_counts_as_unknown(
     connection: Connection, server: str, master_keys: Callable[..., None]
 ) -> None:
-    """It is not forgotten, and of the others nobody waits."""
+    """The person does not count as forgotten, and the other keys can be used."""
     master_keys(FIRST)
     keys = PostgresKeys(server)
     made = await keys.to_write({"ada", "bob"})
@@ -371,7 +371,7 @@ async def test_a_key_that_was_changed_in_postgres_is_as_one_that_nobody_knows(
     assert await wrap_again(connection, MasterKeys()) == 1
 
 
-async def test_a_key_that_is_destroyed_while_it_is_wrapped_stays_so(
+async def test_a_key_destroyed_while_it_is_being_wrapped_stays_destroyed(
     connection: Connection, two: list[PostgresKeys], master_keys: Callable[..., None], server: str
 ) -> None:
     ada = (await two[0].to_write({"ada"}))["ada"]

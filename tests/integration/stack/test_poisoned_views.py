@@ -82,7 +82,7 @@ def meters(tmp_path: Path, mended: Path) -> Iterator[Stack]:
     assert stack.stop() == 0
 
 
-def test_a_poisoned_view_holds_nobody_up_and_is_mended_by_replay(
+def test_a_poisoned_view_delays_no_other_and_is_repaired_by_replay(
     meters: Stack, mended: Path
 ) -> None:
     with httpx.Client(base_url=meters.url, timeout=60) as http:

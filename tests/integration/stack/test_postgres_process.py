@@ -1,4 +1,4 @@
-"""A Postgres of our own: one that was killed while it was made is made again."""
+"""A Postgres of our own: if it was killed while it was created, it is created again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_killed_half_made(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("encoding", "is_refused"), [("LATIN1", True), ("SQL_ASCII", False), ("UTF8", False)]
 )
-async def test_a_database_that_has_not_every_character_is_refused(
+async def test_a_database_that_cannot_store_every_character_is_refused(
     postgres: str, tmp_path: Path, encoding: str, is_refused: bool
 ) -> None:
     options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
@@ -74,7 +74,7 @@ async def test_a_database_that_has_not_every_character_is_refused(
             await start_postgres(load(postgres=dsn), tmp_path, parts, Display())
 
 
-async def test_one_that_answers_and_takes_no_writes_is_not_ready(
+async def test_a_postgres_that_is_read_only_is_not_ready(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "keep_going", lambda *_: None)  # it is we who ask
@@ -124,10 +124,10 @@ def half_made(tmp_path: Path) -> Path:
         folder.mkdir()
         if is_killed_half_made(folder):
             return folder / "postgres"
-    pytest.fail("it was never killed in time")
+    pytest.fail("it was not killed before it was ready")
 
 
-def test_what_keeps_it_from_being_made_is_told(tmp_path: Path) -> None:
+def test_the_reason_why_a_database_cannot_be_made_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     most = 4 * 1024 * 1024  # bytes of a file; of the write-ahead log each has four times that
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))"
@@ -143,7 +143,7 @@ def test_what_keeps_it_from_being_made_is_told(tmp_path: Path) -> None:
     assert "File too large" in told
 
 
-async def test_one_that_was_killed_while_it_was_made_is_made_again(half_made: Path) -> None:
+async def test_a_database_whose_creation_was_killed_is_made_again(half_made: Path) -> None:
     for _ in range(2):  # what is there is kept
         server = PostgresProcess(half_made)
         dsn = await server.start()
@@ -177,7 +177,7 @@ def still_at_work(tmp_path: Path) -> Iterator[Path]:
     working.result()
 
 
-async def test_who_is_still_at_work_in_what_is_left_keeps_nobody_from_starting(
+async def test_a_process_still_working_in_the_left_folder_does_not_prevent_a_start(
     still_at_work: Path,
 ) -> None:
     server = PostgresProcess(still_at_work)
@@ -185,8 +185,8 @@ async def test_who_is_still_at_work_in_what_is_left_keeps_nobody_from_starting(
     await server.stop()
 
 
-async def test_folders_above_it_are_opened_to_nobody(closed: Path) -> None:
-    """Postgres' wheel would let everybody read them; its user has to pass through, no more."""
+async def test_parent_folders_are_not_opened_to_other_users(closed: Path) -> None:
+    """By default others could read them; Postgres' user may only pass through."""
     for _ in range(2):
         server = PostgresProcess(closed / "data" / "postgres")
         await server.start()
@@ -205,10 +205,10 @@ def closed(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_a_copied_folder_may_belong_to_who_copied_it(closed: Path) -> None:
-    """As by `cp -r`, or from a machine where its user has another number.
+async def test_a_copied_folder_may_belong_to_the_user_who_copied_it(closed: Path) -> None:
+    """As after `cp -r`, or on another machine, where its user has another number.
 
-    Under any other user than root it is that user's anyway.
+    Without root, the folder always belongs to the present user.
     """
     server = PostgresProcess(closed / "postgres")
     await server.start()
@@ -228,7 +228,7 @@ def odd(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_its_folder_may_have_what_means_something_in_a_url(odd: Path) -> None:
+async def test_its_folder_may_contain_characters_with_a_meaning_in_urls(odd: Path) -> None:
     server = PostgresProcess(odd / "postgres")
     connection = await asyncpg.connect(await server.start())
     await connection.close()
@@ -253,8 +253,8 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield folder
 
 
-async def test_its_path_may_be_too_long_for_a_socket_s(long: Path, temporary: str) -> None:
-    """The socket's folder has a name that nobody could know before; it goes with the server."""
+async def test_its_path_may_be_too_long_for_a_socket(long: Path, temporary: str) -> None:
+    """The socket's folder has an unpredictable name; it is removed with the server."""
     server = PostgresProcess(long / "postgres")
     try:
         dsn = await server.start()
@@ -274,17 +274,19 @@ async def started_again(server: PostgresProcess) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
+async def test_a_database_that_an_earlier_release_left_unfinished_is_refused_with_what_to_do(
+    half_made: Path,
+) -> None:
     [left] = half_made.parent.glob("postgres.new-*")
     left.rename(half_made)
     with pytest.raises(StartError, match=f"did not finish: it has no {CONTROL}: remove it"):
         await PostgresProcess(half_made).start()
 
 
-async def test_no_locale_of_whoever_starts_it_is_in_it(
+async def test_it_does_not_depend_on_the_locale_of_the_user_who_starts_it(
     closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that this machine lacks comes along with an ssh; another machine may lack this one's."""
+    """ssh may pass on a locale that this machine lacks; another machine may lack this one's."""
     monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
     server = PostgresProcess(closed / "postgres")
     connection = await asyncpg.connect(await server.start())

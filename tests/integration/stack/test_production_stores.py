@@ -1,4 +1,4 @@
-"""The whole stack over a cluster whose leader changes, and a pooler that keeps no session."""
+"""The whole stack with a store whose leader changes, and a pooler that keeps no session."""
 
 from __future__ import annotations
 

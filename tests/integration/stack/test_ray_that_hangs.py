@@ -1,4 +1,4 @@
-"""A process of Ray that hangs is told, and Ray is started again although nothing has ended."""
+"""A process of Ray that hangs is reported, and Ray is restarted although nothing ended."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ray_runtime.stop()
 
 
 @pytest.mark.parametrize("which", ["raylet", "gcs_server"])
-def test_one_that_hangs_is_replaced(tmp_path: Path, which: str) -> None:
+def test_a_process_of_ray_that_hangs_is_replaced(tmp_path: Path, which: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, which, str(tmp_path)],
         capture_output=True,

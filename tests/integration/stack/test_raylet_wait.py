@@ -40,7 +40,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize(
     ("instead", "timeout"), [("exit 1", 60.0), ("exec sleep 600", 3.0)], ids=["dies", "hangs"]
 )
-def test_a_start_without_a_raylet_is_broken_off(
+def test_a_start_without_a_raylet_is_aborted_and_tried_again(
     tmp_path: Path, instead: str, timeout: float
 ) -> None:
     raylet = tmp_path / "raylet"
@@ -57,7 +57,7 @@ def test_a_start_without_a_raylet_is_broken_off(
     found = json.loads(ran.stdout.splitlines()[-1])
     print(f"started in {found['seconds']:.1f} s")
     assert found["attempts"] == 2
-    assert not found["left"], "a raylet of the attempt before lives on"
+    assert not found["left"], "a raylet of the previous attempt still runs"
 
 
 WORKERS = """
@@ -83,8 +83,8 @@ print(json.dumps({"workers": found, "numbered": numbered}))
 """
 
 
-def test_a_start_waits_for_no_worker_as_that_may_die_first() -> None:
-    """Ray's own would never end then, with the GIL held: no signal ended it either."""
+def test_a_start_waits_for_no_worker_because_it_may_die_first() -> None:
+    """Ray's own wait would never end then, and hold the GIL, so that no signal ends it."""
     ran = subprocess.run(
         [sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=180, check=False
     )
@@ -113,7 +113,7 @@ print("lives on", flush=True)
 
 
 def test_a_service_outlives_its_raylet() -> None:
-    """Init is the parent of services and in containers: Ray takes those for workers left behind."""
+    """The parent of a service or in a container is init: Ray takes those for orphaned workers."""
     ran = subprocess.run(
         ["sh", "-c", 'exec "$@" $$', "sh", sys.executable, "-c", ORPHAN],
         capture_output=True,

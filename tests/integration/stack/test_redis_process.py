@@ -1,4 +1,4 @@
-"""A Redis of our own: its rows outlive it, and it never outlives us."""
+"""A Redis of our own: its rows survive its end, and it ends with us."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def answered(client: Redis, *command: str) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def test_what_it_was_told_is_there_after_a_stop_and_a_start(tmp_path: Path) -> None:
+async def test_its_data_is_there_after_a_stop_and_a_start(tmp_path: Path) -> None:
     for times in (1, 2):
         async with AsyncExitStack() as parts:
             client, _ = await started(tmp_path, parts)
@@ -65,7 +65,7 @@ async def test_what_it_was_told_is_there_after_a_stop_and_a_start(tmp_path: Path
             assert (await client.config_get("maxmemory-policy"))["maxmemory-policy"] == "noeviction"
 
 
-async def test_a_killed_one_comes_back_where_it_was_with_what_it_had(
+async def test_a_killed_redis_comes_back_at_the_same_address_with_its_data(
     tmp_path: Path, parts: AsyncExitStack
 ) -> None:
     client, probe = await started(tmp_path, parts)
@@ -80,7 +80,7 @@ async def test_a_killed_one_comes_back_where_it_was_with_what_it_had(
     assert await answered(client, "GET", "row") == b"1"
 
 
-async def test_it_is_known_as_ours_and_ends_with_us(
+async def test_it_is_recognised_as_ours_and_ends_with_its_parent(
     tmp_path: Path, parts: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("_RAYFOLD_FOLDER", "")

@@ -149,7 +149,7 @@ def test_an_emptied_redis_is_filled_by_itself_and_nobody_is_told_that_a_row_is_m
     assert http.get("/operators/verify").json() == {"differences": []}
 
 
-def test_a_redis_that_is_away_holds_up_nothing_else_and_heals(
+def test_a_redis_that_is_down_delays_nothing_else_and_recovers(
     own: Stack, http: httpx.Client, redis: RedisServer
 ) -> None:
     customer, token = register(http)

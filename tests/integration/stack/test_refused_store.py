@@ -1,4 +1,4 @@
-"""An event store that will not have us keeps `rayfold up` from starting, with one line."""
+"""An event store that refuses us prevents the start of `rayfold up`, with one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterProcess]
         ("changeit", "ca.pem", "127.0.0.1", "is for another name than '127.0.0.1'"),
     ],
 )
-def test_why_it_refuses_us_is_one_line(
+def test_the_reason_why_the_store_refuses_is_one_line(
     secure: ClusterProcess, tmp_path: Path, password: str, ca: str, host: str, says: str
 ) -> None:
     targets = ",".join(secure.targets).replace("localhost", host)

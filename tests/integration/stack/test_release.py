@@ -1,4 +1,4 @@
-"""What is wanted, who is there, and what a new domain must be able to read: on Postgres alone."""
+"""Wanted releases, running gateways, and what a new domain must be able to read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def postgres(server: str) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-async def test_what_is_wanted_is_the_last_that_was_said(postgres: Connection) -> None:
+async def test_the_wanted_release_is_the_last_one_requested(postgres: Connection) -> None:
     assert await wanted_release(postgres) is None
     first = await release.want(postgres, "shop", "h1", {})
     assert await wanted_release(postgres) == first
@@ -48,7 +48,7 @@ async def test_what_is_wanted_is_the_last_that_was_said(postgres: Connection) ->
     assert second == Release(2, "shop2", "h2", {"working_dir": "."})
 
 
-async def test_another_release_is_noticed_and_ones_own_is_not(
+async def test_a_watch_notices_another_release_and_not_its_own(
     server: str, postgres: Connection
 ) -> None:
     noticed: asyncio.Queue[Release] = asyncio.Queue()
@@ -61,7 +61,7 @@ async def test_another_release_is_noticed_and_ones_own_is_not(
     await asyncio.gather(watching, return_exceptions=True)
 
 
-async def test_who_has_the_wanted_release_takes_the_stack_at_once_and_nobody_else_does(
+async def test_only_a_controller_with_the_wanted_release_takes_the_stack_at_once(
     server: str, postgres: Connection
 ) -> None:
     await postgres.execute("DROP TABLE IF EXISTS rayfold_stack")
@@ -86,7 +86,7 @@ async def test_who_has_the_wanted_release_takes_the_stack_at_once_and_nobody_els
     await asyncio.gather(standing_by, again.release(), return_exceptions=True)
 
 
-async def test_one_that_is_refused_is_wanted_no_more_until_it_is_asked_for_again(
+async def test_a_refused_release_is_not_wanted_until_it_is_requested_again(
     server: str, postgres: Connection
 ) -> None:
     await postgres.execute("DROP TABLE IF EXISTS rayfold_stack")
@@ -123,10 +123,10 @@ async def test_one_that_is_refused_is_wanted_no_more_until_it_is_asked_for_again
     await asyncio.gather(old.release(), new.release())
 
 
-async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
+async def test_an_operator_who_follows_a_release_is_told_that_another_was_requested(
     postgres: Connection,
 ) -> None:
-    """Of two operators at once: the first waited for ten minutes, and was told to wait longer."""
+    """Otherwise the first of two operators would wait for a release that never comes."""
     await release.want(postgres, "shop", "first", {})
     await release.want(postgres, "shop2", "second", {})
     async with asyncio.timeout(PATIENCE):
@@ -134,10 +134,10 @@ async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
             await upgrade._follow(postgres, "first", lambda _: None, 0.0)
 
 
-async def test_who_follows_a_release_is_told_whether_a_controller_of_it_is_there(
+async def test_an_operator_who_follows_a_release_is_told_whether_a_controller_of_it_runs(
     server: str, postgres: Connection
 ) -> None:
-    """Where none runs, none builds views; nor is what was taken down what runs already."""
+    """If none runs, nobody builds its views; and a release that was taken down is not running."""
     await postgres.execute("DROP TABLE IF EXISTS rayfold_stack, rayfold_routing")
     await identify(postgres, "shop", "s1", "id1", "one")
 
@@ -155,21 +155,21 @@ async def test_who_follows_a_release_is_told_whether_a_controller_of_it_is_there
     assert "waiting for" in await told()
 
 
-def test_code_goes_on_that_is_wanted_or_whose_successor_was_refused() -> None:
+def test_code_of_the_wanted_release_or_of_one_whose_successor_was_refused_may_run() -> None:
     wanted = Release(1, "shop", "new", {})
     refused = wanted._replace(refused="it parks keys")
     assert [wanted.lets_run(each) for each in ("old", "new")] == [False, True]
     assert [refused.lets_run(each) for each in ("old", "new")] == [True, False]
 
 
-def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:
+def test_during_an_upgrade_each_release_has_its_own_read_part() -> None:
     document = {"read": "new", "previous": {"h1": "old"}}
     assert read_part(document, "h1") == "old"
     assert read_part(document, "h2") == "new"
     assert read_part({"read": "new"}, "h1") == "new"
 
 
-async def test_gateways_are_there_until_they_leave_or_fall_silent(
+async def test_gateways_are_listed_until_they_leave_or_fall_silent(
     server: str, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await gateways_of(postgres) == []
@@ -254,7 +254,7 @@ def domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
         ("cents: str", {"version": 2, "more": UPCASTER}),
     ],
 )
-async def test_a_domain_that_reads_what_there_is_is_taken(
+async def test_a_domain_that_can_read_all_old_events_is_accepted(
     postgres: Connection, domain: Domain, field: str, more: dict[str, Any]
 ) -> None:
     await check_event_types(postgres, domain("cents: int"))  # nothing was noted yet
@@ -271,7 +271,7 @@ async def test_a_domain_that_reads_what_there_is_is_taken(
         ("cents: str", {"version": 2}, "an upcaster from version 1"),
     ],
 )
-async def test_a_domain_that_old_events_would_not_survive_is_refused(
+async def test_a_domain_that_cannot_read_old_events_is_refused(
     postgres: Connection, domain: Domain, field: str, more: dict[str, Any], told: str
 ) -> None:
     await note_event_types(postgres, domain("cents: int"))
@@ -307,7 +307,9 @@ async def test_the_log_itself_is_read_with_a_new_domain(domain: Domain) -> None:
         await check_log(log, domain("cents: int", name="PaidIn"))
 
 
-async def test_events_on_the_log_keep_their_category(postgres: Connection, domain: Domain) -> None:
+async def test_an_event_type_on_the_log_cannot_move_to_another_category(
+    postgres: Connection, domain: Domain
+) -> None:
     log, renamed = MemoryLog(), domain("cents: int", category="ledger")
     await check_categories(postgres, log, renamed)  # nothing was noted yet
     await note_event_types(postgres, domain("cents: int"))

@@ -45,7 +45,7 @@ async def table(dsn: str) -> Routing | None:
         await connection.close()
 
 
-async def test_an_owner_publishes_what_is_new_and_the_one_before_it_no_more(postgres: str) -> None:
+async def test_an_owner_publishes_changes_and_the_previous_owner_cannot(postgres: str) -> None:
     document: dict[str, Any] = {"write": [1]}
     first = RoutingPublisher(postgres, await owner(postgres, "a"), lambda: document)
     assert await first.publish()
@@ -108,10 +108,10 @@ async def _deaf(*_: Any) -> None:
     """Listen to nothing, as behind a pooler in transaction mode."""
 
 
-async def test_what_an_heir_of_postgres_has_missed_is_published_again_as_something_newer(
+async def test_a_table_lost_in_a_failover_of_postgres_is_published_again_with_a_newer_version(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a gateway that starts follows an old table, and one that runs no later one."""
+    """Otherwise a new gateway would follow an old table, and a running one no later table."""
     monkeypatch.setattr(routing, "CHECK", 0.1, raising=False)
     document: dict[str, Any] = {}
     publisher = RoutingPublisher(postgres, await owner(postgres, "a"), lambda: document)

@@ -57,7 +57,7 @@ def asked(http: httpx.Client, path: str, token: str) -> httpx.Response:
     return answer
 
 
-def test_what_was_written_is_seen_by_its_token_in_sql_and_by_competing_consumers(
+def test_a_token_makes_writes_visible_in_sql_and_shared_views(
     http: httpx.Client,
 ) -> None:
     tea, jam = f"tea-{uuid4()}", f"jam-{uuid4()}"
@@ -220,7 +220,7 @@ def _until(told: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_next_up_on_the_same_data_has_everything(shop: Stack, http: httpx.Client) -> None:
+def test_the_next_up_on_the_same_data_has_everything(shop: Stack, http: httpx.Client) -> None:
     basket, sku = uuid4().hex, f"tea-{uuid4()}"
     put(http, basket, sku, 3)
     token = buy(http, basket).headers["consistency-token"]

@@ -1,4 +1,4 @@
-"""Views that come back with a release, and of whose rows somebody was forgotten meanwhile."""
+"""Views that come back with a release, after a person in their rows was forgotten."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ async def forget(connection: Connection, subject: str) -> None:
 
 
 @pytest.mark.parametrize("set_back", [0, 3600])
-async def test_one_that_comes_back_is_built_afresh_if_somebody_was_forgotten_meanwhile(
+async def test_a_view_that_comes_back_is_rebuilt_if_a_person_was_forgotten_meanwhile(
     connection: Connection, whole: Registry, without_contacts: Registry, set_back: int
 ) -> None:
-    """Whatever Postgres' clock said when it left."""
+    """Whatever Postgres' clock said when the view left."""
     await forget(connection, "ada")  # nobody has left anything
     assert await taken_up(connection, whole) == {}
     assert await taken_up(connection, without_contacts) == {}
@@ -73,7 +73,7 @@ async def test_one_that_comes_back_is_built_afresh_if_somebody_was_forgotten_mea
     assert await taken_up(connection, whole) == {}
 
 
-async def test_one_that_comes_back_after_nobody_was_forgotten_is_as_it_was(
+async def test_a_view_that_comes_back_keeps_its_rows_if_nobody_was_forgotten(
     connection: Connection, whole: Registry, without_contacts: Registry
 ) -> None:
     await forget(connection, "ada")
@@ -84,10 +84,10 @@ async def test_one_that_comes_back_after_nobody_was_forgotten_is_as_it_was(
 
 
 @pytest.mark.parametrize("had", ["without_contacts", "whole"])
-async def test_a_store_that_comes_back_later_than_another_is_built_then(
+async def test_a_store_that_comes_back_later_is_rebuilt_then(
     connection: Connection, whole: Registry, had: str, request: pytest.FixtureRequest
 ) -> None:
-    """Also where the domain names it all the time, and the stack was without it."""
+    """Also if the domain always names the store, and the stack did not have it."""
     assert await taken_up(connection, whole, "postgres", "redis") == {}
     await taken_up(connection, request.getfixturevalue(had), "postgres")
     await forget(connection, "bob")

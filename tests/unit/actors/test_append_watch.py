@@ -1,4 +1,4 @@
-"""What is said of an event store that reads, but does not write."""
+"""What is reported of an event store that can be read but not written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("never")
 
 
-async def test_a_store_that_took_no_append_is_not_ready_until_it_takes_one(
+async def test_a_store_that_failed_an_append_is_not_ready_until_an_append_succeeds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(append_watch, "INTERVAL", 0.001)
@@ -44,7 +44,7 @@ async def test_a_store_that_took_no_append_is_not_ready_until_it_takes_one(
     assert len(said) <= 2
 
 
-async def test_one_that_fails_while_the_way_to_the_store_is_closed_is_tried_again(
+async def test_an_append_that_fails_while_the_connection_is_closed_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(append_watch, "INTERVAL", 0.001)

@@ -1,4 +1,4 @@
-"""What a host takes from callers whose tables are of different ages."""
+"""What a host accepts from callers whose tables are of different ages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_host_must_be_shown_a_newer_table_before_it_takes_anything() -> None:
     assert not host.refuses((1, 1), STREAM)
 
 
-def test_a_shard_that_was_elsewhere_is_folded_again_and_no_other() -> None:
+def test_a_shard_that_was_on_another_host_is_folded_again_and_no_other() -> None:
     host = Assignment(sharded=True)
     host.learn((1, 1), {SHARD: 1, SHARD + 1: 1})
     assert host.learn((1, 2), {SHARD + 1: 1}) == set()
@@ -33,7 +33,7 @@ def test_a_shard_that_was_elsewhere_is_folded_again_and_no_other() -> None:
     assert not host.refuses((1, 3), STREAM)
 
 
-def test_whoever_knows_an_older_owner_alone_is_refused() -> None:
+def test_a_caller_that_knows_only_an_older_owner_is_refused() -> None:
     for sharded in (True, False):
         host = Assignment(sharded=sharded)
         host.learn((2, 1), {SHARD: 1})
@@ -43,7 +43,7 @@ def test_whoever_knows_an_older_owner_alone_is_refused() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("ars"), st.integers(0, 3)), max_size=12), st.data())
-def test_no_host_keeps_what_it_knew_of_a_shard_that_was_elsewhere(
+def test_no_host_keeps_its_memory_of_a_shard_that_was_on_another_host(
     happens: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     """However few of the tables it is shown, and from whichever caller."""
@@ -69,7 +69,7 @@ def test_no_host_keeps_what_it_knew_of_a_shard_that_was_elsewhere(
     assert sum(len(table.shards_of(at)) for at in range(4)) == SHARDS
 
 
-def test_the_next_owner_goes_on_with_the_table_as_it_was() -> None:
+def test_the_next_owner_continues_with_the_same_shard_table() -> None:
     table = ShardTable(3)
     table.spread(4)
     table.lose(1)

@@ -1,4 +1,4 @@
-"""A state is frozen, the list in it is not: whoever appends to it is told, and harms nobody."""
+"""A state is frozen, but a list in it is not: code that appends to it gets an error."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def registry() -> Registry:
 
 
 @pytest.mark.parametrize("item", ["refused", "in place"])
-async def test_a_command_fails_whose_functions_change_the_state(
+async def test_a_command_whose_functions_change_the_state_in_place_fails(
     registry: Registry, item: str
 ) -> None:
     runtime = LocalRuntime(registry)
@@ -149,13 +149,17 @@ async def test_a_command_fails_whose_functions_change_the_state(
         await runtime.send(Pack(bag="a", item="look"))
 
 
-async def test_so_does_one_that_is_decided_over_several(registry: Registry) -> None:
+async def test_a_decision_over_several_aggregates_that_changes_a_state_in_place_fails(
+    registry: Registry,
+) -> None:
     with pytest.raises(DecisionFailed, match="MoveIt changes the BagState"):
         await LocalRuntime(registry).send(Move(bag="a"))
     assert Kept.initial == BagState()
 
 
-async def test_what_the_log_has_already_is_nobody_elses_beginning(registry: Registry) -> None:
+async def test_an_event_already_on_the_log_does_not_change_the_initial_state_of_others(
+    registry: Registry,
+) -> None:
     log = MemoryLog()
     event = Packed(bag="a", item="in place")
     record = NewRecord("Packed", Packed.__rayfold__.encode(event), {}, "an id")
@@ -167,7 +171,7 @@ async def test_what_the_log_has_already_is_nobody_elses_beginning(registry: Regi
 
 
 async def test_what_is_written_is_what_was_decided(registry: Registry) -> None:
-    """Though folds change the events: else the log would have what came of the first fold of it."""
+    """Although folds change the events: otherwise the log would have what the first fold made."""
     runtime = LocalRuntime(registry)
     await runtime.send(Fill(sack="a", items=["tea", "cake"]))
     raws = [each.data async for each in runtime.log.read_stream("sack-a")]
@@ -177,8 +181,8 @@ async def test_what_is_written_is_what_was_decided(registry: Registry) -> None:
             await again.send(Fill(sack="a", how="look"))
 
 
-async def test_a_command_that_is_decided_again_is_the_same(registry: Registry) -> None:
-    """One that begins an aggregate is decided twice where there was one."""
+async def test_a_command_that_is_decided_again_has_the_same_result(registry: Registry) -> None:
+    """A command that creates an aggregate is decided twice if the aggregate exists."""
     log = MemoryLog()
     empty = NewRecord("Filled", b'{"sack":"a","items":[]}', {}, "an id")
     await log.append([StreamAppend("sack-a", ANY, [empty])])
@@ -187,7 +191,7 @@ async def test_a_command_that_is_decided_again_is_the_same(registry: Registry) -
     assert raws == [b'{"sack":"a","items":["salt"]}']
 
 
-def test_the_test_kit_tells_it() -> None:
+def test_the_test_kit_reports_a_change_in_place() -> None:
     for play in (given(Sack).when, Story(Sack).send):
         with pytest.raises(ChangedInPlace, match="the Fill"):
             play(Fill(sack="a", how="changes the command"))
@@ -238,7 +242,7 @@ CHANGEABLE: list[Any] = [list[int], dict[str, int], tuple[set[int], ...] | None,
 
 
 @pytest.mark.parametrize("kind", [*FROZEN, *CHANGEABLE])
-def test_only_what_can_be_changed_is_looked_at(kind: Any) -> None:
+def test_only_mutable_values_are_copied(kind: Any) -> None:
     class State(Message, arbitrary_types_allowed=True):
         held: kind = None
 
@@ -261,7 +265,7 @@ class Torn(View, name="torn", key="bag"):
         return row
 
 
-def test_a_fold_that_breaks_has_changed_nothing_of_its_row() -> None:
+def test_a_fold_that_raises_has_not_changed_its_row() -> None:
     definition, row = Torn.__rayfold__, None
     for at, item in enumerate(["one", "two"]):
         recorded = RecordedEvent(Packed(bag="a", item=item), "bag-a", at, at, {})

@@ -90,7 +90,7 @@ async def test_a_changed_command_is_what_is_decided() -> None:
     assert '"quantity":4' in event
 
 
-async def test_sent_again_it_runs_again_and_the_key_is_still_that_of_the_clients_command() -> None:
+async def test_a_repeat_runs_middleware_again_and_the_key_is_that_of_the_clients_command() -> None:
     quantities = iter((1, 2, 3, 4))
 
     class Counting(Around, name="counting"):
@@ -142,7 +142,7 @@ def _nothing(command: ReceiveStock) -> Any:
         (_nothing, "called proceed with nothing, not with a ReceiveStock"),
     ],
 )
-async def test_what_nobody_may_make_of_a_command_is_refused(change: Any, reason: str) -> None:
+async def test_a_command_changed_in_a_forbidden_way_is_refused(change: Any, reason: str) -> None:
     class Changing(Around, name="changing"):
         async def command(self, command: Any, context: Any, proceed: Any) -> Any:
             return await proceed(change(command))
@@ -155,7 +155,7 @@ async def test_what_nobody_may_make_of_a_command_is_refused(change: Any, reason:
     assert await recorded(local, "stock-tea") == await recorded(local, "stock-coffee") == []
 
 
-async def test_one_that_breaks_is_told_by_its_name_and_what_it_said_is_in_the_log_alone(
+async def test_an_error_of_middleware_is_answered_with_its_name_and_details_are_only_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(Around, name="broken"):
@@ -179,7 +179,9 @@ class Odd(BaseException):
 
 @pytest.mark.parametrize("where", ["command", "open"])
 @pytest.mark.parametrize("what", [Odd(), SystemExit(3), BaseExceptionGroup("two", [Odd()])])
-async def test_whatever_it_raises_is_told_as_its_own(what: BaseException, where: str) -> None:
+async def test_an_error_of_any_kind_raised_by_middleware_is_reported_as_its_own(
+    what: BaseException, where: str
+) -> None:
     class Raising(Around, name="raising"):
         async def open(self) -> None:
             if where == "open":
@@ -196,7 +198,7 @@ async def test_whatever_it_raises_is_told_as_its_own(what: BaseException, where:
     "what",
     [None, "done", Receipt(command_id=UUID(int=1), stream="stock-tea", revision=0, position=1)],
 )
-async def test_without_going_on_there_is_no_receipt(what: Any) -> None:
+async def test_middleware_that_does_not_call_proceed_cannot_return_a_receipt(what: Any) -> None:
     class Swallowing(Around, name="swallowing"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             return what
@@ -207,7 +209,7 @@ async def test_without_going_on_there_is_no_receipt(what: Any) -> None:
     assert await recorded(local, "stock-tea") == []
 
 
-def test_one_that_cannot_be_made_is_told_in_a_line() -> None:
+def test_middleware_that_cannot_be_created_is_reported_in_one_line() -> None:
     class Unmade(Around, name="unmade"):
         def __init__(self) -> None:
             raise KeyError("QUOTA_URL")
@@ -216,13 +218,13 @@ def test_one_that_cannot_be_made_is_told_in_a_line() -> None:
         DomainMiddleware(with_middleware(Unmade))
 
 
-def test_a_domain_without_any_has_nothing_around_its_commands(registry: Registry) -> None:
+def test_a_domain_without_middleware_has_nothing_around_its_commands(registry: Registry) -> None:
     middleware = DomainMiddleware(registry)
     assert middleware.around("command") is middleware.around("query") is None
     assert CommandMiddleware.of(registry, LocalRuntime(registry).bus, middleware) is None
 
 
-def test_a_change_of_it_is_another_release() -> None:
+def test_a_change_of_middleware_is_another_release() -> None:
     class First(Around, name="first"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             return await proceed(command)
@@ -235,7 +237,7 @@ def test_a_change_of_it_is_another_release() -> None:
     assert len(hashes) == 3
 
 
-async def test_a_decision_over_several_stays_one_over_the_same() -> None:
+async def test_middleware_cannot_change_which_aggregates_a_decision_is_about() -> None:
     class Changing(Around, name="changing"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             assert isinstance(command, RedeemCoupon)

@@ -28,7 +28,7 @@ def create(registry: Registry, timeout: float = math.inf) -> Envelope:
     return enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"), timeout=timeout)
 
 
-async def test_nobody_waits_for_a_writer_beyond_the_deadline(registry: Registry) -> None:
+async def test_no_caller_waits_for_a_writer_beyond_the_deadline(registry: Registry) -> None:
     async def never(owner: Any, envelope: Envelope) -> Outcome:
         await asyncio.Event().wait()
         raise AssertionError
@@ -51,7 +51,7 @@ async def test_a_command_whose_deadline_passed_in_the_mailbox_is_not_decided(
     assert [raw async for raw in log.read_stream(late.stream)] == []
 
 
-def test_a_deadline_is_one_of_the_receiving_process() -> None:
+def test_a_deadline_is_measured_by_the_clock_of_the_receiving_process() -> None:
     sent = Envelope("create-order", "order-1", b"{}", "id", "print", deadline=107.0)
     received = Envelope.from_wire(sent.to_wire(now=100.0), now=5000.0)
     assert received == sent._replace(deadline=5007.0)

@@ -64,7 +64,7 @@ def dedicated(idle: dict[str, float], capacity: int) -> DedicatedActors:
     )
 
 
-async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one(
+async def test_the_actor_idle_for_longest_is_ended_first_and_no_busy_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dedicated_actors, "BUSY", 0.3)
@@ -80,7 +80,7 @@ async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one(
         await actors.client_of("a")
 
 
-async def test_a_new_one_waits_for_the_answers_of_those_that_crashed() -> None:
+async def test_a_new_actor_waits_for_answers_of_actors_that_crashed() -> None:
     actors = dedicated({"a": 5.0, "b": -1.0, "c": 0.0}, capacity=2)
     made = {stream: await actors.client_of(stream) for stream in "ab"}
     for client in made.values():
@@ -89,7 +89,7 @@ async def test_a_new_one_waits_for_the_answers_of_those_that_crashed() -> None:
     assert actors.clients == [made["b"], made["c"]]
 
 
-async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
+async def test_a_new_actor_waits_for_one_that_is_busy_for_a_moment() -> None:
     actors = dedicated({"a": -1.0, "b": 0.0}, capacity=1)
     client = await actors.client_of("a")
     asyncio.get_running_loop().call_later(0.1, setattr, client.it, "idle", 1.0)  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
     assert actors.clients == [new] != [client]
 
 
-async def test_those_that_are_there_are_found_while_one_makes_room() -> None:
+async def test_existing_actors_are_found_while_one_is_being_ended_for_another() -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def retire(client: HostClient, seconds: float) -> bool:
@@ -119,7 +119,7 @@ async def test_those_that_are_there_are_found_while_one_makes_room() -> None:
     assert actors.clients == [there, made]
 
 
-async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
+async def test_a_new_actor_is_refused_if_the_others_never_answer_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(dedicated_actors, "SILENCE", 1.0)
@@ -133,7 +133,7 @@ async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     assert record.__dict__["actors"] == {"ActorUnavailableError": 1, "busy": 1}
 
 
-async def test_one_that_is_used_again_and_again_keeps_its_actor_whatever_ids_are_made_up() -> None:
+async def test_a_steadily_used_aggregate_keeps_its_actor_however_many_ids_are_made_up() -> None:
     actors = dedicated({"tea": 0.5, **{f"made-up-{n}": 0.01 for n in range(20)}}, capacity=3)
     tea = await actors.client_of("tea")
     tea.it.steadily = 60.0  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ def of_tenants(*, capacity: int, **kept: Actor) -> DedicatedActors:
     )
 
 
-async def test_a_tenants_made_up_ids_take_the_places_of_its_own(
+async def test_made_up_ids_of_a_tenant_take_the_places_of_that_tenant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dedicated_actors, "SILENCE", 600.0)
@@ -172,7 +172,7 @@ async def test_a_tenants_made_up_ids_take_the_places_of_its_own(
     assert len(actors.streams) == 4
 
 
-async def test_a_tenant_with_nothing_gets_a_place_of_one_that_keeps_all_of_them_busy() -> None:
+async def test_a_tenant_without_an_actor_gets_a_place_from_one_that_keeps_all_busy() -> None:
     kept = {f"evil_{number}": Actor(-1.0, steadily=100.0 - number) for number in range(3)}
     actors = of_tenants(capacity=3, **kept)
     for stream in kept:
@@ -201,7 +201,7 @@ async def test_a_tenant_does_not_wait_behind_all_that_another_asks_for(
     await asyncio.gather(*flood, return_exceptions=True)
 
 
-async def test_newcomers_of_a_tenant_come_up_a_few_at_a_time() -> None:
+async def test_new_actors_of_a_tenant_start_a_few_at_a_time() -> None:
     some, comes_up = asyncio.Event(), asyncio.Event()
     made: list[str] = []
 
@@ -230,7 +230,7 @@ async def test_newcomers_of_a_tenant_come_up_a_few_at_a_time() -> None:
     assert len(made) == 9
 
 
-async def test_nobody_is_refused_for_those_before_while_there_is_room(
+async def test_while_there_is_room_no_actor_is_refused_because_of_others_that_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dedicated_actors, "SILENCE", 0.05)
@@ -263,7 +263,7 @@ async def test_nobody_is_refused_for_those_before_while_there_is_room(
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_who_waits_for_others_newcomers_is_refused_in_time(
+async def test_a_command_that_waits_for_others_new_actors_is_refused_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on = asyncio.Event()
@@ -283,7 +283,7 @@ async def test_who_waits_for_others_newcomers_is_refused_in_time(
     go_on.set()
 
 
-async def test_restarts_of_those_that_have_ended_count_on() -> None:
+async def test_restarts_of_ended_actors_still_count() -> None:
     actors = dedicated({"a": 60.0, "b": 1.0, "c": 0.0}, capacity=3)
     for stream, restarts in {"a": 2, "b": 1, "c": 0}.items():
         client = await actors.client_of(stream)
@@ -295,7 +295,7 @@ async def test_restarts_of_those_that_have_ended_count_on() -> None:
     assert (len(actors.clients), actors.restarts) == (0, 3)
 
 
-async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:
+async def test_a_sweep_ends_actors_that_were_idle_for_long() -> None:
     actors = dedicated({"a": 61.0, "b": 59.0, "c": -1.0}, capacity=3)
     kept = [await actors.client_of(stream) for stream in "abc"][1:]
     await actors.sweep()
@@ -304,7 +304,7 @@ async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:
     assert actors.clients == []
 
 
-async def test_a_silent_actor_counts_while_somebody_waits_for_it() -> None:
+async def test_a_silent_actor_is_reported_while_somebody_waits_for_it() -> None:
     clients = DedicatedClients(lambda _: Client(Actor(0.0)))
     client = clients.client_of("item-tea")
     client.error = "TimeoutError"
@@ -314,7 +314,7 @@ async def test_a_silent_actor_counts_while_somebody_waits_for_it() -> None:
     assert clients.errors == []
 
 
-async def test_a_way_to_an_actor_that_has_ended_is_closed_unless_somebody_waits() -> None:
+async def test_the_client_of_an_ended_actor_is_closed_unless_somebody_waits() -> None:
     class CutOff(Client):
         has_been_cut_off = True
 
@@ -325,7 +325,7 @@ async def test_a_way_to_an_actor_that_has_ended_is_closed_unless_somebody_waits(
     assert clients.clients == [waited_for] != [ended]
 
 
-async def test_all_are_replaced_by_others_that_are_there_already() -> None:
+async def test_all_actors_are_replaced_by_others_that_run_already() -> None:
     actors = dedicated({"a": -1.0, "b": 5.0, "c": 0.0}, capacity=3)
     before = [await actors.client_of(stream) for stream in "ab"]
     fresh = {stream: Client(Actor(0.0)) for stream in actors.streams}
@@ -343,7 +343,7 @@ async def test_all_are_replaced_by_others_that_are_there_already() -> None:
 async def test_an_actor_that_was_replaced_while_it_was_asked_to_end_lives_on(
     monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
-    """A sweep asks one that has crashed; the watch kills it for its silence and makes another."""
+    """A sweep asks a crashed actor to end; the watch kills it as silent, and makes another."""
     ended: list[str] = []
 
     class Crashed(HostClient):

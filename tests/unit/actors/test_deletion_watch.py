@@ -16,7 +16,7 @@ from eventstore.memory import MemoryLog
 from rayfold import NotFound, Registry
 
 
-async def test_an_aggregate_that_somebody_deletes_is_forgotten() -> None:
+async def test_an_aggregate_that_somebody_deletes_is_dropped_from_memory() -> None:
     registry, log = Registry.load("domain"), MemoryLog()
     host, forgotten = Host(registry, log, "test"), asyncio.Queue[str]()
 

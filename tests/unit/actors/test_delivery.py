@@ -1,4 +1,4 @@
-"""Commands of processes, which nobody waits for: each has an answer in the end."""
+"""Commands of processes, for which no caller waits: each gets an answer in the end."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Counting(MemoryLog):
 
 
 @pytest.mark.parametrize("command", ["receive-stock", "gone"])
-async def test_a_command_is_looked_for_behind_the_decision_to_send_it_and_no_further(
+async def test_a_command_is_searched_for_after_the_position_of_the_decision_to_send_it(
     command: str,
 ) -> None:
-    """In its stream, or in the whole log: the end of either may be a million events behind that."""
+    """In its stream or in the whole log. That position may be a million events before the end."""
     registry, log = Registry.load("domain"), Counting()
     writes = LocalRuntime(registry, log)
     positions = [
@@ -81,7 +81,9 @@ class Reused:
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_an_id_that_is_known_already_is_looked_up_until_the_log_answers(there: bool) -> None:
+async def test_a_command_id_that_was_used_before_is_looked_up_until_the_log_answers(
+    there: bool,
+) -> None:
     registry, log = Registry.load("domain"), Flaky()
     envelope = enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"))
     if there:
@@ -91,7 +93,7 @@ async def test_an_id_that_is_known_already_is_looked_up_until_the_log_answers(th
     assert answer == Done(0, 1) if there else isinstance(answer, Refusal)
 
 
-async def test_what_is_looked_for_in_the_whole_log_holds_up_nothing_that_is_sent(
+async def test_a_search_of_the_whole_log_does_not_delay_other_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delivery, "SENDING", 1)
@@ -141,13 +143,13 @@ class Broken:
     ],
     ids=["decision", "stream", "middleware", "no answer"],
 )
-async def test_the_more_break_on_the_domains_code_the_less_often_each_is_sent_again(
+async def test_the_more_commands_fail_in_the_domains_code_the_less_often_each_is_sent_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     seconds: float,
 ) -> None:
-    """Ten thousand processes would send two thousand commands a second, for nothing."""
+    """Otherwise ten thousand processes would send two thousand useless commands a second."""
     pauses: list[float] = []
     enough, turn = asyncio.Event(), asyncio.sleep
 
@@ -181,10 +183,10 @@ async def test_the_more_break_on_the_domains_code_the_less_often_each_is_sent_ag
 @pytest.mark.parametrize(
     "error", [DecisionFailed("ZeroDivisionError"), Unavailable("no answer")], ids=["break", "wait"]
 )
-async def test_one_that_breaks_is_held_up_by_none_but_those_that_still_break(
+async def test_the_retry_of_a_failing_command_slows_down_only_with_the_number_that_fail_now(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Not by those that wait for the store, nor by those that have their answers by now."""
+    """Commands that wait for the store, or have their answers by now, do not count."""
     among_others: list[float] = []
     alone: list[float] = []
     are_mended, turn = False, asyncio.sleep
@@ -249,7 +251,7 @@ class Lossy:
         raise Unavailable("the answer is lost")
 
 
-async def test_a_command_whose_answer_is_lost_counts_once_though_its_aggregate_has_forgotten_it(
+async def test_a_command_whose_answer_was_lost_counts_once_even_if_its_aggregate_forgot_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recent_commands, "ALWAYS_REMEMBERED", 1)

@@ -1,4 +1,4 @@
-"""A host's actor is looked for, or made, once at a time, whoever asks and whoever goes away."""
+"""A host's actor is searched for, or made, once at a time, whichever callers come and go."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def asked(client: HostClient) -> asyncio.Task[Any]:
     return asking
 
 
-async def test_who_goes_away_takes_nothing_from_the_next_who_asks() -> None:
+async def test_a_caller_that_cancels_does_not_cancel_the_search_for_the_next_caller() -> None:
     actor = Actor()
     finding = Finding(actor)
     client = HostClient(finding)
@@ -65,7 +65,7 @@ async def test_who_goes_away_takes_nothing_from_the_next_who_asks() -> None:
     assert (finding.begun, client.actor_id) == (1, b"1".hex())
 
 
-async def test_what_could_not_be_found_is_looked_for_again() -> None:
+async def test_an_actor_that_was_not_found_is_looked_for_again() -> None:
     actor = Actor()
     finding = Finding(RpcDisconnected("no"), actor)
     finding.let_go.set()
@@ -75,8 +75,8 @@ async def test_what_could_not_be_found_is_looked_for_again() -> None:
     assert await client.actor() is actor
 
 
-async def test_that_it_was_not_found_is_no_error_where_nobody_asks_any_more() -> None:
-    """The loop would print its trace: a GCS that hangs lets each search end so."""
+async def test_a_failed_search_that_nobody_waits_for_is_not_logged_as_an_error() -> None:
+    """The event loop would print its traceback: with a GCS that hangs, each search ends so."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     finding = Finding(RpcDisconnected("no"))
@@ -89,8 +89,8 @@ async def test_that_it_was_not_found_is_no_error_where_nobody_asks_any_more() ->
     assert not [each for each in told if "never retrieved" in each["message"]]
 
 
-async def test_what_is_made_when_the_one_before_is_found_dead_is_kept() -> None:
-    """Ray would end one that nobody has."""
+async def test_an_actor_made_after_the_previous_one_was_found_dead_is_kept() -> None:
+    """Ray ends an actor whose handle nobody keeps."""
     actor = Actor()
     finding = Finding(actor)
     client = HostClient(finding)
@@ -102,7 +102,7 @@ async def test_what_is_made_when_the_one_before_is_found_dead_is_kept() -> None:
     assert await client.actor() is actor
 
 
-async def test_what_was_looked_for_in_a_ray_that_is_gone_is_not_kept() -> None:
+async def test_an_actor_found_in_a_ray_cluster_that_is_gone_is_not_kept() -> None:
     before, after = Actor(), Actor()
     finding = Finding(before, after)
     client = HostClient(finding)
@@ -114,8 +114,8 @@ async def test_what_was_looked_for_in_a_ray_that_is_gone_is_not_kept() -> None:
     assert await client.actor() is after
 
 
-async def test_an_actor_that_is_given_up_is_held_no_longer_and_not_made_again() -> None:
-    """Ray keeps what it has of an ended actor while its handle is there."""
+async def test_the_handle_of_an_actor_that_is_given_up_is_released_and_no_new_one_made() -> None:
+    """Ray keeps the records of an ended actor as long as somebody holds its handle."""
     finding = Finding(Actor(), Actor())
     finding.let_go.set()
     client = HostClient(finding)

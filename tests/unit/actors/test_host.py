@@ -94,7 +94,7 @@ class DomainHost:
         return order
 
 
-async def test_what_arrives_together_is_written_together(
+async def test_commands_that_arrive_together_are_written_together(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log)
@@ -126,7 +126,7 @@ async def test_a_hot_aggregate_is_decided_on_speculative_state(
     assert log.appends == [1]
 
 
-async def test_a_store_that_is_down_gives_unavailable_and_comes_back(
+async def test_a_store_that_is_down_leads_to_unavailable_and_recovers(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log)
@@ -153,7 +153,7 @@ async def test_an_append_of_unknown_outcome_is_looked_up(
     assert len([raw async for raw in log.read_stream(f"order-{order}")]) == 2
 
 
-async def test_past_the_bound_commands_are_refused_at_once(
+async def test_commands_beyond_the_bound_are_refused_at_once(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log, max_queued=5, concurrent_commits=1)
@@ -181,7 +181,7 @@ async def test_a_long_stream_is_read_from_its_snapshot(
     assert log.read < 200
 
 
-async def test_a_snapshot_of_another_fold_is_passed_over(
+async def test_a_snapshot_of_another_fold_is_ignored(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = DomainHost(registry, log)
@@ -196,7 +196,7 @@ async def test_a_snapshot_of_another_fold_is_passed_over(
 
 
 @pytest.mark.parametrize("data", [b"{", b"{}", b'{"fold": 7}'])
-async def test_a_snapshot_that_cannot_be_read_is_passed_over(
+async def test_a_snapshot_that_cannot_be_read_is_ignored(
     registry: Registry, log: CountingLog, data: bytes
 ) -> None:
     host = DomainHost(registry, log)
@@ -219,7 +219,9 @@ async def test_idle_aggregates_leave_memory_and_come_back(
     assert {outcome.revision for outcome in outcomes} == {4}
 
 
-async def test_the_least_recently_used_leave_first(registry: Registry, log: CountingLog) -> None:
+async def test_the_least_recently_used_aggregates_leave_first(
+    registry: Registry, log: CountingLog
+) -> None:
     host = DomainHost(registry, log, cached_aggregates=3)
     orders = [await host.order() for _ in range(5)]
     await host.send(line(orders[0]))
@@ -230,7 +232,9 @@ async def test_the_least_recently_used_leave_first(registry: Registry, log: Coun
     assert log.read == 0
 
 
-async def test_above_its_memory_a_quarter_leaves(registry: Registry, log: CountingLog) -> None:
+async def test_above_its_memory_limit_a_host_drops_a_quarter_of_its_aggregates(
+    registry: Registry, log: CountingLog
+) -> None:
     host = DomainHost(registry, log, memory_bytes=1000)
     for _ in range(8):
         await host.order()
@@ -254,7 +258,7 @@ async def test_an_unknown_event_type_stops_its_own_aggregate(
     assert fine == Done(1, 4)
 
 
-async def test_a_decision_that_breaks_fails_its_own_command(
+async def test_a_decision_that_raises_fails_its_own_command(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = DomainHost(registry, log)
@@ -324,7 +328,7 @@ async def test_a_deleted_aggregate_begins_again(
     assert outcome.revision == ended + 74
 
 
-async def test_a_snapshot_of_a_life_that_ended_is_passed_over(
+async def test_a_snapshot_from_before_a_deletion_is_ignored(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log)
@@ -339,7 +343,7 @@ async def test_a_snapshot_of_a_life_that_ended_is_passed_over(
     assert outcome.revision == 302 + 71
 
 
-async def test_a_deletion_waits_for_the_commands_before_it_and_holds_up_those_behind(
+async def test_a_deletion_waits_for_earlier_commands_and_later_ones_wait_for_it(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log)
@@ -361,9 +365,7 @@ async def test_a_deletion_waits_for_the_commands_before_it_and_holds_up_those_be
     assert [type(outcome) for outcome in await behind] == [AggregateDeleted]
 
 
-async def test_a_deletion_that_is_given_up_while_it_waits_holds_up_nothing(
-    registry: Registry, log: CountingLog
-) -> None:
+async def test_a_cancelled_deletion_delays_no_command(registry: Registry, log: CountingLog) -> None:
     host = DomainHost(registry, log)
     order = await host.order()
     log.open.clear()
@@ -386,7 +388,7 @@ async def test_a_deletion_that_is_given_up_while_it_waits_holds_up_nothing(
 
 
 @pytest.mark.parametrize("broken", [False, True])
-async def test_a_repeat_has_an_answer_whatever_keeps_its_receipt_from_being_read(
+async def test_a_repeat_has_an_answer_even_if_its_receipt_cannot_be_read(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
     order = uuid4()
@@ -408,7 +410,7 @@ async def test_a_repeat_has_an_answer_whatever_keeps_its_receipt_from_being_read
 async def test_a_repeat_is_known_for_ten_minutes_whatever_the_wall_clock_says(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch, known_from: str
 ) -> None:
-    """It was written twice after a clock was set ahead, or at a host whose clock is."""
+    """A repeat was written twice if a clock was set ahead, also if only at one host."""
     host = DomainHost(registry, log)
     order = await host.order()
     first = enclose(registry, line(order))
@@ -424,7 +426,7 @@ async def test_a_repeat_is_known_for_ten_minutes_whatever_the_wall_clock_says(
     assert again.revision == receipt.revision
 
 
-async def test_what_the_store_never_takes_fails_its_own_command(
+async def test_an_event_that_the_store_never_accepts_fails_its_own_command(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = DomainHost(registry, log)
@@ -444,7 +446,7 @@ async def test_what_the_store_never_takes_fails_its_own_command(
     assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]
 
 
-async def test_what_another_writer_had_meanwhile_is_folded_again_before_a_refusal(
+async def test_events_of_another_writer_are_folded_before_a_command_is_refused(
     registry: Registry, log: CountingLog
 ) -> None:
     here, there = DomainHost(registry, log), DomainHost(registry, log)
@@ -459,7 +461,7 @@ async def test_what_another_writer_had_meanwhile_is_folded_again_before_a_refusa
     assert log.read == read + 2  # the others are known
 
 
-async def test_what_was_hot_elsewhere_is_in_memory_before_it_is_asked_for(
+async def test_aggregates_hot_on_another_host_are_loaded_before_they_are_asked_for(
     registry: Registry, log: CountingLog
 ) -> None:
     before, after = DomainHost(registry, log), DomainHost(registry, log)
@@ -474,7 +476,7 @@ async def test_what_was_hot_elsewhere_is_in_memory_before_it_is_asked_for(
     assert log.read == read
 
 
-async def test_a_command_of_the_next_release_is_not_lost_on_others_that_came_with_it(
+async def test_a_command_of_the_next_release_does_not_harm_others_of_its_batch(
     registry: Registry, log: CountingLog
 ) -> None:
     host = DomainHost(registry, log)
@@ -486,10 +488,10 @@ async def test_a_command_of_the_next_release_is_not_lost_on_others_that_came_wit
     assert [type(each) for each in refusals] == [Unavailable, Unavailable]
 
 
-async def test_who_was_slower_once_is_not_told_what_who_was_so_each_time_is(
+async def test_a_command_overtaken_once_is_not_answered_as_one_that_is_overtaken_each_time(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told that nothing came of it, and yet decided again: a client would send it once more."""
+    """Otherwise it would be answered as not done, and yet be decided: a client would repeat it."""
     host, overtaken = DomainHost(registry, log, attempts=2), 2
     order = await host.order()
     append, later = log.append, list[asyncio.Future[Any]]()

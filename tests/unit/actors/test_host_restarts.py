@@ -1,4 +1,4 @@
-"""How often a host was started again, as who looks after it has seen; without Ray."""
+"""How often a host was restarted, as its owner counts it; without Ray."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_each_process_after_the_first_is_a_restart(host: Host) -> None:
     await client.close()
 
 
-async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
+async def test_a_host_that_wakes_later_than_its_owner_is_not_replaced(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine was suspended: for long nobody had asked."""
@@ -93,7 +93,7 @@ async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
     await host.die()
 
 
-async def test_what_breaks_a_host_while_it_is_made_is_told_and_logged_once(
+async def test_an_error_that_prevents_a_host_from_starting_is_reported_and_logged_once(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = "node vm has another domain (two, not one): install the same there"
@@ -114,7 +114,7 @@ async def test_what_breaks_a_host_while_it_is_made_is_told_and_logged_once(
     await client.close()
 
 
-async def test_another_connection_to_the_same_process_is_none(host: Host) -> None:
+async def test_another_connection_to_the_same_process_is_not_a_restart(host: Host) -> None:
     client = HostClient(host.find)
     await client.ping()
     client.renew()
@@ -124,7 +124,7 @@ async def test_another_connection_to_the_same_process_is_none(host: Host) -> Non
     await host.die()
 
 
-async def test_the_owner_says_it_of_each_host(host: Host) -> None:
+async def test_the_owner_reports_the_restarts_of_each_host(host: Host) -> None:
     owner = WriteOwner(Registry.load("domain"), WriteSettings("domain", "kdb://127.0.0.1:1"))
     owner._hosts = [HostClient(host.find), HostClient(host.find)]
     await owner._hosts[1].ping()

@@ -1,4 +1,4 @@
-"""What an author's code may do to the log: nothing. On a log in memory."""
+"""An author's code cannot damage the log. On a log in memory."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int
     return await host.handle([enclose(registry, command) for command in commands])
 
 
-async def test_a_command_that_breaks_its_validator_fails_alone(
+async def test_a_command_whose_validator_raises_fails_alone(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = [Pour(cup=uuid4(), how=how) for how in ("well", "oddly", "well")]
@@ -203,7 +203,7 @@ class JugAggregate(Aggregate[Jug, Fill, Filled], category="jug", id_field="jug",
 BREAKS: list[bool] = []
 
 
-async def test_a_state_that_cannot_be_written_keeps_no_other_from_its_snapshot(
+async def test_a_state_that_cannot_be_written_prevents_no_other_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry, log = Registry([sys.modules[__name__]]), MemoryLog()
@@ -223,7 +223,7 @@ async def test_a_state_that_cannot_be_written_keeps_no_other_from_its_snapshot(
     assert kept == ["snapshot-jug-two"]
 
 
-async def test_a_snapshot_that_the_store_never_takes_is_told(
+async def test_a_snapshot_that_the_store_refuses_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class SmallLog(MemoryLog):

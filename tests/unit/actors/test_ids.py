@@ -160,12 +160,12 @@ class Tearing(
         (tuple(map(str, range(100_000))), "it names more than 16 aggregates"),
     ],
 )
-def test_of_many_ids_the_one_that_cannot_be_is_told(others: tuple[str, ...], says: str) -> None:
+def test_of_many_ids_the_invalid_one_is_named(others: tuple[str, ...], says: str) -> None:
     with pytest.raises(InvalidCommand, match=says):
         instances_of(Tearing.__rayfold__, Tear(text="a", others=others), "")
 
 
-def test_other_fields_may_have_what_they_like() -> None:
+def test_other_fields_may_have_any_text() -> None:
     assert SHELVES.keyed_by == {Shelve: ("shelf", "sort")}
     long = Shelve(text="a", shelf=LONGEST, note="x\0" * 6000, sort="a\nb")
     assert enclose(SHELVES, long).stream == "shelving-a"

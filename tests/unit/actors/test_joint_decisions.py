@@ -68,7 +68,7 @@ async def test_events_of_both_are_appended_together_and_the_receipt_names_both(
     assert await coupons.types("customer-ada") == ["RedemptionNoted"]
 
 
-async def test_where_another_release_lets_another_aggregate_lead_nobody_else_is_harmed(
+async def test_a_decision_of_a_release_with_another_leading_aggregate_harms_no_other(
     coupons: Coupons,
 ) -> None:
     issue, ask = (
@@ -99,7 +99,7 @@ async def test_a_rule_over_both_holds_for_all_that_come_at_once(coupons: Coupons
     assert max(redeemed.values()) == 2
 
 
-async def test_plain_commands_between_decisions_keep_their_place(coupons: Coupons) -> None:
+async def test_plain_commands_between_decisions_keep_their_order(coupons: Coupons) -> None:
     outcomes = await coupons.all(
         redeem(),
         IssueCoupon(coupon_id="c"),
@@ -118,7 +118,9 @@ async def test_plain_commands_between_decisions_keep_their_place(coupons: Coupon
     assert outcomes[3].revisions is None
 
 
-async def test_the_log_says_on_what_and_because_of_what_it_was_decided(coupons: Coupons) -> None:
+async def test_the_log_says_which_revisions_and_command_a_decision_was_based_on(
+    coupons: Coupons,
+) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
     key = uuid4()
     await coupons.send(redeem(), command_id=key)
@@ -156,7 +158,9 @@ async def test_copies_that_race_are_one(coupons: Coupons) -> None:
     assert len(await coupons.types("customer-ada")) == 1
 
 
-async def test_what_was_read_alone_is_checked_and_named_too(log: CountingLog) -> None:
+async def test_an_aggregate_that_was_only_read_is_checked_and_named_in_the_receipt(
+    log: CountingLog,
+) -> None:
     inspections = Coupons(domain_of(Inspect), log)
     await inspections.send(IssueCoupon(coupon_id="c"))
     await inspections.send(BarCustomer(customer_id="ada"))
@@ -173,7 +177,7 @@ async def test_what_was_read_alone_is_checked_and_named_too(log: CountingLog) ->
     assert await inspections.types("customer-eve") == []
 
 
-async def test_a_decision_that_does_nothing_is_as_far_as_all_that_it_read(
+async def test_a_decision_without_events_has_the_position_of_all_that_it_read(
     coupons: Coupons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
@@ -190,7 +194,7 @@ async def test_a_revision_is_that_of_the_aggregate_that_leads(coupons: Coupons) 
     assert (await coupons.send(redeem(), expected_revision=0)).revision == 1
 
 
-async def test_two_hosts_that_write_to_the_same_never_break_the_rule(
+async def test_two_hosts_that_write_to_the_same_aggregates_never_break_the_rule(
     registry: Registry, log: CountingLog
 ) -> None:
     one, two = Coupons(registry, log, attempts=50), Coupons(registry, log, attempts=50)
@@ -225,7 +229,7 @@ async def test_a_refusal_does_not_rest_on_what_another_host_has_changed(
     assert await one.types("customer-ada") == ["RedemptionNoted", "CustomerBarred"]
 
 
-async def test_a_writer_that_is_told_of_a_decision_elsewhere_makes_no_conflict(
+async def test_a_host_that_is_told_of_a_decision_elsewhere_has_no_conflict(
     registry: Registry, log: CountingLog
 ) -> None:
     customers, coupons = Coupons(registry, log), Coupons(registry, log)
@@ -257,7 +261,7 @@ async def test_a_conflict_over_one_customer_costs_the_others_nothing(
     assert here.host.conflicts == 1
 
 
-async def test_who_is_slower_each_time_is_told_so(
+async def test_a_decision_that_is_overtaken_each_time_is_refused_with_the_stream(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coupons = Coupons(registry, log, attempts=3)
@@ -364,7 +368,7 @@ async def test_deleted_and_tombstoned_aggregates_are_what_they_are_to_plain_comm
     assert coupons.host.status()["waiting"] == 0
 
 
-async def test_an_aggregate_that_cannot_be_read_fails_those_that_read_it_alone(
+async def test_an_unreadable_aggregate_fails_only_the_decisions_that_read_it(
     coupons: Coupons, log: CountingLog
 ) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
@@ -386,7 +390,7 @@ async def test_a_snapshot_and_eviction_change_nothing(registry: Registry, log: M
     assert done.revisions == {"coupon-c": 1201, "customer-ada": 0}
 
 
-async def test_a_bus_gives_the_receipt_of_all_streams(registry: Registry) -> None:
+async def test_the_bus_returns_a_receipt_with_all_streams(registry: Registry) -> None:
     runtime = LocalRuntime(registry)
     await runtime.send(IssueCoupon(coupon_id="c"))
     key = UUID(int=7)

@@ -1,4 +1,4 @@
-"""Hosts that decide over the same aggregates, in made-up orders: none waits for ever, none lies."""
+"""Hosts that decide over the same aggregates, in generated orders: no deadlock, no error."""
 
 from __future__ import annotations
 

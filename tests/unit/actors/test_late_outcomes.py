@@ -1,4 +1,4 @@
-"""A command that takes long holds up neither the rest of its batch nor the next one."""
+"""A slow command delays neither the rest of its batch nor the next one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Rpc:
 
 
 async def _nobody() -> Any:
-    raise AssertionError("no actor is asked for")
+    raise AssertionError("this test must not look for an actor")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ async def _together(client: HostClient, *envelopes: Envelope) -> list[asyncio.Ta
     return tasks
 
 
-async def test_the_others_are_answered_and_the_next_batch_goes(
+async def test_the_other_commands_are_answered_and_the_next_batch_is_sent(
     client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
 ) -> None:
     async with asyncio.timeout(DEADLINE):
@@ -100,10 +100,10 @@ async def test_the_others_are_answered_and_the_next_batch_goes(
         await client.close()
 
 
-async def test_what_was_answered_is_not_sent_again(
+async def test_a_command_that_was_answered_is_not_sent_again(
     client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
 ) -> None:
-    """A refusal that its client was told must not become a success behind its back."""
+    """A command whose refusal was answered must not succeed later."""
     async with asyncio.timeout(DEADLINE):
         fast, slow = await _together(client, stock("sku-fast"), stock("sku-slow"))
         assert await fast == Done(0, 7)
@@ -131,13 +131,13 @@ async def test_a_host_that_answers_others_is_not_cut_off(
         await client.close()
 
 
-async def test_no_more_commands_than_may_be_without_an_outcome(
+async def test_the_number_of_commands_without_an_outcome_is_bounded(
     client: HostClient,
     rpc: Rpc,
     stock: Callable[..., Envelope],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that hold up no batch count as well, or a client could make them without end."""
+    """Slow commands that block no batch count too, or a client could have any number of them."""
     monkeypatch.setattr(host_client, "MAX_OUTSTANDING", 3)
     async with asyncio.timeout(DEADLINE):
         slow = []
@@ -153,7 +153,7 @@ async def test_no_more_commands_than_may_be_without_an_outcome(
         await client.close()
 
 
-async def test_whoever_waits_is_let_go_at_the_end(
+async def test_callers_that_wait_get_an_answer_when_the_client_closes(
     client: HostClient, stock: Callable[..., Envelope]
 ) -> None:
     async with asyncio.timeout(DEADLINE):
@@ -163,7 +163,7 @@ async def test_whoever_waits_is_let_go_at_the_end(
         assert isinstance(await slow, Unavailable)
 
 
-async def test_outcomes_are_told_as_they_come() -> None:
+async def test_outcomes_are_sent_as_they_come() -> None:
     loop = asyncio.get_running_loop()
     coming: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(4)]
     parts: asyncio.Queue[Any] = asyncio.Queue()
@@ -192,7 +192,7 @@ async def test_the_next_batch_does_not_wait_for_one_that_has_no_outcome_yet() ->
     assert parts.empty()
 
 
-async def test_a_part_without_outcomes_lets_the_next_batch_go(
+async def test_an_empty_part_of_an_answer_lets_the_next_batch_be_sent(
     client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
 ) -> None:
     async with asyncio.timeout(DEADLINE):
@@ -206,7 +206,7 @@ async def test_a_part_without_outcomes_lets_the_next_batch_go(
         await client.close()
 
 
-async def test_what_comes_at_once_is_told_once() -> None:
+async def test_outcomes_that_are_ready_at_once_are_sent_once() -> None:
     loop = asyncio.get_running_loop()
     coming: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(4)]
     for each in coming:
@@ -218,7 +218,7 @@ async def test_what_comes_at_once_is_told_once() -> None:
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["by the host", "as there is no host"])
 @pytest.mark.parametrize("was_sent", [True, False])
-async def test_what_may_be_done_is_not_told_as_undone_where_there_is_no_room_then(
+async def test_a_command_that_may_be_done_is_not_answered_as_refused_for_lack_of_room(
     client: HostClient,
     rpc: Rpc,
     stock: Callable[..., Envelope],
@@ -227,7 +227,7 @@ async def test_what_may_be_done_is_not_told_as_undone_where_there_is_no_room_the
     is_told: bool,
     was_sent: bool,
 ) -> None:
-    """A first attempt that fails on its way out is none; in a second there is no room."""
+    """A first attempt that was never sent does not count; there is no room for the second."""
     attempts = 0
 
     async def connect() -> None:

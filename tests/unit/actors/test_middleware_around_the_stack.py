@@ -45,7 +45,7 @@ class Watching(Around, name="watching"):
         return await proceed(command)
 
 
-async def test_what_the_stack_sends_goes_through_it_at_each_attempt() -> None:
+async def test_commands_of_the_stack_go_through_middleware_at_each_attempt() -> None:
     Watching.seen = []
     registry, log = with_middleware(Watching), MemoryLog()
     delivery = Delivery(registry, log, LocalRuntime(registry, log).bus)
@@ -57,8 +57,8 @@ async def test_what_the_stack_sends_goes_through_it_at_each_attempt() -> None:
     assert (first.origin, first.principal, first.role) == ("process", "process:restocking", "stack")
 
 
-async def test_one_that_breaks_afterwards_does_not_hold_a_process_up() -> None:
-    """The command was done, and the log says so: it is not sent again and again."""
+async def test_an_error_of_middleware_after_the_command_was_done_does_not_stop_a_process() -> None:
+    """The command was done, as the log shows, so it must not be sent again and again."""
     tried: list[UUID] = []
 
     class Late(Around, name="late"):
@@ -76,8 +76,10 @@ async def test_one_that_breaks_afterwards_does_not_hold_a_process_up() -> None:
 
 
 @pytest.mark.parametrize("done", [True, False])
-async def test_one_that_refuses_a_second_attempt_does_not_undo_the_first(done: bool) -> None:
-    """The first had no answer. Were it told as refused, a process would compensate what stands."""
+async def test_a_refusal_by_middleware_of_a_second_attempt_does_not_undo_the_first(
+    done: bool,
+) -> None:
+    """If the unanswered first attempt counted as refused, a process would compensate it."""
 
     class Once(Around, name="once"):
         seen: ClassVar[set[UUID]] = set()
@@ -101,7 +103,7 @@ async def test_one_that_refuses_a_second_attempt_does_not_undo_the_first(done: b
     assert answer == (Done(0, 1) if done else Refusal("quota", "once a day"))
 
 
-async def test_one_that_breaks_on_a_lost_answer_has_no_command_count_twice(
+async def test_an_error_of_middleware_on_a_lost_answer_does_not_repeat_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recent_commands, "ALWAYS_REMEMBERED", 1)
@@ -142,7 +144,7 @@ async def test_one_that_breaks_on_a_lost_answer_has_no_command_count_twice(
         ("writer", {}, "rejected"),
     ],
 )
-async def test_a_command_for_later_goes_through_it_when_it_is_sent_as_whoever_scheduled_it(
+async def test_a_scheduled_command_goes_through_middleware_as_its_scheduler_when_it_is_sent(
     role: str, permissions: set[str], status: str
 ) -> None:
     Watching.seen = []

@@ -1,4 +1,4 @@
-"""When a domain's middleware is opened and closed, and whom that may hold up."""
+"""When a domain's middleware is opened and closed, and which requests that may delay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rayfold.runtime import middleware_layers
 from tests.unit.middleware_domain import TEA, Around, runtime
 
 
-async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() -> None:
+async def test_middleware_is_opened_once_before_its_first_use_and_again_if_that_failed() -> None:
     happened: list[str] = []
 
     class Opening(Around, name="opening"):
@@ -43,7 +43,7 @@ async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() ->
     assert happened == ["open", "open", "close"]
 
 
-async def test_opening_goes_on_though_nobody_has_the_time_to_wait_for_it() -> None:
+async def test_opening_continues_even_if_no_caller_waits_for_it() -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
     happened: list[str] = []
 
@@ -77,7 +77,7 @@ async def _in_time(local: LocalRuntime, seconds: float) -> Receipt:
     return await around.send(enclose(local._registry, TEA, timeout=seconds), ANYBODY)
 
 
-async def test_what_opens_when_it_is_closed_is_broken_off_and_what_has_opened_is_closed() -> None:
+async def test_on_close_middleware_that_is_opening_is_cancelled_and_the_rest_is_closed() -> None:
     begun = asyncio.Event()
     happened: list[str] = []
 
@@ -105,7 +105,7 @@ async def test_what_opens_when_it_is_closed_is_broken_off_and_what_has_opened_is
         await sending
 
 
-async def test_one_that_does_not_open_holds_up_what_comes_to_it_alone() -> None:
+async def test_middleware_that_fails_to_open_stops_only_requests_that_reach_it() -> None:
     class Reads(Middleware, name="reads", order=1):
         async def open(self) -> None:
             raise OSError("its database is away")
@@ -130,7 +130,7 @@ async def test_one_that_does_not_open_holds_up_what_comes_to_it_alone() -> None:
         await local.send(TEA, principal="eve")
 
 
-async def test_one_that_does_not_close_holds_nobody_up(
+async def test_middleware_that_does_not_close_delays_nobody(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(middleware_layers, "CLOSING", 0.01)
@@ -151,8 +151,8 @@ async def test_one_that_does_not_close_holds_nobody_up(
     assert "a middleware failed to close" in caplog.text
 
 
-async def test_one_that_is_closed_before_it_begins_to_open_is_told_as_its_own() -> None:
-    """A cancellation that nobody asked for would be taken for the client's."""
+async def test_closing_middleware_before_it_opened_is_reported_as_its_own_error() -> None:
+    """A cancellation would be taken for one by the client."""
 
     class Closed(Around, name="closed"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is told of a command that was done, or may have been, when its middleware fails."""
+"""What is answered for a command that was done, or may be, when its middleware fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.middleware_domain import TEA, Around, recorded, runtime, with_mi
 
 
 @pytest.mark.parametrize("way", ["raises", "refuses", "returns"])
-async def test_one_that_fails_afterwards_says_that_the_command_was_done(way: str) -> None:
+async def test_middleware_that_fails_after_the_command_says_that_it_was_done(way: str) -> None:
     class Late(Around, name="late"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             receipt = await proceed(command)
@@ -41,8 +41,8 @@ async def test_one_that_fails_afterwards_says_that_the_command_was_done(way: str
 
 
 @pytest.mark.parametrize("how", ["no answer", "goes on", "behind it"])
-async def test_what_may_have_been_done_is_not_refused(how: str) -> None:
-    """409 means that nothing was appended; a process would undo what stands."""
+async def test_a_command_that_may_have_been_done_cannot_be_refused(how: str) -> None:
+    """409 means that nothing was appended; a process would compensate a done command."""
     sent: list[Envelope] = []
     may_end = asyncio.Event()
 
@@ -83,7 +83,7 @@ async def test_what_may_have_been_done_is_not_refused(how: str) -> None:
     may_end.set()
 
 
-async def test_a_refusal_that_comes_from_behind_it_after_no_answer_is_final() -> None:
+async def test_a_refusal_from_behind_middleware_after_a_lost_answer_is_final() -> None:
     answers: list[Exception] = [Unavailable("lost"), Rejected("no", "the rule says")]
 
     class Again(Around, name="again"):
@@ -104,7 +104,7 @@ async def test_a_refusal_that_comes_from_behind_it_after_no_answer_is_final() ->
         await around.send(enclose(registry, TEA), ANYBODY)
 
 
-async def test_what_is_done_is_told_though_going_on_again_fails() -> None:
+async def test_a_done_command_is_reported_as_done_although_a_second_proceed_fails() -> None:
     answers: list[Exception | None] = [None, Overloaded()]
 
     class Twice(Around, name="twice"):
@@ -129,7 +129,7 @@ async def test_what_is_done_is_told_though_going_on_again_fails() -> None:
     assert failed.value.done
 
 
-async def test_going_on_twice_is_the_same_command_twice() -> None:
+async def test_calling_proceed_twice_sends_the_same_command_twice() -> None:
     class Twice(Around, name="twice"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             first, second = await asyncio.gather(proceed(command), proceed(command))
@@ -141,7 +141,7 @@ async def test_going_on_twice_is_the_same_command_twice() -> None:
     assert len(await recorded(local, "stock-tea")) == 1
 
 
-async def test_going_on_after_its_end_is_refused() -> None:
+async def test_calling_proceed_after_middleware_has_returned_is_refused() -> None:
     later: list[asyncio.Task[Any]] = []
 
     class Leaving(Around, name="leaving"):
@@ -160,7 +160,7 @@ async def test_going_on_after_its_end_is_refused() -> None:
     assert await recorded(local, "stock-tea") == []
 
 
-async def test_what_comes_from_behind_it_is_what_it_was_and_may_be_answered_otherwise() -> None:
+async def test_middleware_may_pass_on_an_error_from_behind_it_or_answer_with_another() -> None:
     class Again(Around, name="again"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             try:
@@ -177,7 +177,7 @@ async def test_what_comes_from_behind_it_is_what_it_was_and_may_be_answered_othe
         await local.send(TEA, expected_revision=3)
 
 
-async def test_what_is_late_behind_it_is_not_its_fault() -> None:
+async def test_a_deadline_that_passes_behind_middleware_is_not_reported_as_its_fault() -> None:
     class Plain(Around, name="plain"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             return await proceed(command)
@@ -195,7 +195,7 @@ async def test_what_is_late_behind_it_is_not_its_fault() -> None:
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-async def test_one_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -> None:
+async def test_middleware_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -> None:
     class Hanging(Around, name="hanging"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             try:
@@ -213,7 +213,7 @@ async def test_one_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -
         await around.send(envelope, Sender(Origin.HTTP, "writer"))
 
 
-async def test_a_client_that_goes_away_is_no_fault_of_it() -> None:
+async def test_a_client_that_goes_away_is_not_reported_as_a_fault_of_middleware() -> None:
     began = asyncio.Event()
     ended: list[str] = []
 
@@ -233,7 +233,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_it() -> None:
     assert ended == ["it"]
 
 
-async def test_a_task_of_its_own_that_it_cancelled_does_not_cancel_the_request() -> None:
+async def test_a_task_that_middleware_cancelled_does_not_cancel_the_request() -> None:
     class Cancelling(Around, name="cancelling"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             waiting = asyncio.ensure_future(asyncio.Event().wait())

@@ -77,7 +77,7 @@ NARROWER = [
 
 
 @pytest.mark.parametrize(("was", "now"), NARROWER, ids=str)
-def test_a_type_that_does_not_hold_all_that_was_there_is_refused(was: Any, now: Any) -> None:
+def test_a_type_that_cannot_hold_all_old_values_is_refused(was: Any, now: Any) -> None:
     plan = planned(state(field=was), state(field=now))
     [told] = plan.refused
     assert "that cannot be derived" in told
@@ -87,13 +87,13 @@ def test_a_type_that_does_not_hold_all_that_was_there_is_refused(was: Any, now: 
 @pytest.mark.parametrize(
     ("was", "now"), [(Small, int), (Small, str), (int, str), (UUID, str), (bool, str), (date, str)]
 )
-def test_a_wider_type_is_made_of_what_was_there(was: Any, now: Any) -> None:
+def test_values_are_converted_to_a_wider_type(was: Any, now: Any) -> None:
     plan = planned(state(field=was), state(field=now))
     assert plan.refused == []
     assert "of" in plan.said[0]
 
 
-def test_a_field_that_rows_have_no_value_for_is_refused() -> None:
+def test_a_new_field_without_a_value_for_old_rows_is_refused() -> None:
     for plan in (
         planned(state(name=str), state(name=str, limit=int)),
         planned(state(name=str), state(name=str, bank=create_model("B", name=(str, ...)))),
@@ -104,14 +104,14 @@ def test_a_field_that_rows_have_no_value_for_is_refused() -> None:
         assert "give the field a default" in told
 
 
-def test_a_field_that_may_be_null_stays_so() -> None:
+def test_an_optional_field_cannot_become_required() -> None:
     optional = state(name=(str | None, None))
     for after in (state(name=str), state(title=Annotated[str, RenamedFrom("name")])):
         [told] = planned(optional, after).refused
         assert "keep it optional" in told
 
 
-def test_what_is_gone_stays_until_it_is_dropped() -> None:
+def test_removed_columns_stay_until_they_are_dropped() -> None:
     before = state(name=str, bank=(Bank, Bank()), tags=(list[str], []))
     plan = planned(before, state(name=str))
     assert plan.refused == []
@@ -151,7 +151,7 @@ def test_a_model_by_another_name_keeps_its_columns_and_lists() -> None:
     ]
 
 
-def test_names_that_changed_in_two_releases_are_followed_one_by_one() -> None:
+def test_names_that_changed_in_two_releases_are_followed_step_by_step() -> None:
     house = Annotated[Holder, RenamedFrom("bank")]
     title = create_model(
         "Titled", __base__=Message, title=(Annotated[str, RenamedFrom("name")], "")
@@ -186,7 +186,7 @@ def test_a_name_that_is_used_again_at_once_is_refused() -> None:
         assert "a name that the state still has" in told
 
 
-def test_a_model_that_becomes_optional_is_there_in_the_rows_that_are() -> None:
+def test_a_model_that_becomes_optional_is_present_in_old_rows() -> None:
     [(_, place)] = planned(
         state(holder=(Holder, Holder())), state(holder=(Holder | None, None))
     ).defaults

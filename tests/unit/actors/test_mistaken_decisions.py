@@ -1,4 +1,4 @@
-"""Decisions over several aggregates that are mistaken: they fail their own command alone."""
+"""Mistaken decisions over several aggregates: each fails only its own command."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class TooMany:
         ),
     ],
 )
-async def test_what_decide_may_not_yield_fails_that_command_alone(
+async def test_an_event_that_decide_may_not_yield_fails_only_its_command(
     coupons: Coupons, monkeypatch: pytest.MonkeyPatch, yielded: Any, why: str
 ) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
@@ -107,7 +107,7 @@ async def test_what_decide_may_not_yield_fails_that_command_alone(
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(1), RecursionError()])
-async def test_a_decision_that_breaks_fails_its_command_alone(
+async def test_a_decision_that_raises_fails_only_its_command(
     coupons: Coupons, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
@@ -122,7 +122,7 @@ async def test_a_decision_that_breaks_fails_its_command_alone(
     assert [type(each) for each in outcomes] == [Done, DecisionFailed, Done]
 
 
-async def test_an_evolve_that_breaks_fails_the_decision(
+async def test_an_evolve_that_raises_fails_the_decision(
     coupons: Coupons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await coupons.send(IssueCoupon(coupon_id="c"))
@@ -139,7 +139,7 @@ async def test_an_evolve_that_breaks_fails_the_decision(
     assert await coupons.types("customer-eve") == []
 
 
-async def test_two_instances_of_one_kind_are_two_and_never_the_same(log: CountingLog) -> None:
+async def test_two_instances_of_a_kind_must_be_different(log: CountingLog) -> None:
     moves = Coupons(domain_of(Moving), log)
     big = 2**70
     done = await moves.send(Move(source="ä b/-", target="-", amount=big))

@@ -1,4 +1,4 @@
-"""Commands that a host may refuse at most, as their aggregates have writers elsewhere."""
+"""Commands that a host may only refuse, because their aggregates have another writer."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def reserve(quantity: int) -> ReserveStock:
     return ReserveStock(sku="tea", quantity=quantity)
 
 
-async def test_what_is_not_there_is_refused(stock: Two) -> None:
+async def test_a_command_to_an_aggregate_that_does_not_exist_is_refused(stock: Two) -> None:
     assert isinstance(await stock.ask(reserve(1)), NotFound)
     assert await stock.written() == 0
 
 
-async def test_what_is_not_refused_is_left_to_the_writer(stock: Two) -> None:
+async def test_a_command_that_is_not_refused_is_left_to_the_writer(stock: Two) -> None:
     receive = ReceiveStock(sku="tea", quantity=5)
     assert isinstance(await stock.ask(receive), NeedsOwnActor)
     assert await stock.written() == 0
@@ -68,7 +68,7 @@ async def test_what_is_not_refused_is_left_to_the_writer(stock: Two) -> None:
     assert await stock.written() == 1
 
 
-async def test_what_is_there_is_left_to_the_writer_refused_or_not(stock: Two) -> None:
+async def test_a_command_to_an_existing_aggregate_is_left_to_the_writer(stock: Two) -> None:
     key = uuid4()
     await stock.write(ReceiveStock(sku="tea", quantity=1), key)
     assert isinstance(await stock.ask(reserve(5)), NeedsOwnActor)
@@ -78,7 +78,7 @@ async def test_what_is_there_is_left_to_the_writer_refused_or_not(stock: Two) ->
     assert await stock.written() == 1
 
 
-async def test_a_refusal_rests_on_what_the_writer_has_written_by_now(
+async def test_a_refusal_is_based_on_what_the_writer_has_written_by_now(
     stock: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def written_meanwhile(*arguments: Any) -> Any:
@@ -91,7 +91,7 @@ async def test_a_refusal_rests_on_what_the_writer_has_written_by_now(
     assert await stock.written() == 1
 
 
-async def test_nothing_is_kept_of_what_another_writes(stock: Two) -> None:
+async def test_no_state_is_kept_of_aggregates_that_another_host_writes(stock: Two) -> None:
     key = uuid4()
     await stock.write(ReceiveStock(sku="tea", quantity=1), key)
     await stock.ask(reserve(5))
@@ -101,17 +101,17 @@ async def test_nothing_is_kept_of_what_another_writes(stock: Two) -> None:
     assert stock.other.status()["aggregates"] == 0
 
 
-async def test_nothing_is_kept_for_those_that_came_too_late(stock: Two) -> None:
+async def test_no_state_is_kept_for_commands_that_came_too_late(stock: Two) -> None:
     await stock.write(ReceiveStock(sku="tea", quantity=1))
     late = await stock.ask(reserve(5), timeout=-1.0)
     assert isinstance(late, Unavailable)
     assert stock.other.status()["aggregates"] == 0
 
 
-async def test_a_writer_keeps_what_it_has_folded_whatever_comes_too_late(
+async def test_a_writer_keeps_its_folded_state_when_a_command_comes_too_late(
     stock: Two,
 ) -> None:
-    """Or a hot aggregate would be folded again and again, just when it is slow."""
+    """Otherwise a hot aggregate would be folded again and again, just when it is slow."""
     for _ in range(2):  # the second append has proven what the first took for granted
         await stock.write(ReceiveStock(sku="tea", quantity=1))
     [late] = await stock.writer.handle([enclose(stock.registry, reserve(1), timeout=-1.0)])
@@ -119,13 +119,13 @@ async def test_a_writer_keeps_what_it_has_folded_whatever_comes_too_late(
     assert stock.writer.status()["aggregates"] == 1
 
 
-async def test_another_revision_than_was_asked_for_is_a_refusal(stock: Two) -> None:
+async def test_a_wrong_expected_revision_is_refused(stock: Two) -> None:
     outcome = await stock.ask(ReceiveStock(sku="tea", quantity=1), expected_revision=3)
     assert isinstance(outcome, RevisionMismatch)
     assert outcome.actual is None
 
 
-async def test_what_is_to_be_written_does_not_wait_for_what_may_be_refused_at_most(
+async def test_commands_to_be_written_do_not_wait_for_those_that_may_only_be_refused(
     stock: Two,
 ) -> None:
     receive = ReceiveStock(sku="tea", quantity=1)

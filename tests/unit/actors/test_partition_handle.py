@@ -1,4 +1,4 @@
-"""A process actor as its owner sees it: told where to ask, replaced when it hangs or dies."""
+"""A process actor as its owner sees it: it gets addresses, and is replaced if it hangs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def handle(spawned: list[Actor]) -> PartitionHandle:
     return made
 
 
-async def test_it_is_told_once_where_to_ask_and_again_when_either_is_another(
+async def test_an_actor_is_told_the_address_once_and_again_when_address_or_process_change(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
     for address in (HERE, HERE, THERE, THERE):
@@ -85,7 +85,7 @@ async def test_it_is_told_once_where_to_ask_and_again_when_either_is_another(
     assert handle.ready
 
 
-async def test_one_that_hangs_is_replaced(
+async def test_an_actor_that_hangs_is_replaced(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await handle.look(HERE)
@@ -101,7 +101,7 @@ async def test_one_that_hangs_is_replaced(
     assert spawned[1].asks_at == [tuple(HERE)]
 
 
-async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
+async def test_an_actor_that_wakes_later_than_its_owner_is_not_replaced(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine was suspended: for long nobody had asked."""
@@ -115,7 +115,7 @@ async def test_one_that_wakes_later_than_its_owner_is_not_replaced_for_that(
     assert len(spawned) == 2
 
 
-async def test_one_that_has_never_answered_may_take_its_time(
+async def test_an_actor_that_has_never_answered_has_more_time(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partition_handle, "SILENCE", 0.01)
@@ -125,7 +125,7 @@ async def test_one_that_has_never_answered_may_take_its_time(
     assert len(spawned) == 1
 
 
-async def test_one_that_ray_has_given_up_is_made_again(
+async def test_an_actor_that_ray_gave_up_is_made_again(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
     spawned[0].says = ActorDiedError()
@@ -136,7 +136,7 @@ async def test_one_that_ray_has_given_up_is_made_again(
     assert len(spawned) == 2
 
 
-async def test_one_that_ray_starts_again_is_waited_for(
+async def test_an_actor_that_ray_restarts_is_waited_for(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
     spawned[0].says = ActorUnavailableError("away", None)
@@ -149,10 +149,10 @@ async def test_one_that_ray_starts_again_is_waited_for(
     assert len(spawned) == 1
 
 
-async def test_whatever_error_of_ours_its_status_is_it_is_not_ready_and_says_why(
+async def test_an_actor_whose_status_raises_is_not_ready_and_says_why(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
-    """One that told of it by raising would keep what was known, and be seen as ready."""
+    """If the error were raised on, the last known status would stay: the actor seemed ready."""
     await handle.look(HERE)
     spawned[0].says = RayTaskError("status", "", DomainError("it cannot be read here"))
     await handle.look(HERE)
@@ -163,7 +163,7 @@ async def test_whatever_error_of_ours_its_status_is_it_is_not_ready_and_says_why
     assert handle.ready
 
 
-async def test_it_says_since_when_it_is_not_ready(
+async def test_the_handle_says_since_when_its_actor_is_not_ready(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
     await handle.look(HERE)
@@ -178,7 +178,7 @@ async def test_it_says_since_when_it_is_not_ready(
     assert "since" not in handle.status()
 
 
-async def test_no_call_reaches_a_runtime_that_is_gone(
+async def test_no_call_goes_to_a_ray_runtime_that_is_gone(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:
     handle.lose()
@@ -192,7 +192,7 @@ async def test_no_call_reaches_a_runtime_that_is_gone(
     assert len(spawned) == 2
 
 
-async def test_one_that_was_never_made_has_no_answer_and_nothing_to_end(
+async def test_an_actor_that_was_never_made_is_unavailable_and_need_not_be_ended(
     spawned: list[Actor],
 ) -> None:
     def spawn() -> Actor:
@@ -219,7 +219,7 @@ class Making:
         return self.made
 
 
-async def test_one_whose_start_is_broken_off_is_ended_with_the_others(
+async def test_an_actor_whose_start_was_cancelled_is_ended_with_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed: list[Any] = []
@@ -236,7 +236,7 @@ async def test_one_whose_start_is_broken_off_is_ended_with_the_others(
     assert killed == [making.made]
 
 
-async def test_one_that_is_being_made_again_is_ended_too(
+async def test_an_actor_that_is_being_made_again_is_ended_too(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[Any] = []

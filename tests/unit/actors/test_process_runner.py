@@ -1,4 +1,4 @@
-"""A runner of processes: one that cannot start leaves nothing behind; none keeps others out."""
+"""A runner of processes: if it cannot start it leaves nothing, and it blocks no others."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_start_that_fails_writes_no_checkpoint_of_where_it_never_was() -
 
 
 async def test_a_process_whose_command_has_no_answer_says_so() -> None:
-    """It is not parked, as the next attempt may succeed: else nobody would know of it."""
+    """It is not parked, because the next attempt may succeed; so the status must show it."""
     attempts, broken = count(1), asyncio.Event()
 
     class Breaking(Middleware, name="breaking"):
@@ -98,8 +98,8 @@ async def test_a_process_whose_command_has_no_answer_says_so() -> None:
     )
 
 
-async def test_it_is_behind_also_where_the_event_stores_clock_is_ahead_of_its_own() -> None:
-    """It was up to date for as long as the clocks differed, and no alert said otherwise."""
+async def test_it_reports_a_lag_even_if_the_event_stores_clock_is_ahead_of_its_own() -> None:
+    """Otherwise it would seem up to date until the clocks agree, and no alert would fire."""
 
     class Silent(MemoryLog):
         """Gives no answer to what a process appends."""
@@ -131,10 +131,10 @@ async def test_it_is_behind_also_where_the_event_stores_clock_is_ahead_of_its_ow
         await runner.stop()
 
 
-async def test_others_have_their_turn_while_events_are_read(
+async def test_other_tasks_run_while_events_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An upcaster of the author's may take its time."""
+    """The author's upcaster may be slow."""
     registry = Registry.load("domain")
     runtime = LocalRuntime(registry)
     creating = [CreateOrder(order_id=uuid4(), customer_id="ada") for _ in range(30)]
@@ -168,7 +168,7 @@ async def test_others_have_their_turn_while_events_are_read(
 async def test_an_actor_that_does_not_know_yet_what_is_open_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And not that nothing is."""
+    """It must not report that nothing is open."""
     registry, log = Registry.load("domain"), MemoryLog()
     definition = registry.processes["fulfilment"]
     actor = ProcessActor.__new__(ProcessActor)  # its `__init__` is for a process of its own
@@ -185,7 +185,7 @@ async def test_an_actor_that_does_not_know_yet_what_is_open_says_so(
 
 
 async def test_a_position_is_noted_once_however_often_it_is_saved() -> None:
-    """A process manager to which nothing happens would make the log grow for ever."""
+    """Otherwise an idle process manager would make the log grow for ever."""
     log, layout = MemoryLog(), Layout(0, 1, 3)
     checkpoints = Checkpoints(log, "idle", layout, 0)
     assert await checkpoints.load() == 3

@@ -1,4 +1,4 @@
-"""A process side that stops: what breaks keeps nothing else from ending."""
+"""A process side that stops: an error does not prevent the other parts from ending."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Partition:
         self.done.append(self.name)
 
 
-async def test_what_cannot_be_ended_keeps_no_other_from_ending(
+async def test_an_actor_that_cannot_be_ended_does_not_prevent_others_from_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[str] = []
@@ -68,12 +68,12 @@ async def test_what_cannot_be_ended_keeps_no_other_from_ending(
     assert done == ["looking", "scheduled commands", "whole", "switchboard"]
 
 
-async def test_actors_of_the_release_before_go_on_until_ours_take_over(
+async def test_actors_of_the_previous_release_continue_until_ours_take_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They learn where commands go meanwhile; those of managers that went are ended, too.
+    """Meanwhile they are told where commands go. Actors of removed process managers are ended too.
 
-    While Ray's head is silent none is looked up twice, and no other waits for that.
+    While Ray's head does not answer, each actor is looked up once, and no other waits for that.
     """
     names = [f"rayfold:id:process:{name}#0@0@one" for name in ("fulfilment", "gone")]
     told: set[str] = set()

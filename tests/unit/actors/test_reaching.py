@@ -1,4 +1,4 @@
-"""What process actors ask the owner of a stack: where commands go, and for actors that are not."""
+"""What process actors ask the owner of a stack: where commands go, and missing actors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def asking(owner: Owner) -> tuple[Switchboard, RpcClient]:
     return board, RpcClient(lambda: board.address("127.0.0.1"))
 
 
-async def test_a_table_is_told_at_once_and_then_when_it_is_another() -> None:
+async def test_a_routing_table_is_answered_at_once_and_then_when_it_changes() -> None:
     owner = Owner()
     board, client = await asking(owner)
     first = await client.call(("routes", None))
@@ -54,7 +54,7 @@ async def test_a_table_is_told_at_once_and_then_when_it_is_another() -> None:
     await board.close()
 
 
-async def test_who_waits_for_long_is_answered_and_asks_again(
+async def test_a_long_poll_is_answered_after_a_while_and_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reaching, "POLL", 0.0)
@@ -66,7 +66,7 @@ async def test_who_waits_for_long_is_answered_and_asks_again(
     await board.close()
 
 
-async def test_a_question_that_stays_does_not_hold_up_the_end(
+async def test_an_open_long_poll_does_not_delay_the_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reaching, "POLL", 600.0)
@@ -86,7 +86,7 @@ async def test_a_question_that_stays_does_not_hold_up_the_end(
             await asked
 
 
-async def test_an_actor_that_is_not_there_is_asked_for() -> None:
+async def test_an_actor_that_does_not_exist_is_requested_from_the_owner() -> None:
     owner = Owner()
     board, client = await asking(owner)
     await client.call(("dedicated", "stock-tea"))

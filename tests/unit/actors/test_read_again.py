@@ -1,4 +1,4 @@
-"""A command is read twice, by the gateway and by its writer: both read the same, or it fails."""
+"""A command is read by the gateway and by its writer: both read the same, or it fails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ REGISTRY = Registry([sys.modules[__name__]])
     ("name", "body"),
     [("pay", b'{"till": "a", "cents": 5}'), ("hide", b'{"till": "a", "code": "1234"}')],
 )
-async def test_one_that_its_writer_would_read_otherwise_fails(name: str, body: bytes) -> None:
+async def test_a_command_that_its_writer_would_read_differently_fails(
+    name: str, body: bytes
+) -> None:
     definition = REGISTRY.commands[name]
     with pytest.raises(
         DecisionFailed, match=rf"{name} failed: \w+\.\w+ does not come back from JSON"
@@ -84,13 +86,13 @@ async def test_one_that_its_writer_would_read_otherwise_fails(name: str, body: b
         await LocalRuntime(REGISTRY).send(definition.model.model_validate_json(body))
 
 
-def test_so_does_a_row_that_a_store_would_read_otherwise() -> None:
+def test_a_row_that_a_store_would_read_differently_fails() -> None:
     with pytest.raises(ValueError, match="'note' does not come back as it was"):
         rows_of(Doubled, Paid(till="a", note="x"))
     assert rows_of(Doubled, Paid(till="a", note=""))["a"].note == ""
 
 
-async def test_what_changes_nothing_the_second_time_is_fine() -> None:
+async def test_a_validator_that_changes_nothing_the_second_time_is_accepted() -> None:
     body = b'{"till": "a", "note": " thanks "}'
     envelope = CommandDecoder(REGISTRY, REGISTRY.commands["pay"]).envelope({}, body, {}, "")
     assert b'"note":"thanks"' in envelope.payload

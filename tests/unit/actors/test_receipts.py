@@ -45,8 +45,8 @@ async def test_a_receipt_ends_with_its_own_commit(
 
 
 @pytest.mark.parametrize("streams", ["", "no JSON", "[1]", '{"coupon-c":"x"}'])
-async def test_a_decision_has_a_receipt_where_nobody_reads_what_it_read(streams: str) -> None:
-    """Another client has written its events, with metadata of its own."""
+async def test_a_decision_has_a_receipt_although_its_metadata_is_unreadable(streams: str) -> None:
+    """Its events were written by another client, with its own metadata."""
     log = MemoryLog()
     record = NewRecord("Noted", b"{}", {"streams": streams, "writer": "a/1"}, str(uuid4()))
     await log.append([StreamAppend("customer-ada", None, [record])])

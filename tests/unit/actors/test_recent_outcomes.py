@@ -24,7 +24,7 @@ def note(recent: RecentOutcomes, **outcomes: Outcome) -> None:
     recent.begin(sent(*outcomes)).end(list(outcomes.values()))
 
 
-def test_a_command_is_on_its_way_then_has_its_outcome() -> None:
+def test_a_command_is_pending_and_then_has_its_outcome() -> None:
     recent = RecentOutcomes()
     assert recent.of("a") is None
     batch = recent.begin(sent("a", "b"))
@@ -34,7 +34,7 @@ def test_a_command_is_on_its_way_then_has_its_outcome() -> None:
     assert recent.of("b") == ("counter-b", NO)
 
 
-async def test_what_is_known_of_a_batch_does_not_wait_for_the_rest() -> None:
+async def test_known_outcomes_of_a_batch_do_not_wait_for_the_rest() -> None:
     recent = RecentOutcomes()
     batch = recent.begin(sent("a", "b", "c"))
     loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ async def test_what_is_known_of_a_batch_does_not_wait_for_the_rest() -> None:
 @pytest.mark.parametrize(
     "later", [NO, LOST, KeyReused("a"), InvalidCommand("what"), NeedsOwnActor()]
 )
-def test_what_stands_in_the_log_counts_whatever_came_of_a_repeat(later: Exception) -> None:
+def test_an_outcome_on_the_log_counts_whatever_a_repeat_led_to(later: Exception) -> None:
     recent = RecentOutcomes()
     note(recent, a=Done(0, 7))
     note(recent, a=later)
@@ -59,7 +59,7 @@ def test_what_stands_in_the_log_counts_whatever_came_of_a_repeat(later: Exceptio
     assert recent.of("a") == ("counter-a", Done(0, 7))
 
 
-def test_of_what_is_not_done_the_last_counts() -> None:
+def test_of_several_refusals_the_last_counts() -> None:
     recent = RecentOutcomes()
     note(recent, a=LOST)
     note(recent, a=NO)
@@ -69,13 +69,13 @@ def test_of_what_is_not_done_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize("unread", [KeyReused("a"), InvalidCommand("what"), Overloaded()])
-def test_what_was_refused_unread_is_no_outcome(unread: Exception) -> None:
+def test_a_command_that_was_refused_unread_has_no_outcome(unread: Exception) -> None:
     recent = RecentOutcomes()
     note(recent, a=unread)
     assert recent.of("a") is None
 
 
-def test_what_was_in_memory_where_a_command_was_refused_is_not_kept() -> None:
+def test_a_kept_refusal_does_not_keep_the_state_in_memory() -> None:
     class State:
         pass
 
@@ -99,7 +99,7 @@ def test_what_was_in_memory_where_a_command_was_refused_is_not_kept() -> None:
     assert recent.of("a") == ("counter-a", refusal)
 
 
-def test_one_that_is_in_a_batch_twice_is_found_done() -> None:
+def test_a_command_twice_in_a_batch_is_found_done() -> None:
     recent = RecentOutcomes()
     recent.begin(sent("a", "a")).outcomes = [LOST, Done(1, 9)]
     assert recent.of("a") == ("counter-a", Done(1, 9))
@@ -114,7 +114,7 @@ def test_the_oldest_batches_are_forgotten_first() -> None:
     assert [recent.of(each) is not None for each in "dh"] == [False, True]
 
 
-def test_one_that_was_sent_again_is_known_until_its_last_batch_goes() -> None:
+def test_a_repeated_command_is_known_until_its_last_batch_is_forgotten() -> None:
     recent = RecentOutcomes(capacity=3)
     recent.begin(sent("a", "a")).end([NO, NO])
     note(recent, a=Done(0, 1))

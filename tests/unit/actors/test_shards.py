@@ -1,4 +1,4 @@
-"""The table of shards: even, and no more moves than must be."""
+"""The table of shards: it is even, and moves no more shards than necessary."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def test_every_host_gets_its_share_and_few_move(first: int, changes: list[int]) 
 
 @settings(deadline=None)
 @given(st.integers(2, 8), st.data())
-def test_shards_of_hosts_that_are_away_are_at_others_and_go_home_again(
-    hosts: int, data: st.DataObject
-) -> None:
+def test_shards_of_lost_hosts_move_to_others_and_return(hosts: int, data: st.DataObject) -> None:
     table, untouched = ShardTable(hosts), ShardTable(hosts)
     names = [f"order-{number}" for number in range(1000)]
     away = data.draw(st.lists(st.integers(0, hosts - 1), unique=True, max_size=hosts - 1))
@@ -52,7 +50,7 @@ def test_shards_of_hosts_that_are_away_are_at_others_and_go_home_again(
     assert [table.host_of(name) for name in names] == [untouched.host_of(name) for name in names]
 
 
-def test_the_last_host_keeps_all_shards_though_it_is_away() -> None:
+def test_the_last_host_keeps_all_shards_even_if_it_is_lost() -> None:
     table = ShardTable(2)
     table.lose(0)
     assert table.lose(1) == {}
@@ -63,7 +61,7 @@ def test_the_last_host_keeps_all_shards_though_it_is_away() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from("ars"), st.integers(0, 5))))
-def test_whatever_happens_shards_are_at_hosts_that_are_there_if_any_is(
+def test_shards_are_always_at_available_hosts_if_there_is_one(
     hosts: int, happens: list[tuple[str, int]]
 ) -> None:
     table, away = ShardTable(hosts), set[int]()

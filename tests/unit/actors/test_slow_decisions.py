@@ -1,4 +1,4 @@
-"""A domain that computes for long: its host answers others meanwhile, and does all it is asked."""
+"""A domain that computes for long: its host still serves others and does all its work."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def outcomes(
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("kind", ["one", "many", "refused", "unknown"])
-async def test_others_have_their_turn_between_two_decisions(
+async def test_other_tasks_run_between_two_decisions(
     monkeypatch: pytest.MonkeyPatch, kind: str, together: bool
 ) -> None:
     registry = Registry.load("domain")
@@ -112,7 +112,7 @@ async def test_others_have_their_turn_between_two_decisions(
     assert all(before < after for before, after in pairwise(others.seen))
 
 
-async def test_so_they_have_between_decisions_over_several_aggregates(
+async def test_other_tasks_run_between_decisions_over_several_aggregates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = Registry.load("examples.coupons")

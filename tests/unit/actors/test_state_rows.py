@@ -1,4 +1,4 @@
-"""What two states differ in makes rows of the one those of the other."""
+"""The difference of two states changes the rows of one into those of the other."""
 
 # ruff: noqa: RUF012  # pydantic copies defaults
 
@@ -107,7 +107,7 @@ class Tables:
         return state_of(LAYOUT, self.root, lists)
 
 
-def test_the_tree_fits_its_tables() -> None:
+def test_the_model_is_laid_out_in_the_expected_tables() -> None:
     assert LAYOUT.mistakes == ()
     assert [table.name for table in LAYOUT.tables] == [
         "tree",
@@ -126,7 +126,7 @@ def test_the_tree_fits_its_tables() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(trees, min_size=1, max_size=3))
-def test_rows_follow_the_state(states: list[Tree]) -> None:
+def test_rows_change_with_the_state(states: list[Tree]) -> None:
     tables, before = Tables(), None
     for state in states:
         check(LAYOUT, state)
@@ -135,7 +135,7 @@ def test_rows_follow_the_state(states: list[Tree]) -> None:
         before = state
 
 
-def test_what_stays_is_not_written() -> None:
+def test_unchanged_rows_are_not_written() -> None:
     many = tuple(Branch(leaves=[Leaf(name=str(n))]) for n in range(50))
     before = Tree(branches=many)
     tables = Tables()
@@ -145,7 +145,7 @@ def test_what_stays_is_not_written() -> None:
     assert tables.state() == after
 
 
-def test_what_would_not_come_back_is_refused() -> None:
+def test_a_value_that_could_not_be_read_back_is_refused() -> None:
     with pytest.raises(Unstorable, match="U\\+0000"):
         difference(LAYOUT, None, Tree(kinds=frozenset({"a\0"})))
     with pytest.raises(Unstorable, match="does not fit its model: rings: Input should") as refused:
@@ -157,7 +157,7 @@ class Priced(Message):
     price: Decimal = Decimal(0)
 
 
-def test_a_number_that_postgres_would_make_0_is_refused() -> None:
+def test_a_number_that_postgres_would_round_to_0_is_refused() -> None:
     layout = layout_of("priced", Priced)
     with pytest.raises(Unstorable, match="price: Postgres keeps 131072 digits"):
         difference(layout, None, Priced(price=Decimal("1E+131072")))
@@ -171,7 +171,7 @@ class Grove(Message):
         return max(self.heights)
 
 
-def test_what_a_decision_has_derived_of_a_state_is_not_kept() -> None:
+def test_cached_properties_of_a_state_are_not_stored() -> None:
     state = Grove(heights=(1, 3))
     assert state.highest == 3
     check(layout_of("grove", Grove), state)

@@ -1,4 +1,4 @@
-"""What is at work on stored states ends before whoever asked for it is told that it broke."""
+"""Work on stored states ends before its caller gets an error."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def filling(
     return work, closed, task
 
 
-async def test_rows_that_are_being_written_are_waited_for_where_one_cannot_be(
+async def test_writes_of_other_rows_are_waited_for_if_one_row_fails(
     filling: tuple[Work, list[bool], asyncio.Task[int]],
 ) -> None:
     work, closed, task = filling
@@ -99,7 +99,7 @@ async def test_rows_that_are_being_written_are_waited_for_where_one_cannot_be(
     assert closed == [True]
 
 
-async def test_rows_are_waited_for_however_often_it_is_broken_off(
+async def test_writes_of_rows_are_waited_for_however_often_the_task_is_cancelled(
     filling: tuple[Work, list[bool], asyncio.Task[int]],
 ) -> None:
     work, closed, task = filling
@@ -116,7 +116,7 @@ async def test_rows_are_waited_for_however_often_it_is_broken_off(
     assert closed == [True]
 
 
-async def test_rows_that_are_being_compared_are_given_up_where_one_cannot_be(
+async def test_comparisons_of_other_rows_are_cancelled_if_one_row_fails(
     registry: Registry,
 ) -> None:
     work = Work(StatesUnavailable("Postgres is gone"))
@@ -140,7 +140,7 @@ async def test_rows_that_are_being_compared_are_given_up_where_one_cannot_be(
     assert work.undone
 
 
-async def test_a_pool_that_is_closed_while_it_opens_is_not_left_open(
+async def test_a_pool_closed_while_it_opens_does_not_stay_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opening, let_go, terminated = asyncio.Event(), asyncio.Event(), []

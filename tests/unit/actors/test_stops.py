@@ -1,4 +1,4 @@
-"""What the write side has ends with it: whatever one part meets, however often it is cancelled."""
+"""The write side ends all its parts: even if one raises, and however often it is cancelled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def owner(done: list[str]) -> WriteOwner:
     return owner
 
 
-async def test_an_owner_that_stops_closes_all_ways_whatever_one_of_them_raises(
+async def test_an_owner_that_stops_closes_all_clients_even_if_one_raises(
     owner: WriteOwner, done: list[str]
 ) -> None:
     with pytest.raises(OSError, match="a part breaks"):
@@ -41,7 +41,7 @@ async def test_an_owner_that_stops_closes_all_ways_whatever_one_of_them_raises(
     assert sorted(done) == ["deletions", "host"]
 
 
-async def test_an_owner_whose_stop_is_cancelled_closes_all_ways(
+async def test_an_owner_whose_stop_is_cancelled_closes_all_clients(
     owner: WriteOwner, done: list[str]
 ) -> None:
     await cancelled_twice(owner.stop)

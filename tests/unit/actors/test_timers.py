@@ -1,4 +1,4 @@
-"""What is due next, of many processes: moved and forgotten timers count no more."""
+"""The next due timers of many processes: moved and removed timers do not count."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_timers_fire_in_the_order_in_which_they_are_due() -> None:
     assert fired(timers, 9) == []
 
 
-def test_one_that_is_moved_counts_once_and_fires_at_its_last_instant() -> None:
+def test_a_moved_timer_counts_once_and_fires_at_its_last_instant() -> None:
     timers = Timers()
     for number in range(100):
         timers.replace("a", {"payment": (number, at(number))})
@@ -40,7 +40,7 @@ def test_one_that_is_moved_counts_once_and_fires_at_its_last_instant() -> None:
     assert fired(timers, 99) == [("a", "payment", 99)]
 
 
-def test_those_of_a_process_that_ended_are_forgotten() -> None:
+def test_timers_of_a_process_that_ended_are_removed() -> None:
     timers = Timers()
     timers.replace("a", {"payment": (1, at(1))})
     timers.forget("a")
@@ -49,7 +49,7 @@ def test_those_of_a_process_that_ended_are_forgotten() -> None:
     assert fired(timers, 9) == []
 
 
-def test_one_that_fired_counts_until_its_process_goes_on_without_and_fires_once() -> None:
+def test_a_fired_timer_counts_until_its_process_has_handled_it_and_fires_once() -> None:
     timers = Timers()
     timers.replace("a", {"payment": (1, at(1))})
     assert fired(timers, 1) == [("a", "payment", 1)]
@@ -60,7 +60,7 @@ def test_one_that_fired_counts_until_its_process_goes_on_without_and_fires_once(
     assert len(timers) == 0
 
 
-def test_what_is_stale_takes_no_memory_for_ever() -> None:
+def test_stale_timers_are_removed_from_memory() -> None:
     timers = Timers()
     for number in range(100_000):
         timers.replace("a", {"payment": (number, at(number))})

@@ -1,4 +1,4 @@
-"""A stream at which nobody has looked yet: what is said of it without an append is wrong."""
+"""A stream that was not read yet: nothing is answered about it before it is read."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def log(registry: Registry) -> MemoryLog:
     return log
 
 
-async def test_that_there_is_nothing_to_do_is_said_of_what_was_read(
+async def test_that_there_is_nothing_to_do_is_decided_on_the_state_that_was_read(
     registry: Registry, log: MemoryLog
 ) -> None:
     [outcome] = await Host(registry, log, "now").handle([enclose(registry, Prepare(tab="t"))])

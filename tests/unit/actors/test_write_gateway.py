@@ -1,4 +1,4 @@
-"""Gateways whose tables are of different ages, and hosts that know better; without Ray."""
+"""Gateways with tables of different ages, and hosts that have newer ones; without Ray."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_commands_wait_for_the_first_table(cluster: Cluster, registry: Reg
     assert cluster.hosts["b"].taken == [envelope.stream]
 
 
-async def test_a_gateway_that_is_behind_looks_and_sends_once_more_to_whom_it_may_concern(
+async def test_a_gateway_with_an_old_table_reads_the_new_one_and_sends_the_command_again(
     cluster: Cluster, registry: Registry
 ) -> None:
     cluster.publish(1)
@@ -188,13 +188,15 @@ async def test_a_gateway_of_an_older_owner_is_refused_until_it_knows_the_new_one
     assert cluster.hosts["a"].taken == [envelope.stream]
 
 
-async def test_dedicated_actors_that_nobody_has_serve_nobody(cluster: Cluster) -> None:
+async def test_without_dedicated_actors_the_part_is_ready_and_serves_nothing(
+    cluster: Cluster,
+) -> None:
     parts = {each["part"]: each for each in await cluster.gateway.status()}
     assert parts["write:dedicated"]["ready"]
     assert not parts["write:dedicated"]["serves"]
 
 
-async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
+async def test_a_removed_host_is_not_asked_once_the_table_says_so(
     cluster: Cluster, registry: Registry
 ) -> None:
     cluster.publish(1)
@@ -210,7 +212,7 @@ async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
     assert cluster.hosts["a"].taken == [envelope.stream]
 
 
-async def test_a_host_that_leaves_while_the_status_is_asked_for_is_told_of_once_more(
+async def test_a_host_that_leaves_during_a_status_request_is_reported_once_more(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def well(client: HostClient) -> dict[str, Any]:
@@ -229,7 +231,9 @@ async def test_a_host_that_leaves_while_the_status_is_asked_for_is_told_of_once_
     assert parts[:2] == ["write#0", "write#1"]
 
 
-async def test_what_a_host_refuses_costs_no_actor(cluster: Cluster, registry: Registry) -> None:
+async def test_a_command_refused_by_a_host_needs_no_dedicated_actor(
+    cluster: Cluster, registry: Registry
+) -> None:
     cluster.publish(1)
     cluster.follow()
     for host in cluster.hosts.values():
@@ -241,7 +245,7 @@ async def test_what_a_host_refuses_costs_no_actor(cluster: Cluster, registry: Re
     assert sum(len(host.asked) for host in cluster.hosts.values()) == 5
 
 
-async def test_what_no_host_refuses_is_for_the_aggregates_own_actor_and_what_follows_at_once(
+async def test_a_command_that_no_host_refuses_and_later_ones_go_to_the_aggregates_own_actor(
     cluster: Cluster, registry: Registry
 ) -> None:
     cluster.publish(1)
@@ -256,7 +260,7 @@ async def test_what_no_host_refuses_is_for_the_aggregates_own_actor_and_what_fol
     assert [stream for host in shared for stream in host.taken] == []
 
 
-async def test_hosts_of_another_release_are_not_asked_what_they_may_not_know(
+async def test_hosts_of_another_release_are_not_asked_new_questions(
     cluster: Cluster, registry: Registry
 ) -> None:
     cluster.publish(1)
@@ -268,10 +272,10 @@ async def test_hosts_of_another_release_are_not_asked_what_they_may_not_know(
     assert [cluster.hosts[name].asked for name in ("a", "b")] == [[], []]
 
 
-async def test_a_host_of_the_release_before_gets_new_fields_where_they_say_something_and_refuses(
+async def test_a_host_of_the_previous_release_refuses_commands_with_new_fields_that_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It passed over them: who had said something was told that it is done."""
+    """Otherwise it would ignore them, and answer that the command was done."""
     two = Registry.load("tests.releases.two")
     cluster, log = Cluster(two), MemoryLog()
     before = Host(Registry.load("tests.releases.one"), log, "before", HostLimits())
@@ -312,10 +316,10 @@ async def test_a_client_is_told_where_there_is_no_room_for_an_actor(
     assert refused.value.retry_after == 7
 
 
-async def test_what_was_sent_before_is_not_told_as_undone_by_a_full_host(
+async def test_a_command_sent_before_is_not_answered_as_refused_by_a_full_host(
     cluster: Cluster, registry: Registry
 ) -> None:
-    """The one that has ended without an answer may have done it."""
+    """The host that ended without an answer may have done it."""
     cluster.publish(1)
     cluster.follow()
     envelope = order_in(cluster.table, 1, registry)

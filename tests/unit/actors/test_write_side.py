@@ -143,12 +143,12 @@ async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not
     assert closed == ["its place", "the way to it"]
 
 
-async def test_actors_that_the_owner_of_another_release_has_made_are_made_again(
+async def test_actors_made_by_the_owner_of_another_release_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of its own code, by the names of ours, while it took over: it was given up since.
+    """The other owner made them from its own code under our names, and was given up later.
 
-    One may say so only when it has come up again; one that says nothing may be such a one.
+    Some say which code they have only after a restart; a silent one may be of the other code.
     """
     made: dict[str, list[Running]] = {}
 
@@ -231,7 +231,7 @@ class Host:
 
 
 @pytest.mark.parametrize("what", ["another joins", "it leaves", "it is brought back"])
-async def test_a_host_that_is_better_elsewhere_goes_there_once_whatever_happens_meanwhile(
+async def test_a_misplaced_host_moves_once_whatever_happens_meanwhile(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def meanwhile() -> None:
@@ -254,8 +254,8 @@ async def test_a_host_that_is_better_elsewhere_goes_there_once_whatever_happens_
     assert left == (hosts[:1] if what == "another joins" else [])
 
 
-async def test_nobody_is_forgotten_while_hosts_that_leave_finish_what_they_have() -> None:
-    """They know what they were told before, and are asked nothing any more."""
+async def test_forgetting_waits_until_leaving_hosts_have_finished() -> None:
+    """They still execute commands that they received before, but get no new calls."""
     told: list[str] = []
 
     class Client:

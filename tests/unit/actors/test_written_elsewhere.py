@@ -1,4 +1,4 @@
-"""Writers are told of what decisions of other hosts have written to their streams."""
+"""Hosts are told what decisions of other hosts have written to their streams."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Rpc:
 
 
 async def _nobody(*_: Any) -> Any:
-    raise AssertionError("no actor is asked for")
+    raise AssertionError("this test must not look for an actor")
 
 
 def client() -> tuple[HostClient, Rpc]:
@@ -49,7 +49,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     return Registry.load("examples.coupons")
 
 
-async def test_a_note_travels_with_the_next_batch_and_once(registry: Registry) -> None:
+async def test_a_note_is_sent_once_with_the_next_batch(registry: Registry) -> None:
     host, rpc = client()
     host.note("customer-ada", 3)
     host.note("customer-ada", 2)
@@ -60,7 +60,7 @@ async def test_a_note_travels_with_the_next_batch_and_once(registry: Registry) -
     await host.close()
 
 
-async def test_the_writers_of_a_decisions_other_streams_are_told(
+async def test_the_writers_of_the_other_streams_of_a_decision_are_told(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = WriteGateway(registry, WriteSettings("", "kdb://nowhere"), make_dedicated=_nobody)

@@ -1,4 +1,4 @@
-"""The two sides as the gateway sees them, reduced to what HTTP semantics need."""
+"""The read and write sides as the gateway sees them, reduced to what HTTP needs."""
 
 from __future__ import annotations
 

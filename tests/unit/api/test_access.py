@@ -1,4 +1,4 @@
-"""Who may call: tokens with roles, and without tokens, whose pages and from where."""
+"""Who may call: tokens with roles; without tokens, which pages, and from which address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def guarded(registry: Registry) -> AsyncIterator[Gateway]:
         yield made
 
 
-async def test_with_tokens_set_only_their_bearers_may_call(guarded: Gateway) -> None:
+async def test_if_tokens_are_set_only_their_bearers_may_call(guarded: Gateway) -> None:
     for authorization in ("", "Bearer nope", "Basic s3cret", "Bearer"):
         reply = await guarded.http.post(PLACE, headers={"authorization": authorization})
         problem(reply, 401, "unauthorized")
@@ -133,7 +133,7 @@ async def test_programs_and_own_pages_may_change_things(
     assert (await gateway.http.post(PLACE, headers=headers)).status_code == 202
 
 
-async def test_a_name_that_is_declared_is_our_own(registry: Registry) -> None:
+async def test_a_declared_host_name_counts_as_our_own(registry: Registry) -> None:
     named = Gateway(registry, options={"hosts": ["Shop.example"]})
     async with named.http as http:
         headers = {"origin": "https://shop.example", "host": "shop.example"}
@@ -141,7 +141,9 @@ async def test_a_name_that_is_declared_is_our_own(registry: Registry) -> None:
         assert (await http.get("/operators/status", headers=headers)).status_code == 200
 
 
-async def test_a_shell_may_send_a_body_as_curl_does_and_a_page_may_not(gateway: Gateway) -> None:
+async def test_a_shell_may_send_any_content_type_and_a_page_must_send_json(
+    gateway: Gateway,
+) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     body = b'{"customer_id": "ada"}'
     reply = await gateway.http.post("/orders", content=body, headers=form)
@@ -159,7 +161,7 @@ async def test_a_shell_may_send_a_body_as_curl_does_and_a_page_may_not(gateway: 
 
 @pytest.mark.parametrize("path", ["/operators/status", "/operators/parked", "/metrics"])
 @pytest.mark.parametrize("host", ["evil.example", "10.0.0.7:8000", "127.0.0.1.evil.example", ""])
-async def test_without_tokens_operators_are_asked_under_a_loopback_name(
+async def test_without_tokens_operators_must_use_a_loopback_name(
     gateway: Gateway, path: str, host: str
 ) -> None:
     problem(await gateway.http.get(path, headers={"host": host}), 403, "foreign-host")
@@ -179,10 +181,10 @@ async def test_without_tokens_operators_are_asked_under_a_loopback_name(
         ("POST", PLACE),
     ],
 )
-async def test_without_tokens_a_name_that_may_be_an_attacker_s_is_told_nothing(
+async def test_without_tokens_a_host_name_that_may_be_an_attackers_is_refused(
     gateway: Gateway, method: str, path: str
 ) -> None:
-    """A page of that name, which leads to this machine, reads whatever it asks for."""
+    """A page of that name could read every answer, if the name resolves to this machine."""
     others = ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[evil.example]:8000")
     for host in (*others, "gateway.shop", "svc.evil.example", "internal.example", ""):
         reply = await gateway.http.request(method, path, headers={"host": host})
@@ -209,7 +211,7 @@ async def test_with_tokens_or_a_name_that_is_declared_any_program_is_answered(
         assert (await http.get(ORDER, headers=here)).status_code == 200
 
 
-async def test_without_tokens_operators_are_on_this_machine(gateway: Gateway) -> None:
+async def test_without_tokens_operators_must_be_on_this_machine(gateway: Gateway) -> None:
     for client, status in (("10.0.0.7", 403), ("127.0.0.2", 200), ("::ffff:127.0.0.1", 200)):
         transport = httpx.ASGITransport(app=gateway.app, client=(client, 5))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
@@ -220,8 +222,10 @@ async def test_without_tokens_operators_are_on_this_machine(gateway: Gateway) ->
 @pytest.mark.parametrize(
     "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Via"]
 )
-async def test_without_tokens_operators_are_behind_no_proxy(gateway: Gateway, header: str) -> None:
-    """One on this machine may pass on what anybody sends, under the name that it knows."""
+async def test_without_tokens_operators_must_not_come_through_a_proxy(
+    gateway: Gateway, header: str
+) -> None:
+    """A proxy on this machine may pass on anybody's requests, under the name that it knows."""
     headers = {"host": "127.0.0.1:8000", header: "127.0.0.1"}
     for path in ("/operators/status", "/metrics"):
         problem(await gateway.http.get(path, headers=headers), 403, "not-local")
@@ -235,7 +239,7 @@ async def test_behind_a_proxy_operators_show_a_token(guarded: Gateway) -> None:
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-async def test_another_site_s_page_may_not_even_look_at_operators_routes(
+async def test_a_page_of_another_site_may_not_even_read_operators_routes(
     gateway: Gateway, headers: dict[str, str]
 ) -> None:
     kind = "foreign-host" if "host" in headers else "foreign-origin"
@@ -245,7 +249,7 @@ async def test_another_site_s_page_may_not_even_look_at_operators_routes(
 
 
 @pytest.mark.parametrize("path", ["/console", "/console/views", "/docs"])
-async def test_a_page_lets_in_no_script_but_ours_and_no_frame(gateway: Gateway, path: str) -> None:
+async def test_pages_allow_no_foreign_scripts_and_no_frames(gateway: Gateway, path: str) -> None:
     page = await gateway.http.get(path)
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

@@ -1,4 +1,4 @@
-"""Who may call what: the table in the documents is the code's, and every route keeps to it."""
+"""Who may call what: the documented table is the code's, and every route follows it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def table(access: dict[tuple[str, str], Access]) -> str:
     return "\n".join(lines)
 
 
-def test_the_page_has_the_table(guarded: Gateway) -> None:
+def test_the_documented_table_is_the_codes(guarded: Gateway) -> None:
     text = PAGE.read_text()
     made = table(guarded.app.access)
-    assert made in text, f"docs/reference/access.md lacks:\n{made}"
+    assert made in text, f"docs/reference/access.md must have this table:\n{made}"

@@ -28,7 +28,7 @@ async def audited(registry: Registry, notes: FakeAudit) -> AsyncIterator[Gateway
         yield made
 
 
-async def test_whatever_changes_the_stack_is_noted_with_who_asked(
+async def test_every_change_of_the_stack_is_noted_with_who_asked(
     audited: Gateway, notes: FakeAudit
 ) -> None:
     posts = [
@@ -44,7 +44,7 @@ async def test_whatever_changes_the_stack_is_noted_with_who_asked(
     ]
 
 
-async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: FakeAudit) -> None:
+async def test_the_body_is_noted_and_still_passed_on(audited: Gateway, notes: FakeAudit) -> None:
     body = b'{"target":"memory","n":2}'
     reply = await audited.http.post("/operators/scale", headers=OPS, content=body)
     assert reply.status_code == 200
@@ -53,13 +53,13 @@ async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: FakeAud
     assert notes.failures == []
 
 
-async def test_what_fails_is_noted_as_failed(audited: Gateway, notes: FakeAudit) -> None:
+async def test_a_request_that_fails_is_noted_as_failed(audited: Gateway, notes: FakeAudit) -> None:
     reply = await audited.http.post("/operators/scale", headers=OPS, content=b"nonsense")
     assert reply.status_code == 400
     assert notes.failures == [("note-1", 400)]
 
 
-async def test_what_breaks_is_noted_as_failed(
+async def test_a_request_that_raises_is_noted_as_failed(
     audited: Gateway, notes: FakeAudit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def breaks(target: str, count: int) -> None:
@@ -72,14 +72,14 @@ async def test_what_breaks_is_noted_as_failed(
     assert notes.failures == [("note-1", 500)]
 
 
-async def test_who_may_not_ask_leaves_no_note(audited: Gateway, notes: FakeAudit) -> None:
+async def test_a_forbidden_request_leaves_no_note(audited: Gateway, notes: FakeAudit) -> None:
     headers = {"authorization": "Bearer shop"}
     reply = await audited.http.post("/operators/scale", headers=headers, content=b"{}")
     problem(reply, 403, "forbidden")
     assert notes.asked_for == []
 
 
-async def test_operators_read_what_was_noted(audited: Gateway) -> None:
+async def test_operators_can_read_the_notes(audited: Gateway) -> None:
     assert (await audited.http.get("/operators/audit", headers=OPS)).json() == {
         "audit": [{"limit": 50}]
     }

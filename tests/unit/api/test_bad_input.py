@@ -46,7 +46,7 @@ async def contracts() -> AsyncIterator[Gateway]:
         b'{"\\ud800":1}',
     ],
 )
-async def test_what_is_no_json_object_is_malformed(gateway: Gateway, body: bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_is_malformed(gateway: Gateway, body: bytes) -> None:
     problem(await gateway.http.post("/orders", content=body), 400, "malformed")
     assert not gateway.commands.sent
 
@@ -62,10 +62,10 @@ async def test_what_is_no_json_object_is_malformed(gateway: Gateway, body: bytes
         (b'{"' + b"n" * 5000 + b'":1,"' + b"n" * 5000 + b'":1}', "n" * 80),
     ],
 )
-async def test_a_name_that_is_twice_in_an_object_is_malformed(
+async def test_an_object_with_a_name_twice_is_malformed(
     gateway: Gateway, body: bytes, name: str
 ) -> None:
-    """Who reads it elsewhere may take another of the two."""
+    """Another program may read the other of the two."""
     said = problem(await gateway.http.post("/orders", content=body), 400, "malformed")
     assert said["detail"] == f"the body has {name!r} twice in one object"
     assert not gateway.commands.sent
@@ -73,7 +73,7 @@ async def test_a_name_that_is_twice_in_an_object_is_malformed(
 
 @pytest.mark.parametrize("customer", ["a:b", '"customer_id":', '\\":', ": : :", '{"a":1,"a":2}'])
 @pytest.mark.parametrize("separator", [":", " :", ": "])
-async def test_a_text_that_looks_like_names_is_none(
+async def test_a_text_that_looks_like_a_repeated_name_is_accepted(
     gateway: Gateway, customer: str, separator: str
 ) -> None:
     fields = {"customer_id": customer, "order_id": ORDER_ID}
@@ -101,14 +101,14 @@ async def test_a_text_that_looks_like_names_is_none(
         ({"order_id": ORDER_ID}, "order_id"),
     ],
 )
-async def test_a_field_that_does_not_fit_is_named(
+async def test_an_invalid_field_is_named(
     gateway: Gateway, change: dict[str, Any], field: str
 ) -> None:
     assert fields_of(await gateway.http.post(LINES, json={**LINE, **change})) == {field}
     assert not gateway.commands.sent
 
 
-async def test_what_no_view_could_have_a_row_by_is_refused() -> None:
+async def test_a_value_that_no_view_could_use_as_a_key_is_refused() -> None:
     shop = Gateway(Registry.load("examples.shop"))
     async with shop.http:
         item = {"sku": "x" * 6000, "quantity": 1}
@@ -117,7 +117,9 @@ async def test_what_no_view_could_have_a_row_by_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [b"2.0", b"2e0", b"20E-1", b"0.2e1"])
-async def test_a_whole_number_is_one_however_it_is_written(gateway: Gateway, number: bytes) -> None:
+async def test_a_whole_number_is_the_same_however_it_is_written(
+    gateway: Gateway, number: bytes
+) -> None:
     body = b'{"sku": "1e5", "quantity": %b, "unit_price_cents": 150}' % number
     await gateway.http.post(LINES, content=body)
     await gateway.http.post(LINES, content=body.replace(number, b"2"))
@@ -127,7 +129,7 @@ async def test_a_whole_number_is_one_however_it_is_written(gateway: Gateway, num
 
 
 @pytest.mark.parametrize("day", ["0", "1700000000", "-1.5", " 7 "])
-async def test_a_number_in_quotes_is_no_date(gateway: Gateway, day: str) -> None:
+async def test_a_number_in_quotes_is_not_accepted_as_a_date(gateway: Gateway, day: str) -> None:
     assert fields_of(await gateway.http.get(f"/sales/{day}")) == {"day"}
     assert fields_of(await gateway.http.get("/queries/get-sales", params={"day": day})) == {"day"}
     shop = Gateway(Registry.load("examples.shop"))
@@ -146,7 +148,7 @@ async def test_a_number_in_quotes_is_no_date(gateway: Gateway, day: str) -> None
         ('{"by_name": {"easter": %s}}', "by_name.easter"),
     ],
 )
-async def test_a_number_in_quotes_is_no_date_wherever_it_stands(
+async def test_a_number_in_quotes_is_not_accepted_as_a_date_anywhere(
     contracts: Gateway, body: str, field: str, day: str
 ) -> None:
     content = (body % json.dumps(day)).replace("{", '{"contract": "a", ', 1)
@@ -182,19 +184,21 @@ async def test_a_decimal_is_exact_though_it_comes_as_a_number(
 
 
 @pytest.mark.parametrize("number", ["1.00000000000000000001", "1e400", "1e99999999999999999999"])
-async def test_an_exact_number_is_no_whole_one(contracts: Gateway, number: str) -> None:
+async def test_a_decimal_number_is_not_accepted_as_a_whole_one(
+    contracts: Gateway, number: str
+) -> None:
     content = f'{{"contract": "a", "count": {number}}}'
     assert fields_of(await contracts.http.post("/contracts", content=content)) == {"count"}
     content = '{"contract": "a", "amount": 1e99999999999999999999}'
     assert fields_of(await contracts.http.post("/contracts", content=content)) == {"amount"}
 
 
-async def test_every_field_that_does_not_fit_is_named(gateway: Gateway) -> None:
+async def test_every_invalid_field_is_named(gateway: Gateway) -> None:
     reply = await gateway.http.post(LINES, json={"sku": 1, "quantity": "x", "more": 1})
     assert fields_of(reply) == {"sku", "quantity", "unit_price_cents", "more"}
 
 
-async def test_of_many_fields_that_do_not_fit_as_many_are_told_as_somebody_reads(
+async def test_of_many_invalid_fields_only_some_are_listed(
     gateway: Gateway,
 ) -> None:
     body = {f"k{n}": 1 for n in range(1_000)}
@@ -228,7 +232,7 @@ async def test_an_id_in_the_path_of_a_command_must_be_a_uuid(gateway: Gateway) -
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\x00"])
-async def test_a_nul_character_never_gets_into_an_event(gateway: Gateway, text: str) -> None:
+async def test_a_nul_character_is_refused(gateway: Gateway, text: str) -> None:
     reply = await gateway.http.post("/orders", json={"customer_id": text})
     assert fields_of(reply) == {"customer_id"}
     assert fields_of(await gateway.http.get("/orders", params={"customer_id": text})) == {
@@ -236,7 +240,7 @@ async def test_a_nul_character_never_gets_into_an_event(gateway: Gateway, text: 
     }
 
 
-async def test_an_escaped_backslash_is_no_nul_character(gateway: Gateway) -> None:
+async def test_an_escaped_backslash_is_not_taken_for_a_nul_character(gateway: Gateway) -> None:
     reply = await gateway.http.post("/orders", json={"customer_id": "a\\u0000"})
     assert reply.status_code == 202
 
@@ -319,7 +323,7 @@ async def test_a_query_header_that_cannot_be_read(
         ("customer_id=", "customer_id"),
     ],
 )
-async def test_a_parameter_that_does_not_fit_is_named(
+async def test_an_invalid_parameter_is_named(
     gateway: Gateway, query_string: str, field: str
 ) -> None:
     assert fields_of(await gateway.http.get(f"/orders?{query_string}")) == {field}
@@ -347,7 +351,7 @@ async def test_an_unknown_path_is_a_problem(gateway: Gateway, path: str) -> None
         ("/health/live", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_what_is_allowed_is_said_alike_everywhere(
+async def test_the_allow_header_is_the_same_everywhere(
     gateway: Gateway, path: str, allow: str
 ) -> None:
     for method in ("PUT", "PATCH", "TRACE"):
@@ -413,14 +417,14 @@ async def test_unknown_names_are_not_found(gateway: Gateway) -> None:
     "path", ["//operators/status", "/operators//status", "/orders//lines", "//"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_two_slashes_are_not_one(gateway: Gateway, method: str, path: str) -> None:
-    """Rules of a proxy are about paths as they are written; and an empty id is none."""
+async def test_two_slashes_are_not_treated_as_one(gateway: Gateway, method: str, path: str) -> None:
+    """Rules of a proxy match paths as they are written; and an id must not be empty."""
     url = f"http://gateway{path}"
     problem(await gateway.http.request(method, url, content=b"{}"), 404, "not-found")
     assert not gateway.commands.sent
 
 
-async def test_slashes_of_an_id_are_its_own(gateway: Gateway) -> None:
-    """They come to the route; this id may not have any."""
+async def test_encoded_slashes_belong_to_an_id(gateway: Gateway) -> None:
+    """They reach the route, and are refused there because this id may not have slashes."""
     reply = await gateway.http.post("/stock/a%2F%2Fb/receive", content=b'{"quantity":1}')
     assert fields_of(reply) == {"sku"}

@@ -1,4 +1,4 @@
-"""What became of a command, asked afterwards."""
+"""The status of a command, requested later."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_rejected_with_the_reason(gateway: Gateway, error: Exception, code
     assert body["code"] == code
 
 
-async def test_without_an_answer_from_the_writer_nobody_knows(gateway: Gateway) -> None:
+async def test_without_an_answer_from_the_writer_the_status_is_processing(gateway: Gateway) -> None:
     gateway.commands.error = write.Unavailable("the host is gone")
     await _place(gateway)
     body = (await gateway.http.get(f"/commands/{KEY}")).json()
@@ -64,7 +64,9 @@ async def test_without_an_answer_from_the_writer_nobody_knows(gateway: Gateway) 
     assert body["detail"] == "the host is gone"
 
 
-async def test_what_stands_in_the_log_stands(gateway: Gateway) -> None:
+async def test_a_command_on_the_log_stays_projected_whatever_a_repeat_meets(
+    gateway: Gateway,
+) -> None:
     await _place(gateway)
     for error in (write.KeyReused(KEY), write.Unavailable("gone"), Rejected("late", "late")):
         gateway.commands.error = error
@@ -72,7 +74,7 @@ async def test_what_stands_in_the_log_stands(gateway: Gateway) -> None:
         assert (await gateway.http.get(f"/commands/{KEY}")).json()["status"] == "projected"
 
 
-async def test_what_was_refused_unread_is_forgotten(gateway: Gateway) -> None:
+async def test_a_command_that_was_refused_unread_is_forgotten(gateway: Gateway) -> None:
     gateway.commands.error = write.Overloaded()
     await _place(gateway)
     problem(await gateway.http.get(f"/commands/{KEY}"), 404, "unknown-command-id")
@@ -83,7 +85,7 @@ async def test_a_key_is_as_good_as_an_id(gateway: Gateway) -> None:
     assert (await gateway.http.get("/commands/order 17")).json()["status"] == "projected"
 
 
-async def test_a_key_that_nobody_has_sent_is_unknown(gateway: Gateway) -> None:
+async def test_an_unknown_key_is_not_found(gateway: Gateway) -> None:
     problem(await gateway.http.get("/commands/nonsense"), 404, "unknown-command-id")
 
 
@@ -110,7 +112,7 @@ def other(registry: Registry, writers: Writers) -> Gateway:
     return Gateway(registry, options={"outcomes": writers})
 
 
-async def test_what_another_gateway_has_taken_the_writers_know(
+async def test_the_status_of_another_gateways_command_is_known_by_the_writers(
     other: Gateway, writers: Writers
 ) -> None:
     problem(await other.http.get(f"/commands/{KEY}"), 404, "unknown-command-id")
@@ -140,7 +142,9 @@ async def test_the_writers_know_of_refusals_too(
     assert (body["status"], body["code"]) == ("rejected", code)
 
 
-async def test_what_had_no_answer_here_may_have_one_there(other: Gateway, writers: Writers) -> None:
+async def test_a_command_without_an_answer_here_may_have_an_outcome_at_the_writer(
+    other: Gateway, writers: Writers
+) -> None:
     other.commands.error = write.Unavailable("no answer in time")
     await _place(other)
     assert (await other.http.get(f"/commands/{KEY}")).json()["detail"] == "no answer in time"

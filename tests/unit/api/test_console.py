@@ -1,4 +1,4 @@
-"""The console's pages and forms: who is let in, what a form must show, and what data cannot do."""
+"""The console's pages and forms: who may sign in, what a form needs, hostile data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def word_of(http: httpx.AsyncClient, page: str) -> str:
 
 
 @pytest.mark.parametrize("path", [*PAGES, *QUESTIONS])
-async def test_every_page_is_whole_and_says_what_it_is(gateway: Gateway, path: str) -> None:
+async def test_every_page_is_complete_and_has_a_title(gateway: Gateway, path: str) -> None:
     reply = await gateway.http.get(f"/console{path}")
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
@@ -78,9 +78,7 @@ OF_PARTS = (*PAGES[:4], "/views/show?view=customer-profiles", *PAGES[6:10])
 
 
 @pytest.mark.parametrize("path", OF_PARTS)
-async def test_a_page_is_there_when_it_is_needed_while_parts_are_silent(
-    gateway: Gateway, path: str
-) -> None:
+async def test_pages_are_shown_while_parts_are_silent(gateway: Gateway, path: str) -> None:
     said = {
         "position": 7,
         "lag": 2,
@@ -119,15 +117,15 @@ async def test_a_page_is_there_when_it_is_needed_while_parts_are_silent(
     ("path", "status"),
     [("/live/view?view=no-such", 404), ("/live/view", 422), ("/live/no-such", 404)],
 )
-async def test_a_page_that_is_not_there_is_not_live(
-    gateway: Gateway, path: str, status: int
-) -> None:
+async def test_a_missing_page_has_no_live_updates(gateway: Gateway, path: str, status: int) -> None:
     reply = await gateway.http.get(f"/console{path}")
     assert reply.status_code == status, reply.text
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_without_a_token_a_page_is_the_way_to_sign_in(guarded: Gateway, path: str) -> None:
+async def test_without_a_token_every_page_shows_the_sign_in_form(
+    guarded: Gateway, path: str
+) -> None:
     reply = await guarded.http.get(f"/console{path}")
     assert reply.status_code == 401
     assert 'action="/console/sign-in"' in reply.text
@@ -138,7 +136,7 @@ async def test_without_a_token_a_page_is_the_way_to_sign_in(guarded: Gateway, pa
     assert part.headers["hx-redirect"].startswith("/console/sign-in?next=")
 
 
-async def test_a_session_is_kept_where_no_script_and_no_other_site_has_it(
+async def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(
     guarded: Gateway,
 ) -> None:
     reply = await sign_in(guarded.http, "all-of-it")
@@ -187,7 +185,7 @@ async def test_a_session_ends_with_the_token_that_began_it(registry: Registry) -
     assert await status_with(two, one.http.cookies[COOKIE]) == 401
 
 
-async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
+async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_checked(
     registry: Registry,
 ) -> None:
     sessions = FakeSessions()
@@ -211,7 +209,7 @@ async def test_who_is_signed_in_stays_so_while_sessions_cannot_be_asked_for(
     assert [await status_with(each, meanwhile) for each in (one, two)] == [200, 401]
 
 
-async def test_what_is_live_ends_with_the_session(registry: Registry) -> None:
+async def test_live_updates_end_with_the_session(registry: Registry) -> None:
     limits = Limits(token_checked=0.02)
     gateway = Gateway(registry, options={"tokens": TOKENS, "limits": limits})
     await sign_in(gateway.http, "all-of-it")
@@ -229,9 +227,7 @@ async def test_what_is_live_ends_with_the_session(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("token", "status"), [("", 422), ("nobody", 401), ("s3cret", 403), ("x" * 9000, 401)]
 )
-async def test_who_is_no_operator_is_not_signed_in(
-    guarded: Gateway, token: str, status: int
-) -> None:
+async def test_only_operators_can_sign_in(guarded: Gateway, token: str, status: int) -> None:
     reply = await sign_in(guarded.http, token)
     assert reply.status_code == status
     assert "set-cookie" not in reply.headers
@@ -241,20 +237,20 @@ async def test_who_is_no_operator_is_not_signed_in(
 @pytest.mark.parametrize(
     "to", ["https://evil.example/console", "//evil.example", "/operators/status", "/consoles", "\\"]
 )
-async def test_signing_in_leads_to_the_console_and_nowhere_else(guarded: Gateway, to: str) -> None:
+async def test_signing_in_redirects_to_the_console_only(guarded: Gateway, to: str) -> None:
     form = {"token": "all-of-it", "next": to}
     reply = await guarded.http.post("/console/sign-in", data=form, headers=OWN)
     assert reply.headers["location"] == "/console"
 
 
-async def test_the_cookie_counts_for_the_console_alone(guarded: Gateway) -> None:
+async def test_the_cookie_is_accepted_by_the_console_only(guarded: Gateway) -> None:
     await sign_in(guarded.http, "all-of-it")
     headers = {"cookie": f"{COOKIE}={guarded.http.cookies[COOKIE]}"}
     for path in ("/operators/status", "/metrics", "/processes"):
         assert (await guarded.http.get(path, headers=headers)).status_code == 401
 
 
-async def test_a_form_does_what_the_page_has_asked(guarded: Gateway, notes: FakeAudit) -> None:
+async def test_a_form_does_what_its_page_offered(guarded: Gateway, notes: FakeAudit) -> None:
     await sign_in(guarded.http, "all-of-it")
     word = await word_of(guarded.http, "/console/scale?target=memory")
     form = {"form_word": word, "what": "target=memory", "n": "3"}
@@ -289,7 +285,7 @@ ACTIONS = {
 """By the last part of the path: as what it is noted, and with which arguments."""
 
 
-async def test_every_action_is_noted_as_that_of_the_api_is(
+async def test_every_action_is_audited_as_that_of_the_api(
     guarded: Gateway, notes: FakeAudit
 ) -> None:
     posts = {
@@ -309,7 +305,7 @@ async def test_every_action_is_noted_as_that_of_the_api_is(
 
 
 @pytest.mark.parametrize("word", ["", "0" * 64, None, "é", "\x00"])
-async def test_a_form_of_anybody_else_is_refused(
+async def test_a_form_without_the_word_of_its_page_is_refused(
     guarded: Gateway, notes: FakeAudit, word: str | None
 ) -> None:
     await sign_in(guarded.http, "all-of-it")
@@ -320,7 +316,7 @@ async def test_a_form_of_anybody_else_is_refused(
     assert (guarded.operations.scaled, notes.asked_for) == ([], [])
 
 
-async def test_without_tokens_a_form_needs_its_word_too(gateway: Gateway) -> None:
+async def test_without_tokens_a_form_needs_the_word_of_its_page_too(gateway: Gateway) -> None:
     form = {"what": "target=memory", "n": "3"}
     refused = await gateway.http.post("/console/scale", data=form)
     assert refused.status_code == 403
@@ -332,7 +328,7 @@ async def test_without_tokens_a_form_needs_its_word_too(gateway: Gateway) -> Non
     assert gateway.operations.scaled == [("memory", 3)]
 
 
-async def test_what_is_given_wrong_in_a_form_is_told(gateway: Gateway) -> None:
+async def test_wrong_input_in_a_form_is_explained(gateway: Gateway) -> None:
     word = await word_of(gateway.http, "/console/scale?target=memory")
     for form in ({"what": "target=memory", "n": "many"}, {"what": ""}, {"what": "view=x", "n": ""}):
         sent = {**form, "form_word": word}
@@ -358,7 +354,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("path", ["/console/scale", "/console/discard", "/console/sign-in"])
-async def test_a_form_on_another_site_does_nothing(
+async def test_a_form_on_another_site_is_refused(
     gateway: Gateway, headers: dict[str, str], path: str
 ) -> None:
     word = await word_of(gateway.http, "/console/scale?target=memory")
@@ -371,20 +367,22 @@ async def test_a_form_on_another_site_does_nothing(
 
 @pytest.mark.parametrize("host", ["evil.example", "10.0.0.7:8000", "127.0.0.1.evil.example"])
 @pytest.mark.parametrize("path", ["/console", "/console/log", "/console/live/overview"])
-async def test_a_name_that_leads_here_shows_nothing(gateway: Gateway, path: str, host: str) -> None:
+async def test_a_foreign_host_name_that_resolves_here_shows_nothing(
+    gateway: Gateway, path: str, host: str
+) -> None:
     reply = await gateway.http.get(path, headers={"host": host})
     assert reply.status_code == 403
     assert "foreign-host" in reply.text
 
 
-async def test_another_site_may_link_to_a_page_and_see_nothing_of_it(gateway: Gateway) -> None:
+async def test_another_site_may_link_to_a_page_but_not_read_it(gateway: Gateway) -> None:
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     reply = await gateway.http.get("/console/log?stream=order-1", headers=headers)
     assert reply.status_code == 403
     assert 'href="/console/log?stream=order-1"' in reply.text
 
 
-async def test_a_stack_that_does_not_answer_is_told_on_the_page(
+async def test_a_stack_that_does_not_answer_is_reported_on_the_page(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any) -> Any:
@@ -400,7 +398,7 @@ async def test_a_stack_that_does_not_answer_is_told_on_the_page(
     assert "Open this page" in page.text
 
 
-async def test_a_mistake_of_ours_is_told_on_a_page_too(
+async def test_an_internal_error_is_reported_on_a_page_too(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any) -> Any:
@@ -568,7 +566,7 @@ SHOWING_EVIL = (
 
 
 @pytest.mark.parametrize("path", SHOWING_EVIL)
-async def test_markup_that_somebody_has_stored_is_text(registry: Registry, path: str) -> None:
+async def test_stored_markup_is_shown_as_text(registry: Registry, path: str) -> None:
     evil = Gateway(registry)
     evil.operations = EvilOperations()  # type: ignore[assignment]
     evil.options = {
@@ -590,7 +588,7 @@ async def test_markup_that_somebody_has_stored_is_text(registry: Registry, path:
     assert "{{7*7}}" in text or "7*7" not in text
 
 
-async def test_every_answer_tells_browsers_to_run_nothing_else(guarded: Gateway) -> None:
+async def test_every_answer_forbids_browsers_to_run_other_scripts(guarded: Gateway) -> None:
     routes = [(method, path) for method, path in guarded.app.access]
     asked = [("GET", "/nowhere"), ("PUT", "/orders"), ("OPTIONS", "/orders"), *routes]
     for method, path in asked:

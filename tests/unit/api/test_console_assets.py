@@ -1,4 +1,4 @@
-"""What the console is made of: the files that the lock names, unchanged; none evaluates text."""
+"""The console's files: those in the lock file, unchanged; none evaluates text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONSOLE = ROOT / "api/console"
 VENDOR = CONSOLE / "vendor"
 
 
-def test_vendored_files_are_those_of_the_lock() -> None:
+def test_vendored_files_are_those_of_the_lock_file() -> None:
     wanted = json.loads((VENDOR / "package.json").read_text())
     locked = json.loads((VENDOR / "package-lock.json").read_text())["packages"]
     asked = wanted["dependencies"] | wanted["devDependencies"]
@@ -51,7 +51,7 @@ def test_pages_have_no_script_no_style_and_nothing_of_other_hosts() -> None:
     assert '"allowEval": false' in (CONSOLE / "pages/layout.html").read_text()
 
 
-def test_no_file_is_served_that_is_not_named() -> None:
+def test_only_listed_files_are_served() -> None:
     folders = [CONSOLE / "static", VENDOR]
     assert {path.suffix for folder in folders for path in folder.iterdir()} == {
         *(".css", ".js", ".svg"),

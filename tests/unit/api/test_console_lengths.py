@@ -1,4 +1,4 @@
-"""The console over very much: pages of what is parked, and no page without an end."""
+"""The console with very much data: pages of parked events, and no endless page."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def link(page: httpx.Response, name: str) -> str | None:
 
 
 @pytest.mark.parametrize(("asked", "number"), [("", MANY), ("?view=sales-by-day", MANY // 2)])
-async def test_every_parked_row_is_on_one_page_and_no_more_are_asked_for(
+async def test_every_parked_row_is_on_exactly_one_page(
     gateway: Gateway, parked: list[int], asked: str, number: int
 ) -> None:
     seen, path, pages = [], f"/console/parked{asked}", 0
@@ -88,7 +88,7 @@ async def test_a_page_says_that_it_does_not_show_all(gateway: Gateway) -> None:
 
 
 @pytest.mark.usefixtures("parked")
-async def test_a_page_of_what_was_replayed_leads_back_to_what_is_parked(gateway: Gateway) -> None:
+async def test_the_page_of_a_replay_leads_back_to_the_parked_rows(gateway: Gateway) -> None:
     last = encode_place((MANY, "", "", "", "postgres"))
     page = await gateway.http.get(f"/console/parked?cursor={last}")
     assert "Nothing more is parked" in words(page)
@@ -127,7 +127,7 @@ async def test_a_publication_shows_its_parked_keys_page_by_page(registry: Regist
     assert sorted(seen, key=lambda key: int(key[4:-1])) == [f"key-{n}-" for n in range(300)]
 
 
-async def test_publications_are_listed_with_a_page_of_what_is_parked(registry: Registry) -> None:
+async def test_publications_are_listed_with_a_page_of_parked_keys(registry: Registry) -> None:
     full = Gateway(registry, options={"publications": FullPublications()})
     seen: list[str] = []
     async with full.http as http:

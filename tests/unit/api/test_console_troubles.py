@@ -1,4 +1,4 @@
-"""What the console says is wrong: each thing once, the worst first, with a way to mend it."""
+"""The troubles on the console: each once, the worst first, with a way to repair it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whole(registry: Registry, **said: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_where_all_is_well_nothing_is_said(registry: Registry) -> None:
+def test_a_healthy_stack_has_no_troubles(registry: Registry) -> None:
     look = Look(whole(registry), [])
     assert troubles(registry, look) == []
     assert why("order-details", look) == []
@@ -34,14 +34,14 @@ def test_where_all_is_well_nothing_is_said(registry: Registry) -> None:
     assert states == {"good"}
 
 
-def test_a_server_that_is_down_is_told_once(registry: Registry) -> None:
+def test_a_server_that_is_down_is_reported_once(registry: Registry) -> None:
     store = {"part": "eventstore", "kind": "server", "ready": False, "error": "refused"}
     found = troubles(registry, Look([*whole(registry), store], []))
     assert [each.weight for each in found] == ["bad"]
     assert "the event store does not serve" in found[0].said
 
 
-def test_the_worst_comes_first_and_leads_to_where_it_is_mended(registry: Registry) -> None:
+def test_the_worst_trouble_comes_first_and_links_to_its_remedy(registry: Registry) -> None:
     poison = [{"view": "order-details", "key": "k", "event": "3@order-k", "reason": "broke"}]
     parts = whole(registry, poison=poison, parked=1)
     host = {"part": "write#0", "kind": "write", "ready": False, "error": "TimeoutError"}
@@ -56,7 +56,7 @@ def test_the_worst_comes_first_and_leads_to_where_it_is_mended(registry: Registr
     assert "3@order-k" in found[1].said
 
 
-def test_a_view_that_is_behind_says_so_in_its_store_alone(registry: Registry) -> None:
+def test_a_view_that_lags_is_reported_for_that_store_only(registry: Registry) -> None:
     look = Look(whole(registry, lag=500, lag_seconds=7.5, per_second=0.0), [])
     (details,) = (each for each in shown_views(registry, look) if each.name == "order-details")
     assert [(each.store, each.state, each.lag) for each in details.kept] == [
@@ -67,7 +67,7 @@ def test_a_view_that_is_behind_says_so_in_its_store_alone(registry: Registry) ->
     assert "behind the log" in why("order-details", look)[0].sentence
 
 
-def test_a_view_that_nobody_keeps_is_told(registry: Registry) -> None:
+def test_a_view_that_no_part_keeps_is_reported(registry: Registry) -> None:
     parts = whole(registry)
     parts[0]["views"].remove("order-details")
     look = Look(parts, [])
@@ -75,7 +75,7 @@ def test_a_view_that_nobody_keeps_is_told(registry: Registry) -> None:
     assert [each.state for each in details.kept] == ["bad", "good"]
 
 
-def test_a_store_that_the_stack_does_not_have_is_no_trouble(registry: Registry) -> None:
+def test_a_store_that_the_stack_does_not_have_is_not_reported(registry: Registry) -> None:
     assert any("redis" in view.stores for view in registry.views.values())
     look = Look(whole(registry), [])
     stores = {kept.store for view in shown_views(registry, look) for kept in view.kept}

@@ -1,4 +1,4 @@
-"""Requests that go past Litestar's router come to where that would have sent them."""
+"""Requests that bypass Litestar's router reach the same handlers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def _reached(gateway: Gateway, app: Any, method: str, path: str) -> tuple[
     return sent[0]["status"], sorted(sent[0]["headers"]), body, list(map(repr, asked))
 
 
-def test_both_ways_answer_alike(registry: Registry) -> None:
+def test_direct_routes_answer_as_the_router_does(registry: Registry) -> None:
     """Without the direct routes the same request has the same answer."""
     gateway = Gateway(registry)
     paths = Paths(gateway)

@@ -1,4 +1,4 @@
-"""Answers that go past ASGI are the bytes that go by it, and nothing is smuggled into them."""
+"""Answers that bypass ASGI have the same bytes, and nothing can be smuggled into them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def _answers(port: int, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("request_bytes", REQUESTS, ids=range(len(REQUESTS)))
-async def test_an_answer_is_the_same_by_either_way(
+async def test_an_answer_is_the_same_with_and_without_asgi(
     gateway: Gateway, port: int, request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(gateway, port):
@@ -95,7 +95,7 @@ def _fields(*more: tuple[bytes, bytes]) -> Fields:
     return [(b"content-length", b"2"), *more]
 
 
-def test_a_whole_answer_is_one_piece() -> None:
+def test_a_whole_answer_is_one_write() -> None:
     cycle: Any = _Cycle()
     assert Exchange(cycle).answer(200, _fields((b"x-note", b"a\tb")), b"{}")
     assert cycle.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-note: a\tb\r\n\r\n{}"]
@@ -112,7 +112,7 @@ def test_a_whole_answer_is_one_piece() -> None:
         (b"x\x7f", b"a"),
     ],
 )
-def test_a_control_character_in_a_header_is_left_to_the_server_to_refuse(
+def test_headers_with_control_characters_are_left_to_the_server_to_refuse(
     field: tuple[bytes, bytes],
 ) -> None:
     cycle: Any = _Cycle()
@@ -131,14 +131,14 @@ def _special() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("changes", "status"), _special())
-def test_what_is_special_goes_by_asgi(changes: dict[str, Any], status: int) -> None:
+def test_special_answers_go_through_asgi(changes: dict[str, Any], status: int) -> None:
     cycle: Any = _Cycle(**changes)
     assert not Exchange(cycle).answer(status, _fields(), b"{}")
     assert not cycle.written
 
 
-async def test_requests_leave_nothing_to_the_garbage_collector(gateway: Gateway, port: int) -> None:
-    """A request that is part of a cycle lives on, and takes the next one's place in the cache."""
+async def test_requests_leave_no_reference_cycles(gateway: Gateway, port: int) -> None:
+    """A request in a reference cycle stays in memory, and in the cache of the processor."""
     async with serving(gateway, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 

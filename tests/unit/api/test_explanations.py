@@ -1,4 +1,4 @@
-"""Why a view lags, by cause: what the parts say goes in, a sentence comes out."""
+"""Why a view lags: the input is the status of the parts, the output a sentence."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def causes(found: Explanation) -> list[str]:
     return [each.cause for each in found.findings]
 
 
-def test_nothing_wrong_is_said_too() -> None:
+def test_if_nothing_is_wrong_that_is_said_too() -> None:
     found = explained(MEMORY, POSTGRES)
     assert found.findings == []
     assert found.sentence == "order-details is up to date in memory, postgres."
 
 
-def test_a_store_that_is_down_hides_the_errors_that_come_of_it() -> None:
+def test_a_store_that_is_down_hides_the_errors_that_it_causes() -> None:
     broken = {"ready": False, "error": "StoreUnavailable: no answer", "since": SINCE}
     parts = [server("eventstore", **down("no answer in 1.5 s")), MEMORY | broken, POSTGRES | broken]
     found = explain(VIEW, parts, [], [], NOW)
@@ -72,7 +72,7 @@ def test_a_store_that_is_down_hides_the_errors_that_come_of_it() -> None:
     assert "What to do: look at the event store" in found.sentence
 
 
-def test_postgres_that_is_down_concerns_the_views_that_are_in_it() -> None:
+def test_postgres_being_down_is_reported_for_the_views_in_it() -> None:
     parts = [server("postgres", **down("connection refused")), MEMORY]
     failing = POSTGRES | {"ready": False, "error": "ConnectionRefusedError"}
     assert causes(explain(VIEW, [*parts, failing], [], [], NOW)) == ["postgres-down"]
@@ -97,7 +97,7 @@ def test_a_parked_row_is_named_with_its_event_and_its_error() -> None:
     ("error", "said"),
     [("TimeoutError", "does not answer"), ("ActorUnavailable", "is gone")],
 )
-def test_a_projector_that_is_dead_is_said_to_be_started_again(error: str, said: str) -> None:
+def test_a_dead_projector_is_reported_as_being_restarted(error: str, said: str) -> None:
     dead = {key: value for key, value in POSTGRES.items() if key != "position"}
     found = explained(MEMORY, dead | {**down(error), "restarts": 3})
     assert causes(found) == ["part-down"]
@@ -106,20 +106,20 @@ def test_a_projector_that_is_dead_is_said_to_be_started_again(error: str, said: 
     assert "started again 3 times before" in found.sentence
 
 
-def test_one_that_has_just_begun_says_how_far_it_is() -> None:
+def test_a_part_that_has_just_begun_says_how_far_it_is() -> None:
     starting = MEMORY | {"ready": False, "since": SINCE, "lag": 500, "per_second": 100.0}
     found = explained(starting, POSTGRES)
     assert causes(found) == ["starting"]
     assert "100 positions a second, about 5 s are left" in found.sentence
 
 
-def test_an_error_of_a_projector_is_told_as_it_is() -> None:
+def test_the_error_of_a_projector_is_quoted() -> None:
     found = explained(MEMORY, POSTGRES | down("UndefinedTableError: no such table"))
     assert causes(found) == ["failing"]
     assert "UndefinedTableError: no such table" in found.sentence
 
 
-def test_a_rebuild_is_told_with_what_is_left() -> None:
+def test_a_rebuild_is_reported_with_what_is_left() -> None:
     going_on = {
         "view": VIEW,
         "state": "building",
@@ -153,7 +153,7 @@ def test_a_slow_handler_is_named_by_the_event_that_it_is_at() -> None:
     assert "folds 2 positions a second, and the log grows by 50" in found.sentence
 
 
-def test_one_that_catches_up_is_told_from_one_that_falls_behind() -> None:
+def test_a_part_that_catches_up_is_distinguished_from_one_that_falls_behind() -> None:
     behind = {"lag": 900, "lag_seconds": 75.0, "per_second": 110.0, "log_per_second": 10.0}
     found = explained(MEMORY, POSTGRES | behind)
     assert causes(found) == ["catching-up"]
@@ -190,7 +190,7 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     assert causes(explain("order-news", SERVERS, [], [], NOW)) == ["nowhere"]
 
 
-def test_what_breaks_a_part_while_it_is_made_is_told() -> None:
+def test_an_error_that_prevents_a_part_from_starting_is_reported() -> None:
     down = {"part": "memory:v#0", "kind": "memory", "views": ["v"], "ready": False, "restarts": 1}
     error = "node vm has another domain (two, not one): install the same there"
     found = explain("v", [*SERVERS, {**down, "error": error, "broken": True}], [], [], NOW)
@@ -224,7 +224,7 @@ def late(name: str, kind: str, **more: Any) -> Explanation:
         ),
     ],
 )
-def test_what_folds_no_rows_is_told_by_what_it_waits_for(
+def test_a_part_that_folds_no_rows_is_reported_by_what_it_waits_for(
     found: Explanation, said: str, do: str
 ) -> None:
     assert causes(found) == ["slow"]
@@ -235,7 +235,7 @@ def test_what_folds_no_rows_is_told_by_what_it_waits_for(
         assert word not in found.sentence.replace("rayfold", "")
 
 
-def test_a_reactor_is_told_to_have_parked_an_event_and_no_row() -> None:
+def test_for_a_reactor_a_parked_event_is_reported_and_not_a_row() -> None:
     reactor = part("reactor:filing#0", "reactor", views=["filing"])
     at = {"store": "reactor", "view": "filing", "key": "3@order-7", "stream": "order-7"}
     found = explain("filing", [*SERVERS, reactor], [], [at | {"revision": 3, "error": "x"}], NOW)
@@ -243,13 +243,13 @@ def test_a_reactor_is_told_to_have_parked_an_event_and_no_row() -> None:
     assert "filing has parked event 3@order-7 (x): all others go on" in found.sentence
 
 
-def test_a_reactor_that_has_just_been_given_old_events_catches_up() -> None:
+def test_a_reactor_that_has_just_received_old_events_is_catching_up() -> None:
     found = late("reactor:filing#0", "reactor", lag_seconds=600.0, held_seconds=0.1)
     assert causes(found) == ["catching-up"]
     assert "reactor:filing#0 is 10 min behind the log, and advances" in found.sentence
 
 
-def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:
+def test_scaling_is_suggested_only_for_parts_that_can_be_scaled() -> None:
     slow = {"lag": 9, "lag_seconds": 30.0, "per_second": 1.0, "log_per_second": 5.0}
     do = {
         kind: explained(part(f"{kind}:x", kind, **slow)).findings[0].do
@@ -262,14 +262,14 @@ def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:
     assert "Postgres" not in do["redis"]
 
 
-def test_a_part_whose_process_is_held_up_is_down_and_not_failing() -> None:
+def test_a_part_whose_process_does_not_answer_is_down_and_not_failing() -> None:
     silent = part("process:fulfilment#0", "process", **down("it does not answer"))
     found = explain("fulfilment", [*SERVERS, silent], [], [], NOW)
     assert causes(found) == ["part-down"]
     assert f"is down since {SINCE} (40 s): its process does not answer" in found.sentence
 
 
-def test_a_view_that_stopped_is_told_once_with_its_event_and_its_key() -> None:
+def test_a_stopped_view_is_reported_once_with_its_event_and_key() -> None:
     stopped = {"ready": False, "stopped": {VIEW: "ValueError: 'x'"}}
     at = {"store": "postgres", "view": VIEW, "key": "a b", "stream": "order-7", "revision": 3}
     found = explained(POSTGRES | stopped, parked=[{**at, "error": "ValueError: 'x'"}])
@@ -280,7 +280,7 @@ def test_a_view_that_stopped_is_told_once_with_its_event_and_its_key() -> None:
     assert causes(explained(POSTGRES | stopped, parked=[elsewhere])) == ["stopped", "parked"]
 
 
-def test_one_that_begins_in_a_durable_store_answers_with_what_is_there() -> None:
+def test_a_starting_view_in_a_durable_store_answers_with_its_old_rows() -> None:
     starting = {"ready": False, "since": SINCE, "lag": 500, "per_second": 100.0}
     assert "other replicas" in explained(MEMORY | starting).findings[0].do
     assert "with what is there" in explained(POSTGRES | starting).findings[0].do
@@ -295,7 +295,7 @@ async def test_a_view_is_explained_by_its_name_or_that_of_its_query(gateway: Gat
     assert "order-details" in problem(reply, 404, "not-found")["detail"]
 
 
-async def test_what_is_parked_is_known_from_the_status_where_a_part_does_not_answer(
+async def test_parked_events_are_known_from_the_status_if_a_part_does_not_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(*_: Any) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ async def test_live_says_that_the_gateway_answers(gateway: Gateway) -> None:
     assert (await gateway.http.get("/health/live")).status_code == 200
 
 
-async def test_ready_while_anything_can_serve(gateway: Gateway) -> None:
+async def test_it_is_ready_while_any_part_can_serve(gateway: Gateway) -> None:
     gateway.operations.known.append({"part": "postgres#0", "ready": False})
     assert (await gateway.http.get("/health/ready")).status_code == 200
     gateway.operations.known[0]["ready"] = False
@@ -43,10 +43,10 @@ class CountedOperations(FakeOperations):
 
 
 @pytest.mark.parametrize(("fresh", "looks"), [(3600.0, 1), (-1.0, 2)])
-async def test_however_many_ask_the_parts_are_asked_now_and_then(
+async def test_however_many_ask_the_parts_are_checked_only_now_and_then(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, fresh: float, looks: int
 ) -> None:
-    """Nobody needs a token for it."""
+    """No token is needed to ask."""
     monkeypatch.setattr(health, "FRESH", fresh)
     operations = CountedOperations()
     made = Gateway(registry, operations=operations)
@@ -58,7 +58,7 @@ async def test_however_many_ask_the_parts_are_asked_now_and_then(
     assert operations.asked == looks
 
 
-async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) -> None:
+async def test_the_list_of_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) -> None:
     reply = await gateway.http.get("/health/parts")
     assert reply.json() == {"status": "ready", "parts": ["memory:all#0"]}
     gateway.operations.known.append({"part": "postgres#0", "ready": False})
@@ -77,7 +77,7 @@ async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) ->
     assert (await gateway.http.get("/health/parts")).status_code == 200
 
 
-async def test_a_server_that_others_depend_on_serves_nobody_by_itself(gateway: Gateway) -> None:
+async def test_a_server_alone_does_not_make_the_gateway_ready(gateway: Gateway) -> None:
     gateway.operations.known.append({"part": "eventstore", "ready": True, "serves": False})
     gateway.operations.known[0]["ready"] = False
     missing = problem(await gateway.http.get("/health/ready"), 503, "not-ready")["parts"]

@@ -31,7 +31,7 @@ async def test_the_history_is_the_events_in_order(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("number", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 1])
-async def test_a_long_history_is_all_of_its_events_too(gateway: Gateway, number: int) -> None:
+async def test_a_long_history_has_all_events(gateway: Gateway, number: int) -> None:
     gateway.histories.past = [
         {"type": "LineAdded", "revision": n, "position": 3 * n} for n in range(number)
     ]
@@ -41,7 +41,7 @@ async def test_a_long_history_is_all_of_its_events_too(gateway: Gateway, number:
     assert reply.headers["content-type"] == "application/json"
 
 
-async def test_a_long_history_ends_where_its_token_says(
+async def test_a_long_history_ends_at_the_position_of_its_token(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past = gateway.histories.past = [
@@ -61,7 +61,7 @@ async def test_a_long_history_ends_where_its_token_says(
 
 
 async def test_a_route_may_leave_out_the_history_of_its_row() -> None:
-    """Its events may have fields that nobody is to see; rows of the past are rows."""
+    """Its events may have fields that must not be shown; its past rows can still be read."""
     registry = Registry.load("domain")
     registry.routes[:] = [
         replace(each, history=False) if each.path == "/orders/{order_id}" else each
@@ -105,7 +105,7 @@ class StoppedHistories(FakeHistories):
         (ValueError("a secret"), 500, "ValueError, see the log"),
     ],
 )
-async def test_of_a_long_history_that_breaks_off_the_client_sees_it(
+async def test_a_client_notices_if_a_long_history_breaks_off(
     registry: Registry, error: Exception, status: int, detail: str
 ) -> None:
     histories, port = StoppedHistories(error), free_port()
@@ -120,7 +120,7 @@ async def test_of_a_long_history_that_breaks_off_the_client_sees_it(
     assert (noted["status"], noted["detail"]) == (status, detail)
 
 
-async def test_a_gateway_that_stops_ends_a_long_history_first(registry: Registry) -> None:
+async def test_a_gateway_that_stops_finishes_a_long_history_first(registry: Registry) -> None:
     histories, port = StoppedHistories(), free_port()
     gateway = Gateway(registry, histories=histories)
     url = f"http://127.0.0.1:{port}{ORDER}/history"
@@ -141,7 +141,7 @@ async def test_a_gateway_that_stops_ends_a_long_history_first(registry: Registry
         assert reply.json() == histories.past
 
 
-async def test_who_goes_away_has_no_more_of_a_long_history_read(registry: Registry) -> None:
+async def test_a_long_history_is_not_read_further_after_the_client_left(registry: Registry) -> None:
     read_no_more = asyncio.Event()
 
     class Histories(StoppedHistories):
@@ -163,8 +163,8 @@ async def test_who_goes_away_has_no_more_of_a_long_history_read(registry: Regist
         await soon(read_no_more.wait())
 
 
-async def test_a_long_history_is_an_answer_as_others_are(registry: Registry) -> None:
-    """However many rows are followed; it counts, and caches are told of tenants."""
+async def test_a_long_history_counts_as_a_request_and_not_as_a_stream(registry: Registry) -> None:
+    """It does not count as a stream, but counts as a request; caches vary by tenant."""
     histories = StoppedHistories()
     histories.go_on.set()
     tokens = [
@@ -187,12 +187,12 @@ async def test_a_long_history_is_an_answer_as_others_are(registry: Registry) -> 
     assert 'http_seconds_count{method="GET",route="/orders/{order_id}/history"} 1' in metrics.text
 
 
-async def test_what_never_was_has_no_history(gateway: Gateway) -> None:
+async def test_a_row_that_never_existed_has_no_history(gateway: Gateway) -> None:
     gateway.histories.past = []
     problem(await gateway.http.get(f"{ORDER}/history"), 404, "not-found")
 
 
-async def test_a_resource_has_a_history_whatever_its_key(gateway: Gateway) -> None:
+async def test_a_resource_with_any_key_has_a_history(gateway: Gateway) -> None:
     assert (await gateway.http.get("/stock/nut/history")).status_code == 200
     assert (await gateway.http.get("/stock/nut?as_of=0")).status_code == 200
 
@@ -209,7 +209,7 @@ async def test_a_resource_has_a_history_whatever_its_key(gateway: Gateway) -> No
         ("2026-01-02T02:04:05-01:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
     ],
 )
-async def test_a_moment_is_a_revision_or_a_time(
+async def test_as_of_is_a_revision_or_a_time(
     gateway: Gateway, given: str, moment: int | datetime
 ) -> None:
     reply = await gateway.http.get(f"{ORDER}?as_of={given}")  # the + is not escaped
@@ -220,24 +220,24 @@ async def test_a_moment_is_a_revision_or_a_time(
 @pytest.mark.parametrize(
     "given", ["", "-1", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01", "1" * 30, "٣"]
 )
-async def test_no_other_moment_can_be_read(gateway: Gateway, given: str) -> None:
+async def test_any_other_value_of_as_of_is_refused(gateway: Gateway, given: str) -> None:
     assert fields_of(await gateway.http.get(ORDER, params={"as_of": given})) == {"as_of"}
 
 
-async def test_a_moment_goes_with_nothing_else(gateway: Gateway) -> None:
+async def test_as_of_cannot_be_combined_with_other_parameters(gateway: Gateway) -> None:
     assert fields_of(await gateway.http.get(f"{ORDER}?as_of=1&limit=2")) == {"as_of"}
 
 
-async def test_before_it_began_there_was_nothing(gateway: Gateway) -> None:
+async def test_before_its_first_event_a_row_does_not_exist(gateway: Gateway) -> None:
     gateway.histories.row = None
     problem(await gateway.http.get(f"{ORDER}?as_of=0"), 404, "not-found")
 
 
-async def test_what_follows_many_streams_has_no_past(gateway: Gateway) -> None:
+async def test_a_row_of_many_streams_has_no_past(gateway: Gateway) -> None:
     assert fields_of(await gateway.http.get("/sales/2026-01-01?as_of=1")) == {"as_of"}
 
 
-async def test_the_past_forgets_nothing_that_the_client_has_seen(gateway: Gateway) -> None:
+async def test_the_token_of_a_past_state_is_not_older_than_the_clients(gateway: Gateway) -> None:
     for path in (f"{ORDER}/history", f"{ORDER}?as_of=0"):
         assert (await gateway.http.get(path)).headers["consistency-token"] == "17"
         reply = await gateway.http.get(path, headers={"consistency-token": "40"})

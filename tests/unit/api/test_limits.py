@@ -1,4 +1,4 @@
-"""What a stranger may hold, on real sockets: sizes, times, connections."""
+"""What a stranger may occupy, on real sockets: sizes, times, connections."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_head_that_is_too_large_is_refused(
     ],
     ids=["trailers", "trailer", "size", "extension"],
 )
-async def test_what_comes_beside_a_body_is_no_larger_than_a_head(
+async def test_what_is_sent_besides_a_body_is_no_larger_than_a_head(
     gateway: Gateway, port: int, begun: bytes, endless: bytes
 ) -> None:
     async with serving(gateway, port):
@@ -100,7 +100,7 @@ async def test_what_comes_beside_a_body_is_no_larger_than_a_head(
     assert not gateway.commands.sent
 
 
-async def test_trailers_are_no_headers(gateway: Gateway, port: int) -> None:
+async def test_trailers_are_not_taken_for_headers(gateway: Gateway, port: int) -> None:
     async with serving(gateway, port):
         trailers = b"Host: elsewhere\r\nIdempotency-Key: a\r\nOrigin: http://elsewhere\r\n\r\n"
         reader, _ = await connected(port, CHUNKED + LAST + trailers)
@@ -128,7 +128,7 @@ async def test_a_large_head_within_the_bounds_is_read(gateway: Gateway, port: in
 
 
 @pytest.mark.parametrize(("sent", "status"), [(b"GET / HT", 408), (POST + b"{", 408), (b"", 0)])
-async def test_who_takes_too_long_to_send_is_not_waited_for(
+async def test_a_client_that_sends_too_slowly_is_cut_off(
     gateway: Gateway, port: int, sent: bytes, status: int
 ) -> None:
     limits = Limits(head_timeout=0.2, body_timeout=0.2, linger_timeout=0.1)
@@ -141,7 +141,9 @@ async def test_who_takes_too_long_to_send_is_not_waited_for(
     assert not gateway.commands.sent
 
 
-async def test_a_byte_now_and_then_is_no_progress(gateway: Gateway, port: int) -> None:
+async def test_single_bytes_now_and_then_do_not_extend_the_time(
+    gateway: Gateway, port: int
+) -> None:
     async with serving(gateway, port, Limits(head_timeout=0.3, linger_timeout=0.1)):
         reader, writer = await connected(port, b"GET / HTTP/1.1\r\n")
 
@@ -170,7 +172,7 @@ async def test_slow_clients_make_room_for_others(gateway: Gateway, port: int) ->
         assert await soon(slow[0][0].read()) == b""
 
 
-async def test_those_who_wait_for_an_answer_are_not_pushed_out(gateway: Gateway, port: int) -> None:
+async def test_connections_that_wait_for_an_answer_are_kept(gateway: Gateway, port: int) -> None:
     limits = Limits(connections=4)
     async with serving(gateway, port, limits):
         live = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -215,7 +217,9 @@ ANY_STREAMS = {
 }
 
 
-async def test_who_does_not_read_its_answers_is_dropped(gateway: Gateway, port: int) -> None:
+async def test_a_client_that_does_not_read_its_answers_is_dropped(
+    gateway: Gateway, port: int
+) -> None:
     async with serving(gateway, port, Limits(write_timeout=0.3)):
         reader, writer = await connected(port)
         request = b"GET /docs/scalar.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -262,7 +266,9 @@ async def test_a_client_sees_that_its_body_is_too_large(
         assert json.loads(document)["type"] == "/problems/too-large"
 
 
-async def test_so_many_requests_at_once_wait_on_a_connection(gateway: Gateway, port: int) -> None:
+async def test_the_number_of_pipelined_requests_on_a_connection_is_bounded(
+    gateway: Gateway, port: int
+) -> None:
     async with serving(gateway, port, Limits(pipelined=10)):
         reader, _ = await connected(port, LIVE * 100)
         got = await soon(reader.read())
@@ -271,7 +277,7 @@ async def test_so_many_requests_at_once_wait_on_a_connection(gateway: Gateway, p
     assert got.rpartition(b"HTTP/1.1")[2].count(b"connection: close") == 1
 
 
-async def test_who_shows_no_token_sends_no_large_body(gateway: Gateway, port: int) -> None:
+async def test_without_a_token_no_large_body_is_accepted(gateway: Gateway, port: int) -> None:
     form = b"token=".ljust(20_000, b"t")
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     async with serving(gateway, port):
@@ -281,7 +287,7 @@ async def test_who_shows_no_token_sends_no_large_body(gateway: Gateway, port: in
             assert b" 303 " in got if path.endswith(b"out") else b" 413 " in got
 
 
-async def test_what_has_come_of_all_bodies_is_bounded(registry: Registry, port: int) -> None:
+async def test_the_bytes_of_all_bodies_in_memory_are_bounded(registry: Registry, port: int) -> None:
     gateway = Gateway(registry, options={"limits": Limits(bodies_bytes=200_000)})
     async with serving(gateway, port):
         begun = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n"
@@ -293,7 +299,7 @@ async def test_what_has_come_of_all_bodies_is_bounded(registry: Registry, port: 
         assert (await soon(asyncio.to_thread(_by_httpx, url, body)))[0] == 202
 
 
-def test_a_body_counts_until_it_is_there() -> None:
+def test_a_body_counts_until_it_has_arrived() -> None:
     bodies = Bodies(100)
     with bodies.begun() as one:
         one.grown(40)
@@ -306,7 +312,7 @@ def test_a_body_counts_until_it_is_there() -> None:
         one.grown(100)
 
 
-async def test_a_body_without_end_is_not_read_for_ever(gateway: Gateway, port: int) -> None:
+async def test_an_endless_body_is_not_read_forever(gateway: Gateway, port: int) -> None:
     async with serving(gateway, port, Limits(linger_bytes=4 * MIB)):
         _, writer = await connected(
             port, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
@@ -330,7 +336,7 @@ async def _sent_until_the_end(writer: StreamWriter) -> int:
     ("files", "connections"),
     [(1024, 768), (100, 36), (20, 8), (10**6, 10_000), (resource.RLIM_INFINITY, 10_000)],
 )
-def test_descriptors_are_left_for_what_a_gateway_asks(
+def test_file_descriptors_are_reserved_for_the_connections_of_the_gateway(
     files: int, connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))

@@ -1,4 +1,4 @@
-"""A long body is read as a short one, and ends at its first mistakes."""
+"""A long body is read as a short one, but reading stops at its first mistakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(validator: SchemaValidator, text: str) -> Any:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
+def test_a_long_body_is_read_the_same_as_a_short_one(data: st.DataObject) -> None:
     kind = data.draw(field_types)
     model = create_model("Put", __base__=Message, content=(kind.annotation, ...))
     text = model(content=data.draw(kind.values)).model_dump_json()
@@ -46,7 +46,7 @@ def test_whatever_a_command_holds_is_read_the_same(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("field", ["type", "metadata", "default", "fields", "cls"])
-def test_a_field_may_be_called_as_a_part_of_a_schema(field: str) -> None:
+def test_a_field_may_have_the_name_of_a_schema_keyword(field: str) -> None:
     model = create_model("Put", __base__=Message, **{field: (list[int], ...)})  # type: ignore[call-overload]
     long = validator_of_long(model)
     assert read(long, f'{{"{field}": [1, 2]}}') == model(**{field: [1, 2]})
@@ -59,7 +59,7 @@ class Pair(tuple[int, int], Enum):
     FIRST = (1, 2)
 
 
-def test_what_an_enumeration_has_is_no_schema() -> None:
+def test_members_of_an_enumeration_are_not_taken_for_a_schema() -> None:
     model = create_model("Put", __base__=Message, pair=(Pair, Pair.FIRST))
     assert read(validator_of_long(model), "{}") == model()
 
@@ -74,7 +74,7 @@ def test_what_an_enumeration_has_is_no_schema() -> None:
         ("rates", {f"k{n}": ["x"] * 9 for n in range(LONG)}),
     ],
 )
-async def test_of_a_collection_that_is_wrong_throughout_little_is_told(
+async def test_of_a_collection_with_many_errors_only_a_few_are_listed(
     field: str, wrong: Any
 ) -> None:
     made = Gateway(Registry.load("tests.unit.api.exact"))
@@ -113,7 +113,7 @@ class Branch(Message):
         {"told": {"kind": "branch", "told": {"kind": "leaf"} | STRANGERS}},
     ],
 )
-def test_names_that_no_field_has_are_counted_wherever_they_are(fields: dict[str, Any]) -> None:
+def test_unknown_names_are_counted_wherever_they_are(fields: dict[str, Any]) -> None:
     assert check_of(Branch)(fields) == "name-9999"
     assert check_of(Branch)({"by_name": {name: {} for name in STRANGERS}}) is None
 
@@ -139,7 +139,7 @@ def test_names_that_an_author_s_function_takes_are_not_unknown(
     assert check_of(model)(fields) is None
 
 
-async def test_of_very_many_names_that_no_field_has_one_is_told() -> None:
+async def test_of_very_many_unknown_names_one_is_listed() -> None:
     made = Gateway(Registry.load("tests.unit.api.exact"))
     async with made.http:
         reply = await made.http.post("/contracts", json={"contract": "a"} | STRANGERS)

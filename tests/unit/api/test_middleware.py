@@ -67,7 +67,7 @@ def gateway(*classes: type[Middleware], **options: Any) -> Gateway:
     return Gateway(with_middleware(*classes), options=options)
 
 
-async def test_it_is_told_who_sends_and_a_refusal_of_permission_is_403() -> None:
+async def test_middleware_knows_the_sender_and_a_refused_permission_is_403() -> None:
     seen: list[CommandContext] = []
 
     class Asking(Commands, name="asking"):
@@ -124,7 +124,7 @@ async def test_a_command_is_rewritten_and_keeps_the_fingerprint_of_what_the_clie
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_one_that_breaks_is_500_and_tells_no_more_than_its_name(after: bool) -> None:
+async def test_an_error_of_middleware_is_500_and_shows_only_its_name(after: bool) -> None:
     class Broken(Commands, name="broken"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             if after:
@@ -143,7 +143,7 @@ async def test_one_that_breaks_is_500_and_tells_no_more_than_its_name(after: boo
     assert "'broken'" in status["detail"]
 
 
-async def test_one_that_hangs_ends_with_the_time_that_the_client_gives() -> None:
+async def test_middleware_that_hangs_ends_with_the_clients_timeout() -> None:
     class Hanging(Middleware, name="hanging"):
         async def command(self, command: Command, context: Any, proceed: Any) -> Any:
             await asyncio.Event().wait()
@@ -157,7 +157,7 @@ async def test_one_that_hangs_ends_with_the_time_that_the_client_gives() -> None
     assert told == "the command's deadline has passed, in the domain's middleware 'hanging'"
 
 
-async def test_a_query_that_hangs_in_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_query_that_hangs_in_middleware_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(Queries, name="hanging"):
         async def query(self, query: Query, context: Any, proceed: Any) -> Any:
             await asyncio.Event().wait()
@@ -168,7 +168,7 @@ async def test_a_query_that_hangs_in_it_ends(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("path", "reading"), READINGS)
-async def test_whatever_shows_a_row_goes_through_it(path: str, reading: Reading) -> None:
+async def test_every_answer_with_a_row_goes_through_middleware(path: str, reading: Reading) -> None:
     seen: list[tuple[Query, QueryContext]] = []
 
     class Owners(Queries, name="owners"):
@@ -186,8 +186,8 @@ async def test_whatever_shows_a_row_goes_through_it(path: str, reading: Reading)
     assert made.queries.followed == []
 
 
-async def test_a_row_that_is_followed_again_is_asked_for_through_it() -> None:
-    """With `Last-Event-ID` nothing is asked before the stream begins, but who may see it."""
+async def test_a_resumed_live_query_goes_through_middleware() -> None:
+    """With `Last-Event-ID` the row is not read before the stream begins, but it must be allowed."""
 
     class No(Queries, name="no"):
         async def query(self, query: Query, context: Any, proceed: Any) -> Any:
@@ -198,7 +198,7 @@ async def test_a_row_that_is_followed_again_is_asked_for_through_it() -> None:
     problem(reply, 403, "not-yours")
 
 
-async def test_an_answer_may_have_another_body_which_is_no_longer_that_of_its_revision() -> None:
+async def test_an_answer_with_another_body_has_no_revision() -> None:
     class Hiding(Queries, name="hiding"):
         async def query(self, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
             answer = await proceed(query)
@@ -216,7 +216,7 @@ async def test_an_answer_may_have_another_body_which_is_no_longer_that_of_its_re
     assert minimal.json() == {"order_id": ORDER_ID}
 
 
-async def test_an_answer_that_is_left_as_it_is_keeps_its_tag_and_a_hidden_row_is_404() -> None:
+async def test_an_unchanged_answer_keeps_its_entity_tag_and_a_hidden_row_is_404() -> None:
     class Looking(Queries, name="looking"):
         async def query(self, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
             answer = await proceed(query)
@@ -242,7 +242,7 @@ async def test_an_answer_that_is_left_as_it_is_keeps_its_tag_and_a_hidden_row_is
         (Answer("{}", None, 42), "returned a Answer"),  # type: ignore[arg-type]
     ],
 )
-async def test_an_answer_is_one_that_a_store_gave(made_up: Any, reason: str) -> None:
+async def test_middleware_must_return_an_answer_of_a_store(made_up: Any, reason: str) -> None:
     class Inventing(Queries, name="inventing"):
         async def query(self, query: Query, context: Any, proceed: Any) -> Any:
             await proceed(query)
@@ -253,7 +253,7 @@ async def test_an_answer_is_one_that_a_store_gave(made_up: Any, reason: str) -> 
 
 
 @pytest.mark.parametrize("value", [float("nan"), "\ud800", uuid4()])
-async def test_a_document_that_json_cannot_have_is_not_sent(value: Any) -> None:
+async def test_a_body_that_is_not_json_is_not_sent(value: Any) -> None:
     class Measuring(Queries, name="measuring"):
         async def query(self, query: Query, context: Any, proceed: Any) -> Any:
             answer = await proceed(query)
@@ -279,7 +279,7 @@ async def test_a_query_may_be_changed_and_is_validated_again() -> None:
 
 
 async def test_a_query_that_is_left_as_it_is_is_not_validated_twice() -> None:
-    """A validator may make something else of what it has made already."""
+    """A validator may change a value again that it has already changed."""
 
     class Doubling(Query, name="doubling", view=StockLevels):
         sku: Annotated[str, AfterValidator(lambda given: given * 2)]
@@ -292,7 +292,7 @@ async def test_a_query_that_is_left_as_it_is_is_not_validated_twice() -> None:
     assert ends.checked(asked).model_dump() == {"sku": "teatea"}
 
 
-async def test_each_row_of_a_live_query_goes_through_it_before_it_goes_out() -> None:
+async def test_each_row_of_a_live_query_goes_through_middleware_before_it_is_sent() -> None:
     allowed = iter((True, True, False))
     shown = asyncio.Event()
 
@@ -318,7 +318,7 @@ async def test_each_row_of_a_live_query_goes_through_it_before_it_goes_out() -> 
     assert reply.text == 'id: 42\ndata: {"seen":42}\n\n'
 
 
-async def test_a_stale_store_is_still_told_as_such() -> None:
+async def test_a_stale_store_is_still_reported_as_stale() -> None:
     from projections.errors import Behind
 
     class Plain(Queries, name="plain"):
@@ -334,7 +334,7 @@ async def _on(self: Any, query: Query, context: QueryContext, proceed: ProceedQu
     return await proceed(query)
 
 
-async def test_the_document_tells_what_it_may_answer() -> None:
+async def test_the_openapi_document_has_the_refusals_of_middleware() -> None:
     class Plain(Queries, name="plain"):
         query = _on
 
@@ -344,10 +344,10 @@ async def test_the_document_tells_what_it_may_answer() -> None:
         assert {"403", "409", "500"} <= set(described[path]["get"]["responses"]), path
 
 
-async def test_a_domain_without_any_asks_and_sends_by_the_sides_themselves(
+async def test_a_domain_without_middleware_uses_the_two_sides_directly(
     registry: Registry,
 ) -> None:
-    """Nothing is wrapped: no object of ours stands on the way."""
+    """Then nothing is wrapped around the two sides."""
     assert QueryMiddleware.of(DomainMiddleware(registry)) is None
     made = Gateway(registry)
     for method, path in (("GET", ORDER), ("POST", f"{ORDER}/cancel")):

@@ -73,7 +73,7 @@ async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
             assert "there is nothing at this path" not in reply.text, path
 
 
-async def test_what_no_parameter_may_be_is_refused_as_it_says(gateway: Gateway) -> None:
+async def test_an_unknown_parameter_is_refused_with_a_documented_status(gateway: Gateway) -> None:
     document = (await gateway.http.get("/schema")).json()
     tried = 0
     for path, operations in document["paths"].items():
@@ -87,7 +87,7 @@ async def test_what_no_parameter_may_be_is_refused_as_it_says(gateway: Gateway) 
     assert tried > 5
 
 
-def test_all_that_is_told_of_a_rebuild_is_described() -> None:
+def test_the_schema_has_all_fields_of_a_rebuild() -> None:
     rebuild = Rebuild("orders", ["memory"])
     convert(rebuild.status(), RebuildStatus)
     rebuild.begin("memory", 5)
@@ -118,7 +118,7 @@ def test_every_operation_has_a_name_a_tag_and_its_problems(package: str) -> None
 @pytest.mark.parametrize(
     ("secured", "security"), [(False, [{}, {"bearer": []}]), (True, [{"bearer": []}])]
 )
-def test_a_bearer_token_is_asked_for_where_there_are_tokens(
+def test_if_there_are_tokens_a_bearer_token_is_required(
     registry: Registry, secured: bool, security: list[Any]
 ) -> None:
     document = openapi(registry, secured=secured)
@@ -128,7 +128,7 @@ def test_a_bearer_token_is_asked_for_where_there_are_tokens(
     assert public == PUBLIC
 
 
-def test_a_stream_of_events_is_no_json(registry: Registry) -> None:
+def test_a_stream_of_events_is_not_described_as_json(registry: Registry) -> None:
     live = openapi(registry)["paths"]["/orders/{order_id}/live"]["get"]
     assert live["operationId"] == "watchOrder"
     [(media_type, described)] = live["responses"]["200"]["content"].items()
@@ -152,7 +152,7 @@ def test_each_representation_has_a_schema_of_its_own(registry: Registry) -> None
     assert "revision" not in schemas["OrderEntriesMinimal"]["properties"]
 
 
-def test_what_the_server_supplies_is_no_field_of_a_body(registry: Registry) -> None:
+def test_values_supplied_by_the_server_are_not_fields_of_a_body(registry: Registry) -> None:
     create = openapi(registry)["components"]["schemas"]["CreateOrder"]
     assert "at" not in create["properties"]
     assert create["required"] == ["customer_id"]
@@ -192,7 +192,7 @@ class Put(Command, name="put", creates=True):
 
 
 def test_a_default_that_is_a_model_is_left_out() -> None:
-    """Else `openapi-python-client` leaves out the command, and each path that takes it."""
+    """Otherwise `openapi-python-client` leaves out the command, and each path with it."""
     _, described = models_json_schema([(Put, "validation")], schema_generator=ByName)
     fields = described["$defs"]["Put"]["properties"]
     assert "default" in fields["row"]
@@ -255,7 +255,7 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
     assert {"Price-Input", "Price-Output"} <= set(titles)
 
 
-def test_the_page_s_script_is_the_one_that_its_note_names() -> None:
+def test_the_script_of_the_page_is_the_version_that_its_note_names() -> None:
     folder = files("api.openapi").joinpath("page")
     script = gzip.decompress(folder.joinpath("scalar.js.gz").read_bytes()).decode()
     [version] = re.findall(r"@scalar/api-reference ([0-9.]+)\n", script[:1000])

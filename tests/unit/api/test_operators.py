@@ -72,12 +72,12 @@ async def test_scale_sets_a_number(gateway: Gateway) -> None:
         {"target": "m", "n": 1, "x": 1},
     ],
 )
-async def test_scale_takes_nothing_else(gateway: Gateway, body: object) -> None:
+async def test_scale_refuses_other_input(gateway: Gateway, body: object) -> None:
     assert fields_of(await gateway.http.post("/operators/scale", json=body))
     problem(await gateway.http.post("/operators/scale", content=b"{"), 400, "malformed")
 
 
-async def test_scale_says_what_cannot_be(gateway: Gateway) -> None:
+async def test_scale_explains_why_a_target_cannot_be_scaled(gateway: Gateway) -> None:
     gateway.operations.error = BadScale("no")
     reply = await gateway.http.post("/operators/scale", json={"target": "write", "n": 0})
     problem(reply, 422, "bad-scale")
@@ -87,7 +87,7 @@ async def test_scale_says_what_cannot_be(gateway: Gateway) -> None:
     ("path", "body"),
     [("/operators/rebuild", b"{}"), ("/operators/replay", b"[]"), ("/operators/scale", b"nope")],
 )
-async def test_what_operators_get_wrong_is_named(gateway: Gateway, path: str, body: bytes) -> None:
+async def test_wrong_input_of_operators_is_named(gateway: Gateway, path: str, body: bytes) -> None:
     answer = await gateway.http.post(path, content=body)
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -104,7 +104,7 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
 
 
-async def test_events_are_asked_for_in_pages(gateway: Gateway) -> None:
+async def test_events_are_listed_in_pages(gateway: Gateway) -> None:
     page = await gateway.http.get("/operators/events?stream=order-1&after=7&limit=9")
     assert page.json() == {"events": [], "next": 7, "stream": "order-1", "limit": 9}
     assert (await gateway.http.get("/operators/events")).json()["next"] is None
@@ -112,13 +112,13 @@ async def test_events_are_asked_for_in_pages(gateway: Gateway) -> None:
         problem(await gateway.http.get(f"/operators/events?{wrong}"), 422, "invalid-fields")
 
 
-async def test_a_rebuild_puts_up_with_what_it_parks_if_it_is_told_so(gateway: Gateway) -> None:
+async def test_a_rebuild_accepts_parked_events_if_it_is_told_to(gateway: Gateway) -> None:
     for body, accepted in (({}, False), ({"accept_parked": True}, True)):
         await gateway.http.post("/operators/rebuild", json={"view": "order-details", **body})
         assert gateway.operations.accepted is accepted
 
 
-async def test_metrics_tell_which_view_was_not_rebuilt(gateway: Gateway) -> None:
+async def test_metrics_show_which_view_was_not_rebuilt(gateway: Gateway) -> None:
     gateway.operations.known_rebuilds = [
         {"view": "order-details", "state": "failed"},
         {"view": "sales-by-day", "state": "done"},
@@ -133,7 +133,7 @@ def _parked(position: int) -> dict[str, object]:
     return {"store": "memory", **place, "revision": 0, "position": position, "error": "no"}
 
 
-async def test_what_is_parked_is_listed_in_pages(gateway: Gateway) -> None:
+async def test_parked_events_are_listed_in_pages(gateway: Gateway) -> None:
     operations = gateway.operations
     operations.known_parked = [_parked(at) for at in range(3)]
     page = (await gateway.http.get("/operators/parked?view=order-details&limit=2")).json()
@@ -161,7 +161,7 @@ async def test_what_is_parked_is_listed_in_pages(gateway: Gateway) -> None:
         "cursor=WzEwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAsICIiLCAiIiwgIiIsICIiXQ",
     ],
 )
-async def test_pages_of_what_is_parked_take_nothing_else(gateway: Gateway, asked: str) -> None:
+async def test_pages_of_parked_events_refuse_other_parameters(gateway: Gateway, asked: str) -> None:
     problem(await gateway.http.get(f"/operators/parked?{asked}"), 422, "invalid-fields")
 
 
@@ -202,7 +202,7 @@ async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
     problem(answer, 422, "unknown-target")
 
 
-async def test_status_is_told_although_nobody_knows_of_scaling_and_rebuilds(
+async def test_the_status_works_without_information_on_scaling_and_rebuilds(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
@@ -230,11 +230,13 @@ async def test_causality_is_asked_by_any_id_within_a_bound(gateway: Gateway) -> 
 @pytest.mark.parametrize(
     "asked", ["", "id=", "id=x&scan=0", "id=x&scan=9999999", "id=x&more=1", f"id={'x' * 2000}"]
 )
-async def test_causality_refuses_what_it_cannot_look_for(gateway: Gateway, asked: str) -> None:
+async def test_causality_refuses_an_id_that_it_cannot_search_for(
+    gateway: Gateway, asked: str
+) -> None:
     reply = await gateway.http.get(f"/operators/causality?{asked}")
     assert fields_of(reply)
 
 
-async def test_causality_of_nothing_known_says_how_far_it_looked(gateway: Gateway) -> None:
+async def test_causality_of_an_unknown_id_says_how_far_it_searched(gateway: Gateway) -> None:
     reply = await gateway.http.get("/operators/causality", params={"id": "x", "scan": "123"})
     assert "123 records" in problem(reply, 404, "not-found")["detail"]

@@ -51,7 +51,7 @@ async def guarded(refunds: Registry) -> AsyncIterator[Gateway]:
         ("GET", "/refunds", {"ops", "audit"}),
     ],
 )
-async def test_what_names_a_permission_is_for_those_who_have_it(
+async def test_a_route_with_a_permission_is_for_those_who_have_it(
     guarded: Gateway, method: str, path: str, allowed: set[str]
 ) -> None:
     for token in TOKENS:
@@ -63,7 +63,7 @@ async def test_what_names_a_permission_is_for_those_who_have_it(
             problem(reply, 403, "forbidden")
 
 
-async def test_who_may_not_send_a_command_does_not_cancel_it(refunds: Registry) -> None:
+async def test_who_may_not_send_a_command_may_not_cancel_it(refunds: Registry) -> None:
     options = {"tokens": TOKENS, "schedules": Schedules(MemoryLog())}
     made = Gateway(refunds, options=options)
     clerk, boss = ({"authorization": f"Bearer {name}"} for name in ("clerk", "boss"))
@@ -78,19 +78,19 @@ async def test_who_may_not_send_a_command_does_not_cancel_it(refunds: Registry) 
         problem(await http.delete("/commands/nobody's", headers=clerk), 404, "not-scheduled")
 
 
-async def test_a_live_stream_needs_what_its_query_needs(guarded: Gateway) -> None:
+async def test_a_live_query_needs_the_permission_of_its_query(guarded: Gateway) -> None:
     headers = {"authorization": "Bearer clerk"}
     problem(await guarded.http.get("/refunds/r-1/live", headers=headers), 403, "forbidden")
     assert guarded.app.access["GET", "/refunds/{refund_id}/live"].permission == "refunds:read"
 
 
-async def test_without_tokens_nobody_needs_a_permission(refunds: Registry) -> None:
+async def test_without_tokens_no_permission_is_needed(refunds: Registry) -> None:
     made = Gateway(refunds)
     async with made.http as http:
         assert (await http.post(GRANT)).status_code == 202
 
 
-async def test_a_rate_is_each_principals_own(registry: Registry) -> None:
+async def test_each_principal_has_a_rate_of_its_own(registry: Registry) -> None:
     rates = Rates({"shop": "3/minute", "default": "1/hour"})
     tokens = [Token(name, name, Role.WRITER) for name in ("shop", "kiosk", "web")]
     made = Gateway(registry, options={"tokens": tokens, "rates": rates})
@@ -113,7 +113,7 @@ async def test_a_rate_is_each_principals_own(registry: Registry) -> None:
     assert len(made.commands.sent) == 5
 
 
-async def test_without_tokens_a_rate_is_each_addresss_own(registry: Registry) -> None:
+async def test_without_tokens_each_address_has_a_rate_of_its_own(registry: Registry) -> None:
     rates = Rates({"default": "1/hour"})
     for address in ("127.0.0.1", "127.0.0.2"):
         rates.count(EVERYBODY, address)
@@ -121,7 +121,7 @@ async def test_without_tokens_a_rate_is_each_addresss_own(registry: Registry) ->
         rates.count(EVERYBODY, "127.0.0.2")
 
 
-def test_namesakes_of_two_tenants_count_by_themselves() -> None:
+def test_principals_of_the_same_name_in_two_tenants_count_separately() -> None:
     rates = Rates({"default": "1/hour"})
     for tenant, name in (("acme", "ada"), ("globex", "ada"), ("", "acme/ada"), ("a", "c/ada")):
         rates.count(Caller(name, Role.WRITER, frozenset(), tenant), "")
@@ -164,7 +164,7 @@ async def test_requests_of_the_domain_count_for_their_tenant() -> None:
         assert [reply.status_code for reply in replies] == [200] * 3
 
 
-def test_what_a_route_asks_is_told(refunds: Registry) -> None:
+def test_the_openapi_document_has_the_permissions_of_routes(refunds: Registry) -> None:
     access = Gateway(refunds).app.access
     assert access["POST", "/refunds/{refund_id}/grant"] == Access(Role.WRITER, "refunds:grant")
     assert access["GET", "/health/live"] == Access(Role.PUBLIC)

@@ -66,11 +66,11 @@ async def test_processes_are_listed_by_manager_and_by_whether_they_are_parked(
     "query",
     ["limit=0", "limit=1001", "limit=x", "limit=²", "parked=yes", "colour=red", "limit=1&limit=2"],
 )
-async def test_what_cannot_be_asked_is_named(told: Gateway, query: str) -> None:
+async def test_an_invalid_question_is_named(told: Gateway, query: str) -> None:
     problem(await told.http.get(f"/processes?{query}"), 422)
 
 
-async def test_a_process_is_shown_by_its_key_whatever_is_in_it(told: Gateway) -> None:
+async def test_a_process_with_any_key_can_be_shown(told: Gateway) -> None:
     shown = await told.http.get("/processes/fulfilment/a%2Fb%20c")
     assert shown.json() == {"process": "fulfilment", "key": "a/b c"}
     problem(await told.http.get("/processes/fulfilment/no%20one"), 404, "not-found")
@@ -92,6 +92,6 @@ async def test_operators_retry_and_abort(told: Gateway, processes: Processes) ->
     assert answer.status_code == 422
 
 
-async def test_a_gateway_without_processes_says_so(gateway: Gateway) -> None:
+async def test_a_gateway_without_process_managers_says_so(gateway: Gateway) -> None:
     assert (await gateway.http.get("/processes")).json()["total"] == 0
     problem(await gateway.http.get("/processes/fulfilment/1"), 404, "not-found")

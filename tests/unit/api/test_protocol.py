@@ -1,4 +1,4 @@
-"""HTTP/1.1 by the letter, on real sockets: where requests end, and what each has to say."""
+"""HTTP/1.1 to the letter, on real sockets: where requests end, and required headers."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def post(path: bytes, body: bytes, fields: bytes = b"") -> bytes:
     return head % (path, fields, len(body)) + body
 
 
-async def test_an_upgrade_that_is_not_granted_leaves_the_request_as_it_is(
-    gateway: Gateway, port: int
-) -> None:
+async def test_an_upgrade_that_is_not_granted_is_ignored(gateway: Gateway, port: int) -> None:
     chunked = b"POST /orders HTTP/1.1\r\nHost: a\r\n%bTransfer-Encoding: chunked\r\n\r\n" % H2C
     chunks = b"13\r\n%b\r\n0\r\n\r\n" % CREATE
     async with serving(gateway, port):
@@ -92,7 +90,7 @@ async def test_a_request_names_one_host(gateway: Gateway, port: int, head: bytes
             assert b"/problems/malformed" in got
 
 
-async def test_before_http_1_1_none_is_needed(gateway: Gateway, port: int) -> None:
+async def test_http_1_0_needs_no_host(gateway: Gateway, port: int) -> None:
     async with serving(gateway, port):
         assert statuses(await answers(port, b"GET /health/live HTTP/1.0\r\n\r\n")) == [200]
 
@@ -106,7 +104,7 @@ async def test_before_http_1_1_none_is_needed(gateway: Gateway, port: int) -> No
         b"CONNECT localhost:80 HTTP/1.1\r\nHost: a\r\n\r\n" + LAST,
     ],
 )
-async def test_what_is_refused_before_it_is_read_has_a_date_too(
+async def test_an_answer_to_an_unreadable_request_has_a_date_too(
     gateway: Gateway, port: int, sent: bytes
 ) -> None:
     async with serving(gateway, port, NO_MORE):
@@ -118,7 +116,7 @@ async def test_what_is_refused_before_it_is_read_has_a_date_too(
 
 
 @pytest.mark.parametrize("written", [b"%FF", b"%C0%AF", b"%ED%A0%80", b"%EF%BF%BD%80"])
-async def test_what_is_no_utf_8_is_no_id(gateway: Gateway, port: int, written: bytes) -> None:
+async def test_an_id_must_be_valid_utf_8(gateway: Gateway, port: int, written: bytes) -> None:
     targets = [b"/orders/%b", b"/stock/a%%2F%b", b"/orders?customer_id=%b"]
     async with serving(gateway, port):
         for target in targets:
@@ -128,7 +126,7 @@ async def test_what_is_no_utf_8_is_no_id(gateway: Gateway, port: int, written: b
             assert b"/problems/malformed" in got
 
 
-async def test_the_character_that_stands_for_it_is_one(gateway: Gateway, port: int) -> None:
+async def test_the_replacement_character_is_accepted_in_an_id(gateway: Gateway, port: int) -> None:
     async with serving(gateway, port):
         written = b"GET /orders/%EF%BF%BD HTTP/1.1\r\nHost: a\r\n\r\n"
         assert statuses(await answers(port, written + LAST)) == [422, 200]

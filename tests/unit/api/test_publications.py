@@ -52,7 +52,7 @@ async def test_they_are_listed(told: Gateway) -> None:
     assert (await told.http.get("/publications")).json() == {"publications": []}
 
 
-async def test_what_is_parked_or_a_range_is_delivered(
+async def test_parked_events_or_a_range_are_delivered_again(
     told: Gateway, publications: Publications
 ) -> None:
     for body in ({}, {"key": "a"}, {"after": 0}, {"until": 2**63 - 1, "key": "a"}):
@@ -72,19 +72,19 @@ async def test_what_is_parked_or_a_range_is_delivered(
         {"publication": "news", "colour": "red"},
     ],
 )
-async def test_what_does_not_fit_is_refused(told: Gateway, body: dict[str, Any]) -> None:
+async def test_invalid_input_is_refused(told: Gateway, body: dict[str, Any]) -> None:
     problem(await told.http.post(PATH, json=body), 422)
 
 
-async def test_one_of_another_name_is_not_found(told: Gateway) -> None:
+async def test_an_unknown_publication_is_not_found(told: Gateway) -> None:
     problem(await told.http.post(PATH, json={"publication": "nobody"}), 404, "not-found")
 
 
-async def test_a_store_that_is_away_is_said_to_be(told: Gateway) -> None:
+async def test_a_store_that_is_down_is_reported(told: Gateway) -> None:
     answer = await told.http.post(PATH, json={"publication": "away"})
     assert "the keys do not answer" in problem(answer, 503, "part-down")["detail"]
 
 
-async def test_a_gateway_that_reaches_none_says_so(gateway: Gateway) -> None:
+async def test_a_gateway_that_cannot_reach_publications_says_so(gateway: Gateway) -> None:
     assert (await gateway.http.get("/publications")).json() == {"publications": []}
     problem(await gateway.http.post(PATH, json={"publication": "news"}), 404, "not-found")

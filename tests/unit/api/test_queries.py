@@ -17,7 +17,7 @@ from tests.unit.api.problems import problem
 ORDER = f"/orders/{ORDER_ID}"
 
 
-async def test_the_body_is_that_of_the_store(gateway: Gateway) -> None:
+async def test_the_body_is_the_bytes_of_the_store(gateway: Gateway) -> None:
     reply = await gateway.http.get(ORDER)
     assert reply.status_code == 200
     assert reply.content == ROW
@@ -27,7 +27,7 @@ async def test_the_body_is_that_of_the_store(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("known", ["{tag}", "W/{tag}", '"1", {tag}', "*"])
-async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, known: str) -> None:
+async def test_a_body_that_the_client_has_is_not_sent_again(gateway: Gateway, known: str) -> None:
     tag = (await gateway.http.get(ORDER)).headers["etag"]
     reply = await gateway.http.get(ORDER, headers={"if-none-match": known.format(tag=tag)})
     assert reply.status_code == 304
@@ -43,7 +43,7 @@ async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, known: st
     ],
     ids=["another revision", "another fold of the same events"],
 )
-async def test_what_has_changed_is_sent(gateway: Gateway, changed: Answer) -> None:
+async def test_a_changed_body_is_sent(gateway: Gateway, changed: Answer) -> None:
     tag = (await gateway.http.get(ORDER)).headers["etag"]
     gateway.queries.answer = changed
     reply = await gateway.http.get(ORDER, headers={"if-none-match": tag})
@@ -51,26 +51,26 @@ async def test_what_has_changed_is_sent(gateway: Gateway, changed: Answer) -> No
     assert reply.headers["etag"] != tag
 
 
-async def test_the_tag_of_a_row_says_its_revision_to_a_command(gateway: Gateway) -> None:
+async def test_the_entity_tag_of_a_row_gives_its_revision_to_a_command(gateway: Gateway) -> None:
     tag = (await gateway.http.get(ORDER)).headers["etag"]
     reply = await gateway.http.post(f"{ORDER}/place", headers={"if-match": tag})
     assert reply.status_code == 202
     assert gateway.commands.sent[0].expected_revision == 3
 
 
-async def test_no_row_is_not_found(gateway: Gateway) -> None:
+async def test_a_missing_row_is_not_found(gateway: Gateway) -> None:
     gateway.queries.answer = Answer(None, None, 42)
     reply = await gateway.http.get(ORDER)
     problem(reply, 404, "not-found")
     assert reply.headers["consistency-token"] == "42"
 
 
-async def test_a_token_and_a_store_reach_the_bus(gateway: Gateway) -> None:
+async def test_the_token_and_the_store_are_passed_to_the_bus(gateway: Gateway) -> None:
     await gateway.http.get(ORDER, headers={"consistency-token": "0", "rayfold-store": "postgres"})
     assert [asked[1:] for asked in gateway.queries.asked] == [(0, "postgres")]
 
 
-async def test_a_store_that_lags_answers_processing(gateway: Gateway) -> None:
+async def test_a_store_that_lags_is_answered_as_processing(gateway: Gateway) -> None:
     gateway.queries.error = Behind("order-details", 40, 99)
     reply = await gateway.http.get(ORDER, headers={"consistency-token": "99"})
     assert reply.status_code == 202
@@ -79,7 +79,7 @@ async def test_a_store_that_lags_answers_processing(gateway: Gateway) -> None:
     assert reply.headers["retry-after"] == "1"
 
 
-async def test_a_query_says_how_long_it_waits_for_its_token(gateway: Gateway) -> None:
+async def test_a_query_may_say_how_long_to_wait_for_its_token(gateway: Gateway) -> None:
     await gateway.http.get(ORDER, headers={"consistency-token": "99", "prefer": "wait=7"})
     await gateway.http.get(ORDER, headers={"consistency-token": "99"})
     assert gateway.queries.timeouts == [7.0, 2.0]
@@ -106,8 +106,10 @@ async def test_every_query_goes_by_its_name_too(gateway: Gateway) -> None:
     assert reply.content == ROW
 
 
-async def test_a_row_of_many_streams_is_known_by_what_it_shows(gateway: Gateway) -> None:
-    """Two orders of one day are at the same revision, each of its own."""
+async def test_the_entity_tag_of_a_row_of_many_streams_depends_on_its_content(
+    gateway: Gateway,
+) -> None:
+    """Two orders of one day may both be at the same revision of their own streams."""
     tags = []
     for orders in (1, 2):
         gateway.queries.answer = Answer(b'{"orders":%d,"revision":4}' % orders, 4, 42)
@@ -167,7 +169,7 @@ async def test_the_minimal_document_has_no_revision(
         {"prefer": "return=representation"},
     ],
 )
-async def test_everybody_else_gets_the_whole_document(
+async def test_without_a_preference_the_whole_document_is_returned(
     gateway: Gateway, headers: dict[str, str]
 ) -> None:
     reply = await gateway.http.get(ORDER, headers=headers)
@@ -176,7 +178,7 @@ async def test_everybody_else_gets_the_whole_document(
     assert gateway.queries.asked[0][0].__rayfold__.name == "get-order"
 
 
-async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) -> None:
+async def test_the_minimal_document_may_be_missing_or_unchanged(gateway: Gateway) -> None:
     tag = (await gateway.http.get(ORDER, headers=MINIMAL[0])).headers["etag"]
     known = {**MINIMAL[0], "if-none-match": tag}
     assert (await gateway.http.get(ORDER, headers=known)).status_code == 304
@@ -184,7 +186,7 @@ async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) ->
     problem(await gateway.http.get(ORDER, headers=MINIMAL[0]), 404)
 
 
-async def test_a_row_that_memory_lacks_cannot_be_followed(
+async def test_a_row_of_a_view_not_in_memory_cannot_be_followed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_postgres = replace(OrderDetails.__rayfold__, stores=("postgres",))
@@ -204,7 +206,7 @@ async def shop() -> AsyncIterator[Gateway]:
         yield made
 
 
-async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway) -> None:
+async def test_queries_in_sql_and_composed_queries_have_the_same_routes(shop: Gateway) -> None:
     body = b'{"items":[],"more":false}'
     shop.queries.answer = Answer(body, None, 42)
     for path in ("/queries/top-sellers?day=2026-11-24&limit=5", "/bestsellers/2026-11-24?limit=5"):
@@ -220,7 +222,7 @@ async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway)
         problem(await shop.http.get("/bestsellers/2026-11-24"), status)
 
 
-async def test_the_log_says_in_which_line_a_query_of_the_domains_broke(
+async def test_the_log_says_in_which_line_a_query_of_the_domain_raised(
     shop: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     why = KeyError("x")

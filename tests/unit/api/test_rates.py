@@ -14,7 +14,7 @@ from api.http.rates import Rates, Window
 ADA, BOB = ("ada",), ("bob",)
 
 
-def test_what_was_sent_before_counts_less_and_less() -> None:
+def test_earlier_requests_count_less_and_less() -> None:
     window = Window(parse("4/minute"), 100.0)
     assert [window.count(ADA, 130.0) for _ in range(5)] == [None] * 4 + [30.0]
     assert window.count(BOB, 130.0) is None
@@ -30,7 +30,7 @@ def test_what_was_sent_before_counts_less_and_less() -> None:
     most=st.integers(1, 20),
     pauses=st.lists(st.floats(0, 90, allow_nan=False), max_size=60),
 )
-def test_whoever_waits_as_long_as_told_is_let_in_and_no_window_has_more(
+def test_whoever_waits_as_told_is_let_in_and_no_window_has_more_than_allowed(
     most: int, pauses: list[float]
 ) -> None:
     window, now, taken = Window(parse(f"{most}/minute"), 0.0), 0.0, list[float]()
@@ -45,7 +45,7 @@ def test_whoever_waits_as_long_as_told_is_let_in_and_no_window_has_more(
         assert sum(begins <= at < begins + 60 for at in taken) <= most
 
 
-def test_no_more_is_remembered_than_of_two_windows_and_nobody_looks_for_it() -> None:
+def test_only_two_windows_are_remembered_and_no_thread_cleans_up() -> None:
     window, threads = Window(parse("4/minute"), 0.0), set(threading.enumerate())
     for minute in range(5):
         for number in range(1000):

@@ -1,4 +1,4 @@
-"""Commands that are taken: what is sent to the writers, and what comes back."""
+"""Accepted commands: what is sent to the writers, and what is answered."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ async def test_a_missing_id_derives_from_the_key_so_that_a_retry_means_the_same(
     assert first.fingerprint == second.fingerprint
 
 
-async def test_the_fingerprint_ignores_order_and_time_but_no_field(gateway: Gateway) -> None:
+async def test_the_fingerprint_depends_on_all_fields_but_not_on_order_and_time(
+    gateway: Gateway,
+) -> None:
     path = f"/orders/{ORDER_ID}/lines"
     await gateway.http.post(path, json=LINE)
     await gateway.http.post(path, json=dict(reversed(LINE.items())))
@@ -102,8 +104,8 @@ async def test_a_uuid_as_idempotency_key_is_the_command_id(gateway: Gateway) -> 
     assert reply.json()["command_id"] == ORDER_ID
 
 
-async def test_an_id_that_somebody_can_work_out_is_never_a_clients(gateway: Gateway) -> None:
-    """A process would take the client's command for its own, which it never sends then."""
+async def test_a_command_id_that_a_process_could_use_is_replaced(gateway: Gateway) -> None:
+    """A process would take the client's command for its own, and never send its own."""
     of_a_process = Fulfilment.__rayfold__.command_id(ORDER_ID, "timeout:payment:1/0", 0)
     for key in (str(of_a_process), of_a_process.hex.upper()):
         headers = {"idempotency-key": key}
@@ -155,7 +157,7 @@ async def test_a_command_has_the_time_that_the_client_gives(
     assert began + seconds <= gateway.commands.sent[0].deadline <= ended + seconds
 
 
-async def test_if_match_star_asks_for_no_revision(gateway: Gateway) -> None:
+async def test_if_match_star_sets_no_expected_revision(gateway: Gateway) -> None:
     await gateway.http.post(f"/orders/{ORDER_ID}/place", headers={"if-match": "*"})
     assert gateway.commands.sent[0].expected_revision is None
 
@@ -176,7 +178,7 @@ async def test_prefer_wait_names_the_views_that_lag(gateway: Gateway) -> None:
     assert gateway.queries.waited == [30.0]
 
 
-async def test_every_command_goes_by_its_name_too(gateway: Gateway) -> None:
+async def test_every_command_can_be_sent_by_its_name_too(gateway: Gateway) -> None:
     reply = await gateway.http.post("/commands/add-line", json={"order_id": ORDER_ID, **LINE})
     assert reply.status_code == 202
     assert reply.headers["location"] == f"/orders/{ORDER_ID}"
@@ -189,7 +191,7 @@ async def test_stock_is_found_under_its_sku(gateway: Gateway) -> None:
     assert reply.headers["location"] == "/stock/nut%3A7"
 
 
-async def test_an_aggregate_is_found_where_others_events_come_to_its_row_too() -> None:
+async def test_the_location_of_an_aggregate_is_known_even_if_its_row_has_other_events() -> None:
     routes = [
         Route("GET", "/neighbours/{place}", GetNeighbour),
         Route("POST", "/marks/{place}", Mark),
@@ -200,7 +202,7 @@ async def test_an_aggregate_is_found_where_others_events_come_to_its_row_too() -
         assert reply.headers["location"] == "/neighbours/here"
 
 
-async def test_a_receipt_forgets_nothing_that_the_client_has_seen(gateway: Gateway) -> None:
+async def test_the_token_of_a_receipt_is_not_older_than_the_clients(gateway: Gateway) -> None:
     for sent, told in (("5", "99"), ("1000", "1000")):
         reply = await gateway.http.post(
             f"/orders/{ORDER_ID}/place", headers={"consistency-token": sent}

@@ -1,4 +1,4 @@
-"""What the two sides refuse, or cannot do, as a client sees it."""
+"""What the read and write sides refuse, or cannot do, as a client sees it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.unit.api.problems import fields_of, problem
         (RayfoldError("store down"), 503, "part-down"),
     ],
 )
-async def test_a_command_that_is_not_done(
+async def test_a_command_that_fails_has_the_documented_status(
     gateway: Gateway, error: Exception, status: int, kind: str
 ) -> None:
     gateway.commands.error = error
@@ -70,7 +70,7 @@ async def test_an_overloaded_writer_says_when_to_come_back(gateway: Gateway) -> 
         (read.ProjectionError("x"), 503, "read-side-unavailable"),
     ],
 )
-async def test_a_query_that_is_not_answered(
+async def test_a_query_that_fails_has_the_documented_status(
     gateway: Gateway, error: Exception, status: int, kind: str
 ) -> None:
     gateway.queries.error = error
@@ -109,10 +109,10 @@ async def test_a_client_is_told_in_plain_words_what_is_down_and_operators_in_ful
 
 
 @pytest.mark.parametrize("error", [KeyError("secret"), SystemExit("secret")])
-async def test_the_unforeseen_is_logged_and_not_shown(
+async def test_an_unexpected_error_is_logged_and_not_shown(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    """A validator of an author's may exit as a script does: that ends no gateway."""
+    """The author's validator may raise SystemExit, which must not end the gateway."""
     gateway.commands.error = error
     with caplog.at_level(logging.ERROR):
         reply = await gateway.http.post(f"/orders/{ORDER_ID}/place")

@@ -79,7 +79,7 @@ async def test_it_is_cancelled_by_its_id_or_by_its_key(later: Gateway) -> None:
         assert told["detail"].endswith(f"under the id {unknown}")
 
 
-async def test_of_a_decision_the_views_of_all_that_it_wrote_are_asked() -> None:
+async def test_the_status_of_a_scheduled_decision_depends_on_the_views_of_all_its_streams() -> None:
     log, registry = MemoryLog(), Registry.load("examples.coupons")
     gateway = Gateway(registry, options={"schedules": Schedules(log)})
     async with gateway.http:
@@ -105,7 +105,9 @@ async def test_of_a_decision_the_views_of_all_that_it_wrote_are_asked() -> None:
         ("2030-01-01t12:00:00.5-05:30", datetime(2030, 1, 1, 17, 30, 0, 500000, tzinfo=UTC)),
     ],
 )
-async def test_any_instant_will_do(later: Gateway, text: str, instant: datetime) -> None:
+async def test_any_form_of_an_instant_is_accepted(
+    later: Gateway, text: str, instant: datetime
+) -> None:
     answer = await schedule(later, text)
     assert answer.status_code == 202
     assert datetime.fromisoformat(answer.json()["not_before"]) == instant
@@ -127,7 +129,7 @@ async def test_any_instant_will_do(later: Gateway, text: str, instant: datetime)
         "２０３０-01-01T00:00:00Z".encode().decode("latin-1"),
     ],
 )
-async def test_what_is_no_instant_is_refused_and_nothing_is_kept(later: Gateway, text: str) -> None:
+async def test_an_invalid_instant_is_refused_and_nothing_is_kept(later: Gateway, text: str) -> None:
     key = str(uuid4())
     headers = [("Rayfold-Not-Before", text.encode("latin-1")), ("Idempotency-Key", key)]
     answer = await later.http.post(
@@ -138,7 +140,7 @@ async def test_what_is_no_instant_is_refused_and_nothing_is_kept(later: Gateway,
     assert later.commands.sent == []
 
 
-async def test_two_instants_contradict_each_other(later: Gateway) -> None:
+async def test_two_instants_are_refused(later: Gateway) -> None:
     answer = await later.http.post(
         "/commands/receive-stock",
         json={"sku": "tea", "quantity": 1},
@@ -147,11 +149,11 @@ async def test_two_instants_contradict_each_other(later: Gateway) -> None:
     problem(answer, 400, "malformed")
 
 
-async def test_a_command_that_does_not_fit_is_refused_at_once(later: Gateway) -> None:
+async def test_an_invalid_command_is_refused_at_once(later: Gateway) -> None:
     problem(await schedule(later, NEW_YEAR, quantity=0), 422, "invalid-fields")
 
 
-async def test_a_store_that_is_away_promises_nothing(registry: Registry) -> None:
+async def test_without_the_store_no_schedule_is_accepted(registry: Registry) -> None:
     log = MemoryLog()
     log.down = True
     made = Gateway(registry, options={"schedules": Schedules(log)})

@@ -65,7 +65,7 @@ async def test_a_request_in_flight_is_finished_on_a_stop(registry: Registry, por
 
 
 async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway) -> None:
-    """Clients that keep connections and never retry ask on while servers follow each other."""
+    """Clients that keep connections and never retry go on asking while servers are replaced."""
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/orders/{ORDER_ID}"
     statuses: list[int] = []
@@ -104,7 +104,7 @@ async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway
     assert set(statuses) == {200}
 
 
-async def test_cancelling_stops_it_too(gateway: Gateway, port: int) -> None:
+async def test_cancelling_stops_the_server_too(gateway: Gateway, port: int) -> None:
     ready = asyncio.Event()
     listening = socket.create_server(("127.0.0.1", port))
     task = asyncio.create_task(
@@ -173,7 +173,7 @@ async def test_a_live_row_comes_now_and_on_each_change(gateway: Gateway, port: i
                 assert [line async for line in lines if line] == []
 
 
-async def test_a_live_stream_goes_on_where_it_was(gateway: Gateway, port: int) -> None:
+async def test_a_live_stream_continues_where_it_was(gateway: Gateway, port: int) -> None:
     async with serving(gateway, port), httpx.AsyncClient() as http:
         url = f"http://127.0.0.1:{port}/orders/{ORDER_ID}/live"
         async with http.stream("GET", url, headers={"last-event-id": "41"}) as reply:
@@ -187,12 +187,12 @@ async def test_head_of_a_live_stream_ends_at_once(gateway: Gateway) -> None:
     assert reply.content == b""
 
 
-async def test_no_live_stream_of_what_is_not_there(gateway: Gateway) -> None:
+async def test_a_row_that_does_not_exist_has_no_live_stream(gateway: Gateway) -> None:
     gateway.queries.answer = Answer(None, None, 42)
     problem(await gateway.http.get(f"/orders/{ORDER_ID}/live"), 404, "not-found")
 
 
-async def test_a_last_event_id_must_be_ours(gateway: Gateway) -> None:
+async def test_a_foreign_last_event_id_is_refused(gateway: Gateway) -> None:
     reply = await gateway.http.get(
         f"/orders/{ORDER_ID}/live", headers={"last-event-id": "yesterday"}
     )

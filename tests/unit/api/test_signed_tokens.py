@@ -1,4 +1,4 @@
-"""Tokens that an identity provider has signed: which ones count, and for whom."""
+"""Tokens signed by an identity provider: which are valid, and for whom."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def guarded(registry: Registry, provider: Provider) -> AsyncIterator[Gatew
         yield made
 
 
-async def test_who_shows_a_signed_token_is_its_subject(
+async def test_a_signed_token_makes_its_subject_the_principal(
     guarded: Gateway, provider: Provider
 ) -> None:
     for _ in range(3):
@@ -166,7 +166,7 @@ def changed_afterwards() -> str:
         pytest.param("ÿ.ÿ.ÿ", id="no-text"),
     ],
 )
-async def test_a_token_that_does_not_count_is_as_good_as_none(guarded: Gateway, token: str) -> None:
+async def test_an_invalid_token_is_refused_as_a_missing_one(guarded: Gateway, token: str) -> None:
     headers = {"authorization": f"Bearer {token}".encode("latin-1")}
     problem(await guarded.http.post(PLACE, headers=headers), 401, "unauthorized")
     assert not guarded.commands.sent
@@ -176,7 +176,7 @@ async def test_a_token_that_does_not_count_is_as_good_as_none(guarded: Gateway, 
     assert (await guarded.http.post("/console/sign-in", data=form)).status_code in (401, 422)
 
 
-async def test_an_operator_signs_in_to_the_console_with_one_until_it_ends(
+async def test_an_operator_signs_in_to_the_console_with_a_signed_token_until_it_expires(
     guarded: Gateway,
 ) -> None:
     operator = signed(sub="olga", roles=["operator"])
@@ -201,7 +201,7 @@ async def test_a_key_that_is_new_is_fetched(
     problem(await guarded.http.post(PLACE, headers=bearer(fresh)), 401, "unauthorized")
 
 
-async def test_unknown_keys_do_not_make_us_ask_again_and_again(
+async def test_unknown_keys_are_not_fetched_again_and_again(
     guarded: Gateway, provider: Provider
 ) -> None:
     for number in range(20):
@@ -221,7 +221,7 @@ async def test_unknown_keys_do_not_make_us_ask_again_and_again(
         httpx.Response(200, json={"keys": [{"kty": "oct", "kid": "one", "k": "c2VjcmV0"}]}),
     ],
 )
-async def test_without_any_keys_nobody_can_tell(
+async def test_without_any_keys_a_token_cannot_be_checked(
     guarded: Gateway, provider: Provider, answer: httpx.Response
 ) -> None:
     provider.answer = answer
@@ -242,7 +242,7 @@ async def test_known_keys_are_kept_while_the_provider_is_away(
     assert provider.asked == 2
 
 
-async def test_a_key_that_is_taken_back_counts_no_longer_than_keys_are_kept(
+async def test_a_revoked_key_is_accepted_no_longer_than_keys_are_kept(
     guarded: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed, ahead = 0.0, 3600.0  # and set right again
@@ -263,7 +263,7 @@ async def test_a_key_that_is_taken_back_counts_no_longer_than_keys_are_kept(
     problem(await guarded.http.post(PLACE, headers=early), 401, "unauthorized")
 
 
-async def test_a_token_that_is_remembered_takes_no_more_room_than_another(
+async def test_a_remembered_long_token_takes_no_more_memory_than_a_short_one(
     guarded: Gateway, provider: Provider
 ) -> None:
     tokens = JwtTokens(
@@ -282,12 +282,12 @@ async def test_a_token_that_is_remembered_takes_no_more_room_than_another(
     assert after - before < 100_000
 
 
-async def test_a_token_may_end_as_late_as_its_provider_says(guarded: Gateway) -> None:
+async def test_a_token_may_expire_at_any_distant_time(guarded: Gateway) -> None:
     reply = await guarded.http.post(PLACE, headers=bearer(signed(exp=10**400)))
     assert reply.status_code == 202
 
 
-async def test_a_stream_ends_with_the_token_that_it_began_with(
+async def test_a_stream_ends_when_its_token_expires(
     registry: Registry, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signing_keys, "REFRESH", 0.0)
@@ -313,7 +313,7 @@ async def test_a_stream_ends_with_the_token_that_it_began_with(
         writer.close()
 
 
-async def test_claims_are_found_where_the_provider_has_them(
+async def test_claims_may_have_the_names_of_the_provider(
     registry: Registry, provider: Provider
 ) -> None:
     made = gateway_of(
@@ -335,7 +335,7 @@ async def test_claims_are_found_where_the_provider_has_them(
     assert made.commands.sent[0].principal == "ada@example.org"
 
 
-async def test_tokens_of_both_kinds_count(registry: Registry, provider: Provider) -> None:
+async def test_tokens_of_both_kinds_are_accepted(registry: Registry, provider: Provider) -> None:
     keys = SigningKeys("https://id.example/keys", provider)
     both = {
         "signed": JwtTokens(JwtClaims(ISSUER, AUDIENCE), keys),
@@ -365,7 +365,7 @@ async def test_tokens_of_both_kinds_count(registry: Registry, provider: Provider
         ({"name": "acme"}, 401, ""),
     ],
 )
-async def test_a_claim_says_the_tenant_or_the_token_is_none_that_counts(
+async def test_a_token_must_have_the_claim_of_the_tenant(
     provider: Provider, said: Any, status: int, stream: str
 ) -> None:
     made = gateway_of(Registry.load("domain", tenants=True), provider, tenant="org")
@@ -375,7 +375,7 @@ async def test_a_claim_says_the_tenant_or_the_token_is_none_that_counts(
         assert [each.stream for each in made.commands.sent] == ([stream] if stream else [])
 
 
-async def test_an_operator_who_belongs_to_a_tenant_is_none_of_the_stack(provider: Provider) -> None:
+async def test_an_operator_of_a_tenant_is_not_an_operator_of_the_stack(provider: Provider) -> None:
     made = gateway_of(Registry.load("domain", tenants=True), provider, tenant="org")
     async with made.http:
         of_all, of_one = signed(roles=["operator"]), signed(roles=["operator"], org="acme")

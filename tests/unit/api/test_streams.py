@@ -33,10 +33,10 @@ class RestlessQueries(FakeQueries):
             await asyncio.sleep(0)
 
 
-async def test_of_a_stream_that_nobody_reads_one_state_is_kept(
+async def test_for_a_stream_that_is_not_read_only_one_state_is_kept(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as 5,000 may be left unread."""
+    """Up to 5,000 streams may be left unread."""
     kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     pause = GatewayProtocol.pause_writing
 
@@ -54,7 +54,7 @@ async def test_of_a_stream_that_nobody_reads_one_state_is_kept(
         writer.close()
 
 
-async def test_who_hangs_up_before_the_stream_begins_takes_no_place(
+async def test_a_client_that_disconnects_before_its_stream_begins_takes_no_place(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, gone, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -92,10 +92,10 @@ async def test_who_hangs_up_before_the_stream_begins_takes_no_place(
 
 
 @pytest.mark.parametrize("reads", [True, False])
-async def test_who_goes_away_follows_nothing_once_the_stream_has_ended(
+async def test_a_client_that_disconnects_follows_nothing_once_its_stream_has_ended(
     registry: Registry, reads: bool
 ) -> None:
-    """Also where the row is on its way to them: nobody else would end what it is of."""
+    """Also if a row is just being sent to it: nothing else would end the subscription."""
     queries = FollowedQueries()
     gateway = Gateway(registry, queries=queries)
     sent = asyncio.Event()
@@ -130,8 +130,8 @@ async def test_who_goes_away_follows_nothing_once_the_stream_has_ended(
 
 
 @pytest.mark.parametrize("tenants", [False, True])
-async def test_who_follows_much_keeps_nobody_else_out(tenants: bool) -> None:
-    """Of a tenant it is all together: each has as many names as it likes."""
+async def test_a_client_with_many_streams_prevents_no_other_from_following(tenants: bool) -> None:
+    """The streams of a tenant count together, as it may have any number of principals."""
     acme, globex = ("acme", "globex") if tenants else ("", "")
     tokens = [
         Token("ada", "ada", Role.READER, tenant=acme),
@@ -170,8 +170,8 @@ async def test_who_follows_much_keeps_nobody_else_out(tenants: bool) -> None:
             each.close()
 
 
-async def test_a_place_is_had_of_a_stream_that_is_ending() -> None:
-    """Its last piece waits for a client that does not read, and holds the place until then."""
+async def test_the_place_of_a_stream_that_is_ending_can_be_given_away() -> None:
+    """Its last piece waits for a client that does not read, and keeps its place until then."""
     streams = Streams(2)
     with streams.begun(("ada",)) as over, streams.begun(("ada",)):
         over.cancel()

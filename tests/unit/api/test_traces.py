@@ -63,7 +63,9 @@ async def traced(registry: Registry, traces: FakeTraces) -> AsyncIterator[Gatewa
 PLACE = f"/orders/{ORDER_ID}/place"
 
 
-async def test_a_command_goes_on_in_the_requests_span(traced: Gateway, traces: FakeTraces) -> None:
+async def test_a_command_continues_the_span_of_its_request(
+    traced: Gateway, traces: FakeTraces
+) -> None:
     await traced.http.post(PLACE, headers={"traceparent": CLIENTS})
     assert traces.begun == [("POST", "/orders/{order_id}/place", CLIENTS)]
     assert traced.commands.sent[0].traceparent == OURS
@@ -73,7 +75,7 @@ async def test_a_command_goes_on_in_the_requests_span(traced: Gateway, traces: F
     assert span.said["rayfold.command"] == "place-order"
 
 
-async def test_what_is_not_traced_leaves_no_trace_on_its_events(
+async def test_an_untraced_request_leaves_no_trace_on_its_events(
     traced: Gateway, traces: FakeTraces
 ) -> None:
     await traced.http.post(PLACE, headers={"traceparent": "rubbish"})
@@ -86,7 +88,7 @@ async def test_without_a_collector_a_clients_trace_is_passed_on_as_it_is(gateway
     assert gateway.commands.sent[0].traceparent == CLIENTS
 
 
-async def test_a_request_that_breaks_ends_its_span_with_the_error(
+async def test_a_request_that_raises_ends_its_span_with_the_error(
     traced: Gateway, traces: FakeTraces
 ) -> None:
     traced.commands.error = KeyError("secret")
@@ -130,7 +132,7 @@ async def test_open_metrics_name_a_trace_for_a_bucket(traced: Gateway) -> None:
     assert sample.fullmatch(exemplar)
 
 
-def test_a_bucket_counts_what_took_no_longer() -> None:
+def test_a_bucket_counts_the_requests_that_took_no_longer() -> None:
     histogram = Histogram()
     for seconds in (0.0, BOUNDS[0], 0.02, 99.0):
         histogram.observe(seconds)

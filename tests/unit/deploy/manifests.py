@@ -24,7 +24,7 @@ def check_command(words: Sequence[str]) -> None:
     asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
     params = commands[name].params
     known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
-    assert asked <= known, f"rayfold {name} has no {asked - known}"
+    assert asked <= known, f"rayfold {name} does not have {asked - known}"
 
 
 def check_variables(env: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ def check_variables(env: Mapping[str, str]) -> None:
 def check_ray_start(words: Sequence[str], options: Iterable[str]) -> None:
     """Assert that `ray start` is given what it knows."""
     asked = {word.partition("=")[0] for word in words if word.startswith("--")}
-    assert asked <= set(options), f"ray start has no {asked - set(options)}"
+    assert asked <= set(options), f"ray start does not have {asked - set(options)}"
 
 
 HEALTH_CHECK = {
@@ -63,7 +63,9 @@ def check_ray_settings(env: Mapping[str, str], expected: Mapping[str, int]) -> N
     assert {name: env.get(name) for name in expected} == {n: str(v) for n, v in expected.items()}
     gcs = (_ray() / "core" / "src" / "ray" / "gcs" / "gcs_server").read_bytes()
     for name in expected:
-        assert name.removeprefix("RAY_").encode() + b"\0" in gcs, f"Ray has no {name}"
+        assert name.removeprefix("RAY_").encode() + b"\0" in gcs, (
+            f"Ray does not have the setting {name}"
+        )
 
 
 def ray_start_options() -> set[str]:

@@ -1,4 +1,4 @@
-"""What happened to a command, everywhere: found by the ids on the log, within a bound."""
+"""The consequences of a command: found by the ids on the log, within a bound."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ async def test_a_refused_command_of_a_process_is_shown_with_its_rule(stack: Stac
     assert (news["publication"], news["status"]) == ("order-news", "delivered")
 
 
-async def test_what_is_not_published_yet_or_parked_says_so(stack: Stack) -> None:
+async def test_events_not_yet_published_or_parked_are_marked(stack: Stack) -> None:
     command_id = uuid4()
     await stack.place("rare", command_id)
     await stack.until("OrderCancelled")
@@ -194,7 +194,7 @@ async def test_what_is_not_published_yet_or_parked_says_so(stack: Stack) -> None
     assert await status() == ("parked", "HTTP 500")
 
 
-async def test_a_command_that_a_rule_refused_is_known_as_long_as_its_writer_remembers(
+async def test_a_rejected_command_is_known_as_long_as_its_writer_remembers_it(
     stack: Stack,
 ) -> None:
     stack.outcomes.known["c"] = "order-1", Rejected("empty-order", "an empty order")
@@ -237,7 +237,7 @@ async def test_a_circle_of_causes_and_a_long_chain_end(stack: Stack) -> None:
     json.dumps(found, default=str)  # flat: as deep a tree as there is
 
 
-async def test_a_correlation_of_very_many_is_cut_and_says_so(stack: Stack) -> None:
+async def test_a_very_large_correlation_is_cut_and_says_so(stack: Stack) -> None:
     await appended(stack.log, *(record(f"n{at}", "import") for at in range(800)))
     found = await stack.of("import", scan=2000)
     assert len(found["commands"]) == correlation.MOST
@@ -254,7 +254,7 @@ async def test_a_search_reads_no_more_than_it_may_and_says_so(stack: Stack) -> N
     assert (await stack.of("early", scan=1000))["complete"]
 
 
-async def test_what_another_client_wrote_is_shown_without_a_command(stack: Stack) -> None:
+async def test_events_of_another_client_are_shown_without_a_command(stack: Stack) -> None:
     foreign = NewRecord("StockReceived", b'{"sku":"x","quantity":1}', {}, str(uuid4()))
     await appended(stack.log, foreign)
     [command] = (await stack.of("0@stock-x"))["commands"]
@@ -263,7 +263,7 @@ async def test_what_another_client_wrote_is_shown_without_a_command(stack: Stack
     assert any("another writer" in line for line in lines_of(await stack.of("0@stock-x")))
 
 
-def test_what_replicas_of_a_view_say_alike_is_one_line() -> None:
+def test_equal_answers_of_replicas_are_one_line() -> None:
     row = {"store": "memory", "view": "orders", "key": "1", "status": "applied"}
     applications = [
         {**row, "within_seconds": 0.1},

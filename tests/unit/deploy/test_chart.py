@@ -165,7 +165,7 @@ def selected(selector: dict[str, str], pod: Manifest) -> bool:
     return selector.items() <= labels
 
 
-def test_the_chart_is_one_that_helm_takes(run: Callable[..., Any]) -> None:
+def test_helm_accepts_the_chart(run: Callable[..., Any]) -> None:
     done = run("lint", MOST, "--strict")
     assert done.returncode == 0, done.stdout
 
@@ -211,7 +211,7 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(
         ({"ray": {"healthCheck": {"periodMs": 0}}}, "periodMs"),
     ],
 )
-def test_a_mistake_in_the_values_is_told(
+def test_a_mistake_in_the_values_is_reported(
     run: Callable[..., Any], values: Manifest, told: str
 ) -> None:
     done = run("template", values, "shop")
@@ -219,12 +219,14 @@ def test_a_mistake_in_the_values_is_told(
     assert told in done.stderr
 
 
-def test_the_values_of_the_page_are_taken(render: Render) -> None:
+def test_the_values_in_the_documentation_are_accepted(render: Render) -> None:
     page = ROOT / "docs" / "how-to" / "deploy-on-kubernetes.md"
     [values] = [block.source for block in blocks_of(page) if block.language == "yaml"]
     manifests = render(yaml.safe_load(values))
     [cluster] = of_kind(manifests, "RayCluster")
-    assert cluster["metadata"]["name"] == "shop-rayfold", "as the page calls it"
+    assert cluster["metadata"]["name"] == "shop-rayfold", (
+        "the name must be that in the documentation"
+    )
     gateways = {each["metadata"]["name"] for each in of_kind(manifests, "Deployment")}
     assert "shop-rayfold-gateway" in gateways
     asked = {
@@ -243,7 +245,7 @@ def test_names_fit_however_long_the_release_is(render: Render) -> None:
     assert of_kind(render(LEAST, "rayfold"), "RayCluster")[0]["metadata"]["name"] == "rayfold"
 
 
-def test_every_selector_finds_its_pods_and_no_others(most: list[Manifest]) -> None:
+def test_every_selector_matches_its_pods_and_no_others(most: list[Manifest]) -> None:
     templates = pods(most)
     assert set(templates) == {"ray-head", "ray-worker", "controller", "gateway", "upgrade"}
     for manifest in most:
@@ -261,7 +263,9 @@ def test_every_selector_finds_its_pods_and_no_others(most: list[Manifest]) -> No
             assert selected(constraint["labelSelector"]["matchLabels"], pod)
 
 
-def test_ray_starts_as_it_can_be_and_the_head_offers_no_cpu(least: list[Manifest]) -> None:
+def test_ray_is_started_with_valid_options_and_the_head_offers_no_cpu(
+    least: list[Manifest],
+) -> None:
     [cluster] = of_kind(least, "RayCluster")
     spec = cluster["spec"]
     head, groups = spec["headGroupSpec"], spec["workerGroupSpecs"]
@@ -270,12 +274,12 @@ def test_ray_starts_as_it_can_be_and_the_head_offers_no_cpu(least: list[Manifest
     for group in (head, *groups):
         words = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
         check_ray_start(words, ray_start_options())
-    assert spec["rayVersion"] == version("ray"), "the image has the lock's version of Ray"
+    assert spec["rayVersion"] == version("ray"), "ray.version must be the version in the lock file"
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
 
 
-def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
+def test_a_silent_node_is_detected_and_a_missing_head_is_waited_for(
     least: list[Manifest],
 ) -> None:
     templates = pods(least)
@@ -285,9 +289,7 @@ def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
 
 
 @pytest.mark.parametrize(("size", "memory"), [("1Gi", 2**30), ("1536Mi", 1536 * 2**20)])
-def test_an_object_store_fits_its_memory_or_ray_would_take_a_disk(
-    render: Render, size: str, memory: int
-) -> None:
+def test_the_object_store_fits_the_shared_memory(render: Render, size: str, memory: int) -> None:
     ray = LEAST["ray"] | {"workers": {"objectStore": size}}  # type: ignore[operator]
     [cluster] = of_kind(render(LEAST | {"ray": ray}), "RayCluster")
     workers = cluster["spec"]["workerGroupSpecs"][0]
@@ -308,7 +310,7 @@ def groups(manifests: list[Manifest]) -> dict[str, tuple[str, int, str]]:
     return found
 
 
-def test_another_image_goes_to_the_other_group_while_the_one_before_runs(render: Render) -> None:
+def test_another_image_starts_in_the_other_group_while_the_old_one_runs(render: Render) -> None:
     def rendered(tag: str, group: str, leaving: str = "") -> list[Manifest]:
         workers = {"replicas": 3, "group": group, "leaving": leaving}
         ray = LEAST["ray"] | {"workers": workers}  # type: ignore[operator]
@@ -334,7 +336,7 @@ def test_another_image_goes_to_the_other_group_while_the_one_before_runs(render:
             assert claims == {kind: {runs: 0.001} for kind in CLAIMS}
 
 
-def test_a_redis_for_views_is_in_the_secret_where_it_is_given(
+def test_a_given_redis_for_views_is_in_the_secret(
     least: list[Manifest], most: list[Manifest]
 ) -> None:
     [secret] = of_kind(most, "Secret")
@@ -345,7 +347,7 @@ def test_a_redis_for_views_is_in_the_secret_where_it_is_given(
         assert source == {"name": "shop", "key": "redis", "optional": True}
 
 
-def test_variables_of_opentelemetry_reach_whoever_starts_parts(
+def test_variables_of_opentelemetry_are_set_where_parts_are_started(
     least: list[Manifest], most: list[Manifest]
 ) -> None:
     [secret] = of_kind(most, "Secret")
@@ -370,7 +372,7 @@ def test_claims_of_the_settings_are_kept(render: Render) -> None:
     assert claims["write"] == {"CPU": 0.5, "blue": 0.001}
 
 
-def test_what_is_to_run_is_said_by_the_new_image_before_any_pod_changes(
+def test_the_new_image_requests_the_upgrade_before_any_pod_changes(
     least: list[Manifest],
 ) -> None:
     [job] = of_kind(least, "Job")
@@ -382,7 +384,7 @@ def test_what_is_to_run_is_said_by_the_new_image_before_any_pod_changes(
     assert environment(pod) == environment(pods(least)["controller"])
 
 
-def test_one_of_each_kind_may_be_drained_at_a_time(least: list[Manifest]) -> None:
+def test_one_pod_of_each_kind_may_be_evicted_at_a_time(least: list[Manifest]) -> None:
     budgets = {
         each["metadata"]["name"]: each["spec"] for each in of_kind(least, "PodDisruptionBudget")
     }
@@ -395,7 +397,9 @@ def test_one_of_each_kind_may_be_drained_at_a_time(least: list[Manifest]) -> Non
     assert all(each["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for each in budgets.values())
 
 
-def test_secrets_are_asked_for_where_they_are(least: list[Manifest], most: list[Manifest]) -> None:
+def test_secrets_are_read_from_the_named_secret(
+    least: list[Manifest], most: list[Manifest]
+) -> None:
     for manifests, ours, rays in ((least, "shop", "shop-rayfold"), (most, None, "ray")):
         made = {
             each["metadata"]["name"]: each["stringData"] for each in of_kind(manifests, "Secret")
@@ -414,7 +418,7 @@ def test_secrets_are_asked_for_where_they_are(least: list[Manifest], most: list[
                     check_variables({variable: made[reference["name"]][reference["key"]]})
 
 
-def test_master_keys_are_where_keys_of_persons_are_used(
+def test_master_keys_are_mounted_where_keys_of_persons_are_used(
     least: list[Manifest], most: list[Manifest]
 ) -> None:
     for component, pod in pods(most).items():
@@ -427,7 +431,7 @@ def test_master_keys_are_where_keys_of_persons_are_used(
     assert all("RAYFOLD_MASTER_KEYS" not in environment(pod) for pod in pods(least).values())
 
 
-def test_commands_and_settings_are_rayfolds_own(most: list[Manifest]) -> None:
+def test_commands_and_settings_exist_in_rayfold(most: list[Manifest]) -> None:
     for component in ("controller", "gateway"):
         pod = pods(most)[component]
         only = container(pod)
@@ -448,7 +452,7 @@ def ranges(policy: Manifest) -> list[range]:
     return [range(each["port"], each.get("endPort", each["port"]) + 1) for each in ports]
 
 
-def test_the_network_policy_lets_in_what_the_parts_need_and_no_more(most: list[Manifest]) -> None:
+def test_the_network_policy_allows_what_the_parts_need_and_no_more(most: list[Manifest]) -> None:
     policies = {each["metadata"]["name"]: each for each in of_kind(most, "NetworkPolicy")}
     parts, gateway = policies["shop-rayfold-parts"], policies["shop-rayfold-gateway"]
     let = {port for each in ranges(parts) for port in each}
@@ -460,7 +464,9 @@ def test_the_network_policy_lets_in_what_the_parts_need_and_no_more(most: list[M
     first, last = given.split("-")
     assert {int(first), int(last)} <= let
     workers = range(int(params["min-worker-port"]), int(params["max-worker-port"]) + 1)
-    assert not {int(first), int(last)} & set(workers), "Ray would take the ports of hosts"
+    assert not {int(first), int(last)} & set(workers), (
+        "ports of Ray must not overlap with those of hosts"
+    )
     assert set(workers) <= let
     assert 8000 not in let
     [peer] = parts["spec"]["ingress"][0]["from"]
@@ -477,7 +483,7 @@ def test_what_joins_ray_uses_the_ports_that_the_policy_knows(most: list[Manifest
             assert f"--{name}={value} " in joining.replace("\\\n", " ")
 
 
-def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> None:
+def test_pods_have_time_to_stop_before_they_are_ended(least: list[Manifest]) -> None:
     for component, pod in serving(least).items():
         only, spec = container(pod), pod["spec"]
         grace = spec["terminationGracePeriodSeconds"]
@@ -487,7 +493,7 @@ def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> Non
             assert int(re.findall(r"\d+", shell)[0]) + 30 < grace
 
 
-def test_probes_ask_what_there_is(least: list[Manifest]) -> None:
+def test_probes_use_existing_ports_and_paths(least: list[Manifest]) -> None:
     routes = (ROOT / "api" / "operators" / "health.py").read_text()
     probed = set()
     for component, pod in serving(least).items():
@@ -506,7 +512,7 @@ def test_probes_ask_what_there_is(least: list[Manifest]) -> None:
     assert ("livenessProbe", "/health/live") in probed
 
 
-def test_no_pod_may_do_more_than_it_has_to(least: list[Manifest]) -> None:
+def test_pods_have_no_more_rights_than_they_need(least: list[Manifest]) -> None:
     for pod in pods(least).values():
         security = container(pod)["securityContext"]
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
@@ -518,7 +524,7 @@ def test_no_pod_may_do_more_than_it_has_to(least: list[Manifest]) -> None:
         assert security["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_gateways_are_scaled_by_load_or_by_number_and_not_by_both(
+def test_gateways_are_scaled_either_by_load_or_by_number(
     least: list[Manifest], most: list[Manifest]
 ) -> None:
     def deployment(manifests: list[Manifest]) -> Manifest:

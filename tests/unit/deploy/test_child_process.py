@@ -69,7 +69,7 @@ async def test_a_server_that_ends_at_once_is_an_error_with_the_place_of_its_log(
     assert "no disk" in (tmp_path / "server.log").read_text()
 
 
-async def test_the_log_of_a_server_that_says_much_begins_anew(
+async def test_a_large_log_of_a_server_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_process, "LOOK", 0.001)
@@ -91,7 +91,7 @@ async def test_the_log_of_a_server_that_says_much_begins_anew(
     assert "\0" not in said  # what is written after that is at its beginning
 
 
-async def test_a_log_is_cut_though_the_disk_has_no_room_for_its_copy(
+async def test_a_log_is_cut_although_the_disk_has_no_room_for_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_process, "LOOK", 0.001)

@@ -1,4 +1,4 @@
-"""What the command says where it is used wrongly, and where something is not to be had."""
+"""What the command prints if it is used wrongly, or if something is not available."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stack import rayfold
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_cannot_be_written_is_one_line_and_no_success(unbuffered: str) -> None:
+def test_output_that_cannot_be_written_is_one_line_and_an_error(unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
             [*rayfold(), "--version"],
@@ -46,7 +46,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
-def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path: Path) -> None:
+def test_an_invalid_connection_string_is_not_reported_as_a_silent_store(tmp_path: Path) -> None:
     result = subprocess.run(
         [*rayfold(), "events", "--eventstore", "kdb://127.0.0.1:1", "--data", str(tmp_path)],
         capture_output=True,
@@ -73,14 +73,14 @@ def test_a_connection_string_that_makes_no_sense_is_not_told_as_silence(tmp_path
         ),
     ],
 )
-def test_a_wrong_use_is_one_line(arguments: str, told: str) -> None:
+def test_wrong_usage_is_one_line(arguments: str, told: str) -> None:
     result = subprocess.run(
         [*rayfold(), *arguments.split()], capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"rayfold: {told}\n")
 
 
-def test_a_group_alone_shows_its_commands() -> None:
+def test_a_command_group_without_a_command_shows_its_commands() -> None:
     result = subprocess.run(
         [*rayfold(), "parked"], capture_output=True, text=True, timeout=60, check=False
     )
@@ -117,7 +117,7 @@ main()
         ("__import__('rayfold').RayfoldError('the log is gone')", "RayfoldError: the log is gone"),
     ],
 )
-def test_whatever_fails_outside_is_one_line(error: str, told: str) -> None:
+def test_a_failure_outside_of_rayfold_is_one_line(error: str, told: str) -> None:
     result = _fails(error)
     assert result.returncode == 2
     assert result.stderr.startswith("rayfold: ")
@@ -125,7 +125,7 @@ def test_whatever_fails_outside_is_one_line(error: str, told: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_who_asks_is_told_where() -> None:
+def test_with_rayfold_traceback_set_the_traceback_is_shown() -> None:
     asked = _fails("OSError(1, 'no')", RAYFOLD_TRACEBACK="1")
     assert "Traceback" in asked.stderr
     assert asked.returncode == 1
@@ -135,12 +135,12 @@ def test_who_asks_is_told_where() -> None:
     "error",
     ["KeyError('x')", "__import__('ray').exceptions.RayTaskError('f', 'its trace', KeyError('x'))"],
 )
-def test_a_mistake_of_ours_says_where_it_is(error: str) -> None:
+def test_an_internal_error_shows_its_traceback(error: str) -> None:
     assert "Traceback" in _fails(error).stderr
 
 
-def test_a_store_that_is_away_is_told_in_its_own_words() -> None:
-    """The client's error says all of it twice, with names of its own."""
+def test_a_store_that_is_down_is_reported_once_in_the_clients_words() -> None:
+    """The client's error has everything twice, and internal names."""
     result = subprocess.run(
         [*rayfold(), "events", "--eventstore", f"kdb://127.0.0.1:{free_port()}?Tls=false"],
         capture_output=True,

@@ -48,12 +48,12 @@ def test_no_secret_has_a_default(name: str) -> None:
         loaded(given)
 
 
-def test_every_variable_is_told_of_in_the_example() -> None:
+def test_every_variable_is_in_the_example() -> None:
     used = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     assert used == set(re.findall(r"^(?:# )?(\w+)=", (DEPLOY / "env.example").read_text(), re.M))
 
 
-def test_what_is_named_is_declared(compose: dict[str, Any]) -> None:
+def test_names_that_are_used_are_declared(compose: dict[str, Any]) -> None:
     services = compose["services"]
     for name, service in services.items():
         for other, need in service.get("depends_on", {}).items():
@@ -76,11 +76,13 @@ def test_it_has_the_parts_of_a_cluster(compose: dict[str, Any]) -> None:
     assert compose["services"]["gateway"]["deploy"]["replicas"] == 2
     for name, service in compose["services"].items():
         assert service["restart"] == "unless-stopped", name
-        assert service["logging"]["driver"] == "local", f"{name}: its log grows for ever"
-        assert service["image"].rpartition(":")[2] != service["image"], f"{name}: which version?"
+        assert service["logging"]["driver"] == "local", f"{name}: the log is not rotated"
+        assert service["image"].rpartition(":")[2] != service["image"], (
+            f"{name}: the image has no version"
+        )
 
 
-def test_nothing_is_published_beyond_this_machine(compose: dict[str, Any]) -> None:
+def test_no_port_is_published_beyond_this_machine(compose: dict[str, Any]) -> None:
     published = {
         name: service["ports"]
         for name, service in compose["services"].items()
@@ -91,7 +93,7 @@ def test_nothing_is_published_beyond_this_machine(compose: dict[str, Any]) -> No
         assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_commands_and_settings_are_rayfolds_own(compose: dict[str, Any]) -> None:
+def test_commands_and_settings_exist_in_rayfold(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         env = service.get("environment", {})
         check_variables(env)
@@ -100,7 +102,7 @@ def test_commands_and_settings_are_rayfolds_own(compose: dict[str, Any]) -> None
             assert env["RAYFOLD_RAY_ADDRESS"] == "ray-head:6379"
 
 
-def test_variables_of_opentelemetry_are_passed_on_to_whoever_starts_parts() -> None:
+def test_variables_of_opentelemetry_are_set_where_parts_are_started() -> None:
     given = {name: f"secret-of-{name}" * 2 for name in SECRETS}
     collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
     without, with_one = loaded(given), loaded(given | collector)
@@ -114,7 +116,7 @@ def test_variables_of_opentelemetry_are_passed_on_to_whoever_starts_parts() -> N
         )
 
 
-def test_ray_is_started_as_ray_can_be(compose: dict[str, Any]) -> None:
+def test_ray_is_started_with_valid_options(compose: dict[str, Any]) -> None:
     options = ray_start_options()
     for name in ("ray-head", "ray-worker"):
         service = compose["services"][name]
@@ -130,7 +132,7 @@ def test_ray_is_started_as_ray_can_be(compose: dict[str, Any]) -> None:
     check_ray_start(shlex.split(start), options)
 
 
-def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
+def test_a_silent_node_is_detected_and_a_missing_head_is_waited_for(
     compose: dict[str, Any],
 ) -> None:
     services = compose["services"]

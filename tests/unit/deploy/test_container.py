@@ -49,7 +49,7 @@ def test_the_image_does_not_run_as_root(steps: list[tuple[str, str]]) -> None:
     assert users == ["10001:10001"]
 
 
-def test_all_of_the_wheel_is_copied_and_nothing_else_is_sent(
+def test_all_of_the_wheel_is_copied_and_nothing_else_is_in_the_context(
     engine: ModuleType, steps: list[tuple[str, str]]
 ) -> None:
     copied = {
@@ -65,7 +65,7 @@ def test_all_of_the_wheel_is_copied_and_nothing_else_is_sent(
     assert Path("deploy/stack/up.py") in files
     for room in map(ROOT.joinpath, ROOMS):
         code = {file.relative_to(ROOT) for file in room.rglob("*.py") if packaged(file, room)}
-        assert code <= files, "what the wheel has is in the image"
+        assert code <= files, "the image must have all files of the wheel"
     assert [path.as_posix() for path in files if "container" in path.parts] == [script]
     assert not any(path.suffix == ".pyc" for path in files)
 
@@ -91,7 +91,7 @@ def test_the_ignore_file_is_read_as_docker_does(
     assert list(engine.sent(tmp_path, IGNORED)) == ([Path(path)] if sent else [])
 
 
-def test_what_only_the_build_needs_is_taken_away_again(steps: list[tuple[str, str]]) -> None:
+def test_packages_that_only_the_build_needs_are_removed(steps: list[tuple[str, str]]) -> None:
     [uninstall] = [text for name, text in steps if name == "RUN" and "uninstall" in text]
     removed = set(re.sub(r" && .*", "", uninstall.partition("--yes ")[2]).split())
     brought, package, why = set(), "", set[str]()
@@ -111,7 +111,7 @@ def test_a_block_of_the_readme_is_run_as_it_is(engine: ModuleType) -> None:
     assert "\nrayfold verify " in commands[1]
 
 
-def test_manifests_are_no_part_of_the_wheel() -> None:
+def test_manifests_are_not_part_of_the_wheel() -> None:
     room = ROOT / "deploy"
     assert packaged(room / "stack" / "up.py", room)
     assert packaged(room / "errors.py", room)

@@ -16,7 +16,7 @@ from deploy.stack.settings import Settings
 from rayfold.runtime import postgres
 
 
-async def test_a_postgres_that_goes_as_domains_are_compared_is_one_line(
+async def test_losing_postgres_while_domains_are_compared_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connection = Mock()
@@ -37,7 +37,7 @@ async def test_a_postgres_that_goes_as_domains_are_compared_is_one_line(
 
 
 @pytest.mark.parametrize("accept_parked", [False, True])
-async def test_a_release_follows_another_as_it_was_asked_for_unless_it_was_refused(
+async def test_a_requested_release_follows_another_unless_it_was_refused(
     accept_parked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Release(3, "shop", "new", {}, accept_parked)

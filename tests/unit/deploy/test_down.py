@@ -1,4 +1,4 @@
-"""What `rayfold down` does where nobody answers."""
+"""What `rayfold down` does if nothing answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deploy.stack import down, ray_runtime
 from deploy.stack.settings import Settings
 
 
-async def test_who_waits_for_ray_says_so_and_gives_up(
+async def test_down_says_that_it_waits_for_ray_and_gives_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cluster whose head greets, and then hangs: Ray itself tries for as long as it does."""
+    """The head accepts connections, and then hangs: Ray itself tries for as long."""
     let_go, given_up = threading.Event(), []
 
     def give_up(address: str) -> None:

@@ -1,4 +1,4 @@
-"""The data folder: whose it is, and what it says to other commands."""
+"""The data folder: its owner, and what it tells other commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deploy.stack.settings import Settings
 from eventstore.embedded.storage.data_folder import DataFolder, ForeignFolderError
 
 
-def test_where_the_store_of_an_earlier_stack_was_is_not_told(tmp_path: Path) -> None:
-    """The one before had a store of its own, and this one was given another's."""
+def test_the_store_of_an_earlier_stack_is_not_used(tmp_path: Path) -> None:
+    """The earlier stack had a store of its own; the present one was given an external store."""
     (tmp_path / "lock").touch()
     (tmp_path / "eventstore.uri").write_text("kdb://127.0.0.1:1")
     with folder.locked(tmp_path):
@@ -25,7 +25,7 @@ def test_where_the_store_of_an_earlier_stack_was_is_not_told(tmp_path: Path) -> 
             store_of(Settings(data=tmp_path))
 
 
-def test_a_folder_that_does_not_forget_is_free_again(tmp_path: Path) -> None:
+def test_a_data_folder_is_released_even_if_its_files_cannot_be_removed(tmp_path: Path) -> None:
     with folder.locked(tmp_path):
         (tmp_path / "gateway.json").mkdir()  # which nobody can unlink
     (tmp_path / "gateway.json").rmdir()
@@ -35,7 +35,7 @@ def test_a_folder_that_does_not_forget_is_free_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mine", ["pyproject.toml", "eventstore"])
 @pytest.mark.parametrize("below", [".", "below"])
-def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(
+def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
     tmp_path: Path, mine: str, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--data .` would close a project's folder to all others; so would `--data ..`."""
@@ -48,18 +48,18 @@ def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(
     assert [each.name for each in tmp_path.iterdir()] == [mine]
 
 
-def test_a_folder_that_is_named_is_taken_with_what_is_in_it(tmp_path: Path) -> None:
-    """As by `rayfold up --data here > here/up.log`."""
+def test_a_data_folder_given_by_option_may_contain_files(tmp_path: Path) -> None:
+    """As with `rayfold up --data here > here/up.log`."""
     (tmp_path / "up.log").touch()
     with folder.locked(tmp_path) as taken:
         assert S_IMODE(taken.stat().st_mode) & 0o066 == 0
     DataFolder(tmp_path / "eventstore").close()
 
 
-def test_the_store_leaves_somebodys_folder_as_it_is_too(
+def test_the_event_store_leaves_a_folder_with_foreign_files_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`rayfold eventstore --data .`, in a project that has a package of that name."""
+    """As with `rayfold eventstore --data .` in a project with a package of that name."""
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     (tmp_path / "__init__.py").touch()
@@ -69,7 +69,7 @@ def test_the_store_leaves_somebodys_folder_as_it_is_too(
 
 
 @pytest.mark.parametrize("there", ["lost+found", ".profile", "lock", "eventstore/events.sqlite"])
-def test_a_new_disk_a_home_one_of_before_and_a_restored_log_are_ours(
+def test_a_new_disk_or_home_or_restored_log_is_accepted_as_a_data_folder(
     tmp_path: Path, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -79,7 +79,7 @@ def test_a_new_disk_a_home_one_of_before_and_a_restored_log_are_ours(
         assert S_IMODE(taken.stat().st_mode) & 0o066 == 0
 
 
-def test_another_users_folder_is_not_said_to_have_no_gateway(
+def test_another_users_folder_is_reported_as_not_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Path) -> str:  # as the system does, but for root

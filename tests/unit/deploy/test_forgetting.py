@@ -1,4 +1,4 @@
-"""Who can be forgotten, and whom that holds up: nobody else."""
+"""Who can be forgotten; and that delays nobody else."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ nothing = cast("Any", None)
 
 
 @pytest.mark.parametrize("subject", ["ada", "Acme:ada", ":ada", ""])
-async def test_where_there_are_tenants_a_person_is_one_s(subject: str) -> None:
-    """Else an operator would be told that nothing is on the log of somebody of whom there is."""
+async def test_with_tenants_a_person_belongs_to_one_tenant(subject: str) -> None:
+    """Otherwise an operator would be told that the log has no data of a person, though it has."""
     registry = Registry.load("tests.personal", tenants=True)
     forgetting = Forgetting(registry, "", nothing, nothing, nothing, nothing)
     with pytest.raises(UnknownTarget, match="is of no tenant"):
@@ -130,7 +130,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
     return Stack(monkeypatch)
 
 
-async def test_states_go_before_views_and_processes_before_those_to_whom_they_send(
+async def test_states_are_cleared_before_views_and_processes_before_writers(
     stack: Stack,
 ) -> None:
     assert await stack.take_away() == ""
@@ -171,7 +171,7 @@ async def test_a_view_that_a_release_takes_up_again_is_built_before_anybody_read
     assert "contacts" in stack.done
 
 
-async def test_a_view_that_was_left_and_fails_holds_up_no_other_and_no_forgetting(
+async def test_a_view_left_by_a_release_that_fails_delays_no_other_and_no_forgetting(
     stack: Stack, left: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left["letters"] = ["postgres"]
@@ -189,7 +189,7 @@ async def test_a_view_that_was_left_and_fails_holds_up_no_other_and_no_forgettin
     assert "processes" in stack.done
 
 
-async def test_a_view_that_was_left_and_takes_long_holds_up_no_forgetting(
+async def test_a_view_left_by_a_release_that_takes_long_delays_no_forgetting(
     stack: Stack, left: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.refuse.add("contacts")
@@ -208,7 +208,7 @@ async def test_a_view_that_was_left_and_takes_long_holds_up_no_forgetting(
     running.cancel()
 
 
-async def test_whoever_is_forgotten_does_not_wait_for_a_view_that_cannot_be_rebuilt(
+async def test_forgetting_a_person_does_not_wait_for_a_view_that_cannot_be_rebuilt(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.refuse.add("contacts")
@@ -268,13 +268,13 @@ async def test_a_start_without_personal_data_asks_nothing_of_who_is_forgotten(
     assert not caplog.records
 
 
-async def test_values_that_postgres_has_counted_go_too(stack: Stack) -> None:
+async def test_values_in_the_statistics_of_postgres_are_removed_too(stack: Stack) -> None:
     """`pg_stats` shows the most common ones, until tables are analyzed again."""
     assert await stack.take_away() == ""
     assert 'VACUUM (ANALYZE) rayfold_state."account"' in stack.done
 
 
-async def test_a_person_whose_row_cannot_be_made_again_holds_up_no_other(stack: Stack) -> None:
+async def test_a_person_whose_row_cannot_be_rebuilt_delays_no_other(stack: Stack) -> None:
     stack.refuse.add("account-ada")
     ada, bob = stack.left["ada"], stack.left["bob"]
     assert await stack.take_away() == "of ada: account-ada cannot be read"
@@ -289,8 +289,8 @@ async def test_a_person_whose_row_cannot_be_made_again_holds_up_no_other(stack: 
     assert ada in stack.cleared
 
 
-async def test_nobody_is_asked_for_a_row_that_is_not_there(stack: Stack) -> None:
-    """An aggregate with an actor of its own would need one, in which another's place is taken."""
+async def test_no_aggregate_is_loaded_for_a_row_that_does_not_exist(stack: Stack) -> None:
+    """A dedicated aggregate would need an actor, for which another might have to end."""
     stack.rows = {"bob"}
     stack.refuse.add("account-ada")
     assert await stack.take_away() == ""
@@ -298,7 +298,7 @@ async def test_nobody_is_asked_for_a_row_that_is_not_there(stack: Stack) -> None
     assert not stack.left
 
 
-async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
+async def test_a_view_that_fails_delays_no_other_view(stack: Stack) -> None:
     stack.refuse.add("contacts")
     assert await stack.take_away() == "contacts: it stopped"
     assert "letters" in stack.done
@@ -310,8 +310,10 @@ async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
     assert not stack.left
 
 
-async def test_as_long_as_the_release_before_serves_something_is_left(stack: Stack) -> None:
-    """Its replicas have rows of before, until its last gateway is gone."""
+async def test_while_the_previous_release_serves_the_forgetting_is_not_complete(
+    stack: Stack,
+) -> None:
+    """Its replicas have old rows until its last gateway is gone."""
     stack.is_alone = False
     assert "the previous release still serves" in await stack.take_away()
     assert {*stack.left} == {"ada", "bob"}
@@ -323,8 +325,10 @@ async def test_as_long_as_the_release_before_serves_something_is_left(stack: Sta
     assert not stack.left
 
 
-async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: Stack) -> None:
-    """It was restored under a running stack, or a replica of it took over."""
+async def test_a_destroyed_key_that_reappears_in_the_database_is_destroyed_again(
+    stack: Stack,
+) -> None:
+    """The database was restored under a running stack, or a replica of it took over."""
     gone, other = uuid4(), uuid4()
     await note_destroyed(stack.log, [gone])
     await stack.forgetting._destroy_again()
@@ -337,10 +341,10 @@ async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: S
 
 
 @pytest.mark.parametrize("before", ["settled", "a view has failed"])
-async def test_what_was_read_while_a_key_was_there_again_goes_again(
+async def test_what_was_read_while_a_destroyed_key_existed_again_is_cleared_again(
     stack: Stack, before: str
 ) -> None:
-    """Whoever began in between has folded it, though each view was rebuilt before."""
+    """A part that began in between has folded it, although each view was rebuilt before."""
     left = dict(stack.left)
     if before == "a view has failed":
         stack.refuse.add("letters")
@@ -353,10 +357,10 @@ async def test_what_was_read_while_a_key_was_there_again_goes_again(
     assert "contacts" in stack.done
 
 
-async def test_a_postgres_that_is_away_is_no_warning_of_ours(
+async def test_a_postgres_that_is_down_is_not_logged_as_a_warning_of_forgetting(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a rule nobody is being forgotten then."""
+    """Usually nobody is being forgotten then."""
 
     async def away() -> None:
         raise PostgresUnavailable("no answer")
@@ -372,7 +376,7 @@ async def test_a_postgres_that_is_away_is_no_warning_of_ours(
     assert {each.levelname for each in caplog.records} == {"INFO"}
 
 
-async def test_whoever_is_forgotten_meanwhile_goes_from_all_views(stack: Stack) -> None:
+async def test_a_person_forgotten_meanwhile_is_removed_from_all_views(stack: Stack) -> None:
     stack.refuse.add("contacts")
     await stack.take_away()
     stack.left["eve"] = uuid4()

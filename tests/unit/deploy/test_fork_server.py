@@ -77,7 +77,7 @@ def run(
     return found
 
 
-def test_it_has_what_its_starter_would_have_given_it(
+def test_a_forked_process_has_what_its_starter_would_have_given_it(
     server: ForkServer, script: Path, tmp_path: Path
 ) -> None:
     given = os.fsdecode(b"no \xff text")
@@ -114,7 +114,7 @@ def test_its_folder_may_be_gone(server: ForkServer, script: Path, tmp_path: Path
 def test_a_safe_path_stays_as_it_is(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With it Python puts no folder in front of those that are given."""
+    """With it, Python does not put the script's folder in front of the path."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     server = ForkServer(["plistlib"])
@@ -125,12 +125,14 @@ def test_a_safe_path_stays_as_it_is(
         server.stop()
 
 
-def test_one_with_an_environment_of_its_own_is_started(server: ForkServer, script: Path) -> None:
+def test_a_process_with_a_runtime_environment_is_started_and_not_forked(
+    server: ForkServer, script: Path
+) -> None:
     found = run(server.path, script, "--runtime-env-hash=17")
     assert (found["parent"], found["imported"]) == (os.getpid(), False)
 
 
-def test_it_is_started_where_no_server_is(server: ForkServer, script: Path) -> None:
+def test_without_a_server_a_process_is_started(server: ForkServer, script: Path) -> None:
     assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == server.pid
     os.kill(server.pid, signal.SIGKILL)
     found = run(server.path, script, WITHOUT_ENVIRONMENT)
@@ -138,7 +140,7 @@ def test_it_is_started_where_no_server_is(server: ForkServer, script: Path) -> N
     assert found["arguments"] == [WITHOUT_ENVIRONMENT]
 
 
-def test_what_has_threads_is_not_forked(
+def test_a_server_with_threads_does_not_fork(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     begins = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True)"
@@ -160,7 +162,7 @@ def test_what_has_threads_is_not_forked(
         ("raise SystemExit('of a script')", "of a script"),
     ],
 )
-def test_what_cannot_be_imported_once_is_left_out(
+def test_a_module_that_cannot_be_imported_is_left_out(
     script: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,8 +181,8 @@ def test_what_cannot_be_imported_once_is_left_out(
     assert told in capfd.readouterr().err
 
 
-def test_one_that_comes_too_late_does_nothing(server: ForkServer, script: Path) -> None:
-    """Who asked for it has become Python meanwhile, so it would be there twice."""
+def test_a_request_that_comes_too_late_does_nothing(server: ForkServer, script: Path) -> None:
+    """The requester has started Python itself meanwhile, so the process would be there twice."""
     told = {
         "arguments": [str(script)],
         "environment": dict(os.environ),
@@ -198,15 +200,17 @@ def test_one_that_comes_too_late_does_nothing(server: ForkServer, script: Path) 
     for each in (nothing, its, folder):
         os.close(each)
     with os.fdopen(ours, "rb") as output:
-        assert select.select([output], [], [], DEADLINE)[0], "it neither ends nor says anything"
-        assert output.read() == b"", "it has run, though nobody waited for it"
+        assert select.select([output], [], [], DEADLINE)[0], (
+            "the process neither ended nor printed anything"
+        )
+        assert output.read() == b"", "the process ran although nobody waited for it"
 
 
 @pytest.mark.parametrize(
     "said",
     [b"", b" ", b"{}", b'{"arguments": []}' + worker_start.END, b"\xff\0", b"[" * 60_000 + b"\0"],
 )
-def test_nonsense_is_not_answered_and_does_no_harm(
+def test_an_invalid_request_is_not_answered_and_does_no_harm(
     server: ForkServer, script: Path, said: bytes
 ) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
@@ -219,15 +223,15 @@ def test_nonsense_is_not_answered_and_does_no_harm(
     assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == server.pid
 
 
-def test_nobody_else_reaches_it(server: ForkServer) -> None:
+def test_other_users_cannot_connect_to_the_server(server: ForkServer) -> None:
     assert Path(server.path).parent.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("ends", ["stopped", "hung", "killed"])
-def test_what_it_forked_ends_with_its_parent_and_not_with_itself(
+def test_forked_processes_end_with_their_parent_and_not_with_the_server(
     server: ForkServer, tmp_path: Path, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own end is no reason to lose an actor."""
+    """The end of the server must not end actors."""
     monkeypatch.setattr("deploy.raylet.fork_server.END_TIMEOUT", 0.2 if ends == "hung" else 5.0)
     waits = tmp_path / "waits.py"
     waits.write_text("import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\n")
@@ -249,8 +253,8 @@ def test_what_it_forked_ends_with_its_parent_and_not_with_itself(
         forked.wait(DEADLINE)
 
 
-def test_it_ends_with_its_parent() -> None:
-    """Killed, so that it cannot say so."""
+def test_the_server_ends_with_its_parent() -> None:
+    """The parent is killed, so that it cannot tell the server."""
     begins = "from deploy.raylet.fork_server import ForkServer\nimport sys\n"
     says = "s = ForkServer(['json'])\nprint(s.pid, s.path, flush=True)\nsys.stdin.read()\n"
     with subprocess.Popen(
@@ -272,5 +276,5 @@ def test_it_ends_with_its_parent() -> None:
     assert not left
 
 
-def test_both_sides_end_a_request_alike() -> None:
+def test_both_sides_use_the_same_end_of_a_request() -> None:
     assert fork_server_process.END == worker_start.END

@@ -20,10 +20,10 @@ from rayfold import Registry
 TIMEOUT = 60.0
 
 
-async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
+async def test_a_gateway_that_waits_for_views_to_be_built_reacts_to_sigterm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They may be built for an hour, and whoever asked it to end kills it long before."""
+    """Building may take an hour; a supervisor would kill it long before."""
     waits, left = asyncio.Event(), asyncio.Event()
 
     async def caught_up(_: float) -> None:
@@ -51,7 +51,7 @@ async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
             pass
 
     async def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("it serves")
+        raise AssertionError("the gateway must not serve yet")
 
     monkeypatch.setattr(os, "umask", lambda _: None)  # that of the tests stays
     monkeypatch.setattr(gateway, "check", lambda *_: None)

@@ -1,4 +1,4 @@
-"""What the command line says of something at a URL that is no gateway: a line each."""
+"""What the command line prints if the server at a URL is not a gateway: one line each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
     ids=["protocol", "page", "cut off", "list"],
     indirect=True,
 )
-def test_what_is_no_gateway_is_said_to_be_none(says: str) -> None:
+def test_a_server_that_is_not_a_gateway_is_reported(says: str) -> None:
     with pytest.raises(StartError, match="no gateway can be asked at http"):
         ask(says, "/operators/status")
 
@@ -50,7 +50,7 @@ UNKNOWN = b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 21\r\n\r\n{"detail": "a
 
 
 @pytest.mark.parametrize("says", [UNKNOWN], indirect=True)
-def test_whoever_shows_no_known_token_is_told_where_one_is_taken_from(says: str) -> None:
+def test_an_unknown_token_is_refused_with_where_the_token_came_from(says: str) -> None:
     with pytest.raises(StartError, match=r"^a token: .*rayfold.toml.*RAYFOLD_TOKEN"):
         ask(says, "/operators/status")
 
@@ -59,13 +59,13 @@ AWAY = b"HTTP/1.1 302 Found\r\nLocation: http://id.example/sign-in\r\nContent-Le
 
 
 @pytest.mark.parametrize("says", [AWAY], indirect=True)
-def test_a_token_goes_where_it_was_sent_and_nowhere_else(says: str) -> None:
+def test_a_token_is_not_sent_to_another_server_by_a_redirect(says: str) -> None:
     with pytest.raises(StartError, match=r"\(302\) to http://id\.example/sign-in: give"):
         ask(says, "/operators/status", token="secret")
 
 
 @pytest.mark.parametrize("says", [HEAD % (2, b"{}")], indirect=True)
-def test_what_an_answer_lacks_is_named(says: str) -> None:
+def test_a_missing_field_of_an_answer_is_named(says: str) -> None:
     answer = ask(says, "/operators/status")
     with pytest.raises(StartError, match="'parts'"):
         answer["parts"]
@@ -80,7 +80,7 @@ def test_what_an_answer_lacks_is_named(says: str) -> None:
         ("http://127.0.0.1:1", "☃"),
     ],
 )
-def test_what_cannot_be_sent_is_a_line(url: str, token: str | None) -> None:
+def test_a_value_that_cannot_be_sent_is_one_line(url: str, token: str | None) -> None:
     with pytest.raises(StartError):
         ask(url, "/operators/status", token=token)
 
@@ -94,14 +94,14 @@ def test_a_data_folder_that_does_not_say_where_its_gateway_is_has_none(
         gateway_of(tmp_path)
 
 
-def test_two_gateways_are_never_one(tmp_path: Path) -> None:
-    """A deletion that was meant for the one would be done at the other."""
+def test_two_gateways_in_a_data_folder_are_never_mixed_up(tmp_path: Path) -> None:
+    """Otherwise a deletion that was meant for one could be done at the other."""
     with pytest.raises(StartError, match="--data or --url"):
         asking.ask(tmp_path, "http://127.0.0.1:1", "/operators/status")
 
 
 @pytest.mark.parametrize("says", [HEAD % (12, b'{"parts":[]}')], indirect=True)
-def test_a_gateway_of_this_machine_is_not_looked_for_behind_a_proxy(
+def test_a_gateway_on_this_machine_is_not_connected_to_through_a_proxy(
     says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -122,7 +122,7 @@ NO_TENANT = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%b" % (len(_
 
 
 @pytest.mark.parametrize("says", [NO_TENANT], indirect=True)
-def test_where_a_tenant_is_needed_the_option_is_told(says: str) -> None:
+def test_if_a_tenant_is_needed_the_option_is_named(says: str) -> None:
     with pytest.raises(
         StartError, match=r"^the stack serves tenants: name the tenant with --tenant"
     ):

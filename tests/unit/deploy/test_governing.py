@@ -1,4 +1,4 @@
-"""What a controller ends, and what it leaves to the next."""
+"""What a controller ends, and what it leaves to the next one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Outbound:
 
 
 @pytest.mark.parametrize(("going_down", "done"), [(False, ["stop"]), (True, ["end", "stop"])])
-async def test_what_goes_out_ends_in_order_where_all_goes_down(
+async def test_publications_end_in_order_when_the_stack_goes_down(
     monkeypatch: pytest.MonkeyPatch, going_down: bool, done: list[str]
 ) -> None:
-    """Killed, a publication sends again what it has sent since its last checkpoint."""
+    """If it is killed, a publication sends everything since its last checkpoint again."""
     monkeypatch.setattr(outbound_side, "OutboundSide", Outbound)
     monkeypatch.setattr(publishing, "configured", lambda _: {})
     monkeypatch.setattr(Government, "_read_settings", lambda _: None)
@@ -49,7 +49,7 @@ async def test_what_goes_out_ends_in_order_where_all_goes_down(
     assert side.done == done
 
 
-async def test_a_down_says_that_ray_hangs_instead_of_asking_it(
+async def test_down_reports_that_ray_hangs_instead_of_asking_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def hangs(address: str) -> None:
@@ -64,8 +64,10 @@ async def test_a_down_says_that_ray_hangs_instead_of_asking_it(
     assert not government._going_down
 
 
-async def test_a_down_that_cannot_begin_ends_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asked was told that it failed: a controller stopped later leaves its parts."""
+async def test_a_down_that_cannot_begin_does_not_end_anything_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The operator was told that it failed: a controller stopped later leaves its parts."""
 
     def unknown(*_: str) -> list[str]:
         raise RaySystemError("the GCS does not answer")

@@ -14,13 +14,13 @@ from rayfold import RayfoldError
 BEFORE = {"domain": "one", "read": {"actors": ["of one"]}}
 
 
-def test_the_read_part_before_is_kept_for_those_who_have_its_code() -> None:
+def test_the_previous_read_part_is_kept_for_gateways_of_the_previous_release() -> None:
     assert HandingOver("", "two", BEFORE).previous == {"one": BEFORE["read"]}
     assert HandingOver("", "one", BEFORE).previous == {}
     assert HandingOver("", "two", {}).previous == {}
 
 
-def test_an_upgrade_that_was_broken_off_goes_on() -> None:
+def test_an_interrupted_upgrade_continues() -> None:
     half = {"domain": "two", "read": {}, "previous": {"one": BEFORE["read"]}}
     assert HandingOver("", "two", half).previous == {"one": BEFORE["read"]}
     assert HandingOver("", "three", half).previous == {"one": BEFORE["read"], "two": {}}

@@ -21,18 +21,18 @@ def script(path: Path, *lines: str) -> str:
     return str(path)
 
 
-def test_another_has_to_be_worth_it() -> None:
+def test_another_interpreter_must_be_clearly_faster() -> None:
     assert fastest({"ours": 1.0, "other": 0.5}, "ours") == "other"
     assert fastest({"ours": 1.0, "other": 0.9}, "ours") == "ours"
     assert fastest({"ours": 0.5, "other": 1.0}, "ours") == "ours"
 
 
-def test_where_ours_fails_the_installation_says_why() -> None:
+def test_if_our_interpreter_fails_the_installation_says_why() -> None:
     assert fastest({"other": 0.5}, "ours") == "ours"
     assert fastest({}, "ours") == "ours"
 
 
-def test_the_least_of_its_times_counts_and_who_fails_is_left_out(tmp_path: Path) -> None:
+def test_the_shortest_time_counts_and_failing_interpreters_are_left_out(tmp_path: Path) -> None:
     times = tmp_path / "times"
     times.write_text("3\n1\n2\n4\n5\n")
     works = script(tmp_path / "works", f"head -n 1 {times}", f"sed -i 1d {times}")
@@ -43,7 +43,7 @@ def test_the_least_of_its_times_counts_and_who_fails_is_left_out(tmp_path: Path)
     assert least_seconds([fails, odd, works, gone, last]) == {works: 1.0}
 
 
-def test_each_other_one_of_this_version_is_looked_at_once(
+def test_each_other_interpreter_of_this_version_is_tried_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = script(tmp_path / "a" / NAME, "exit 1")
@@ -59,7 +59,7 @@ def test_each_other_one_of_this_version_is_looked_at_once(
     assert others() == [one]
 
 
-def test_it_prints_one_that_can_make_an_environment(
+def test_it_prints_an_interpreter_that_can_make_an_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(interpreter, "ROUNDS", 1)

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command line is still being imported: it ends, and says nothing."""
+"""Ctrl-C while the command line is still being imported: it ends, and prints nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_that_is_ignored_by_who_started_it_stays_so() -> None:
+def test_an_interrupt_ignored_by_the_parent_process_stays_ignored() -> None:
     ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `… &`
     try:
         ended = run("typer", "--version")
@@ -89,8 +89,8 @@ def test_an_interrupt_that_is_ignored_by_who_started_it_stays_so() -> None:
     assert ended.stdout.startswith("rayfold ")
 
 
-def test_a_command_that_runs_is_interrupted_as_ever() -> None:
-    """Whatever has begun is undone on the way out: there an exception is raised again."""
+def test_a_running_command_is_interrupted_as_usual() -> None:
+    """A running command undoes what it began, so there the usual exception is raised."""
     ended = subprocess.run(
         [sys.executable, "-c", RUNNING], capture_output=True, text=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""`join-ray`: a command and the node that it stands on, each by a stand-in."""
+"""`join-ray`: a command and the Ray node that it needs, each played by a script."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def said(process: subprocess.Popen[bytes]) -> bytes:
     return process.stdout.readline()
 
 
-def test_the_commands_exit_code_is_the_containers(start: Start, tmp_path: Path) -> None:
+def test_the_container_ends_with_the_commands_exit_code(start: Start, tmp_path: Path) -> None:
     node = tmp_path / "ray.args"
     # The script waits for the port, which something else holds here, not for its node's first line.
     command = f"until [ -s {node} ]; do sleep 0.05; done; exit 7"

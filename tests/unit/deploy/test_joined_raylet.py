@@ -1,4 +1,4 @@
-"""Whether a raylet that somebody else runs is still there."""
+"""Whether a raylet that somebody else started still runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from deploy.raylet.joined import JoinedRaylet
 
 
-def test_another_raylet_at_the_same_path_is_another_one(tmp_path: Path) -> None:
+def test_another_raylet_at_the_same_path_is_not_the_joined_one(tmp_path: Path) -> None:
     path = tmp_path / "raylet"
     with socket.socket(socket.AF_UNIX) as first:
         first.bind(str(path))
@@ -28,6 +28,6 @@ def test_another_raylet_at_the_same_path_is_another_one(tmp_path: Path) -> None:
     joined.close()
 
 
-def test_no_raylet_cannot_be_joined(tmp_path: Path) -> None:
+def test_joining_a_missing_raylet_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         JoinedRaylet(str(tmp_path / "raylet"))

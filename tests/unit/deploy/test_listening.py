@@ -19,13 +19,13 @@ def port() -> int:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8"])
-def test_where_others_reach_it_somebody_must_need_a_token(host: str, port: int) -> None:
+def test_an_address_that_others_can_reach_requires_tokens(host: str, port: int) -> None:
     with pytest.raises(StartError, match="RAYFOLD_TOKENS"):
         bound(host, port, open_to_all=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
-def test_on_loopback_nobody_needs_one(host: str, port: int) -> None:
+def test_loopback_requires_no_tokens(host: str, port: int) -> None:
     bound(host, port, open_to_all=True).close()
 
 
@@ -53,7 +53,7 @@ def test_a_kernel_without_such_addresses_is_one_line(
         bound("::1", port, open_to_all=True)
 
 
-def test_nobody_else_gets_it_while_the_parts_start(port: int) -> None:
+def test_the_port_is_reserved_while_the_parts_start(port: int) -> None:
     with (
         bound("127.0.0.1", port, open_to_all=True),
         socket.socket() as other,
@@ -71,7 +71,7 @@ def test_several_gateways_share_a_port(port: int) -> None:
         bound("127.0.0.1", port, open_to_all=True, shared=True)
 
 
-def test_a_name_of_both_kinds_of_address_is_of_the_older(
+def test_a_name_with_ipv4_and_ipv6_addresses_uses_ipv4(
     monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     found = [
@@ -83,7 +83,7 @@ def test_a_name_of_both_kinds_of_address_is_of_the_older(
         assert listening.getsockname() == ("127.0.0.1", port)
 
 
-def test_this_machine_reaches_a_gateway_that_listens_everywhere() -> None:
+def test_a_gateway_that_listens_everywhere_is_reachable_on_this_machine() -> None:
     assert local_url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
     assert local_url("::", 8000) == "http://[::1]:8000"
     assert local_url("10.0.0.7", 8000) == url("10.0.0.7", 8000) == "http://10.0.0.7:8000"

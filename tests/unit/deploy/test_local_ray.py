@@ -1,4 +1,4 @@
-"""Ray is started again until all actors are there, whatever goes wrong meanwhile."""
+"""Ray is restarted until all actors run, whatever fails meanwhile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Side:
         self.healed.set()
 
 
-async def test_no_error_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_error_ends_the_watch_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = Ray()
     monkeypatch.setattr(ray_runtime, "ended", lambda: ray.ended)
     monkeypatch.setattr(ray_runtime, "stop", lambda: None)
@@ -69,7 +69,7 @@ async def test_no_error_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
             await watching
 
 
-async def test_one_that_hangs_is_told_and_replaced_if_it_is_ours(
+async def test_a_ray_that_hangs_is_reported_and_replaced_if_it_is_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ray, side = Ray(), Side()
@@ -111,7 +111,7 @@ async def test_one_that_hangs_is_told_and_replaced_if_it_is_ours(
             await watching
 
 
-def test_a_full_disk_of_its_session_is_told(
+def test_a_full_disk_of_its_session_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_runtime, "session_folder", lambda: tmp_path)

@@ -93,7 +93,7 @@ async def test_a_saga_runs_to_its_end(stack: LocalStack, pays: bool, ends: str) 
     await stack.until(GetStock(sku="tea"), lambda stock: stock["reserved"] == 2 * pays)
 
 
-async def test_what_never_comes_is_told_with_what_is_there_instead(
+async def test_an_expected_change_that_never_comes_is_reported_with_what_there_is(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.local_stack.PATIENCE", 0.05)

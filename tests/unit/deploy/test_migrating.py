@@ -1,4 +1,4 @@
-"""Which servers `rayfold migrate` asks: those that run, or some that it starts for it."""
+"""Which servers `rayfold migrate` uses: running ones, or some that it starts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_after_a_crash_servers_are_started(crashed: Path) -> None:
         assert found == STARTED
 
 
-async def test_those_of_a_stack_that_runs_are_asked(running: Path) -> None:
+async def test_the_servers_of_a_running_stack_are_used(running: Path) -> None:
     async with migrating._servers(Settings(data=running), Registry(())) as (store, postgres):
         assert store == "kdb://running"
         assert postgres.endswith("host=/sockets")

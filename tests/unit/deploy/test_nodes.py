@@ -32,7 +32,7 @@ def three() -> Cluster:
     return Cluster(*THREE)
 
 
-def test_what_may_not_fail_together_is_on_different_nodes(three: Cluster) -> None:
+def test_parts_that_must_not_fail_together_are_on_different_nodes(three: Cluster) -> None:
     for kind in ("write", "memory", "postgres"):
         assert {three.place(f"{kind}#{number}", kind) for number in range(3)} == set("abc")
 
@@ -43,7 +43,7 @@ def test_nodes_are_filled_evenly_whatever_the_kinds(three: Cluster) -> None:
     assert set(places.values()) == {2}
 
 
-def test_an_actor_that_is_made_again_may_stay_where_it_was(three: Cluster) -> None:
+def test_an_actor_that_is_made_again_may_stay_on_its_node(three: Cluster) -> None:
     places = [three.place(f"write#{number}") for number in range(3)]
     assert [three.place(f"write#{number}") for number in range(3)] == places
 
@@ -71,7 +71,7 @@ def test_a_node_that_is_gone_gets_nothing(three: Cluster) -> None:
     assert {three.place(f"write#{number}") for number in range(4)} == set("bc")
 
 
-def test_ended_actors_take_no_place(three: Cluster) -> None:
+def test_ended_actors_do_not_count(three: Cluster) -> None:
     for number in range(2):
         three.place(f"write#{number}")
     for number in range(2):
@@ -79,7 +79,7 @@ def test_ended_actors_take_no_place(three: Cluster) -> None:
     assert three.place("write#2") == "a"
 
 
-def test_a_node_without_what_is_claimed_gets_nothing() -> None:
+def test_a_node_without_the_claimed_resources_gets_nothing() -> None:
     head, big = Node("head", "10.0.0.1", {"CPU": 0.0}), THREE[1]
     own = Node("own", "10.0.0.4", {"CPU": 4.0, "writers": 1.0})
     claims = CLAIMS | {"write": {"CPU": 0.1, "writers": 0.1}}
@@ -88,7 +88,7 @@ def test_a_node_without_what_is_claimed_gets_nothing() -> None:
     assert {cluster.place(f"memory#{number}", "memory") for number in range(3)} == {"b", "own"}
 
 
-def test_where_no_node_has_what_is_claimed_ray_waits_for_one_and_that_is_told(
+def test_if_no_node_has_the_claimed_resources_ray_waits_and_that_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = Cluster(Node("head", "10.0.0.1", {"CPU": 0.0}))
@@ -96,7 +96,7 @@ def test_where_no_node_has_what_is_claimed_ray_waits_for_one_and_that_is_told(
     assert [vars(each)["claims"] for each in caplog.records] == [{"CPU": 0.1}]
 
 
-def test_a_part_that_has_no_room_beside_others_of_ours_is_told_at_once(
+def test_a_part_without_room_besides_our_others_is_logged_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = Cluster(Node("small", "10.0.0.1", {"CPU": 2.0}))
@@ -107,14 +107,14 @@ def test_a_part_that_has_no_room_beside_others_of_ours_is_told_at_once(
     assert [vars(each)["part"] for each in caplog.records] == ["memory#0"]
 
 
-def test_nothing_is_claimed_where_all_is_one_machine() -> None:
+def test_on_a_single_machine_nothing_is_claimed() -> None:
     cluster = Cluster(Node("here", "127.0.0.1", {"CPU": 2.0}), claims={})
     for number in range(64):
         options = cluster.nodes.options(f"write#{number}", "write", "write")
         assert options == {"num_cpus": 0.0, "resources": {}, "scheduling_strategy": "here"}
 
 
-def test_who_came_together_while_a_node_was_away_is_told_apart_when_it_is_back() -> None:
+def test_parts_that_came_together_while_a_node_was_lost_are_separated_when_it_is_back() -> None:
     a, b = (Node(f"id-{name}", name, {"CPU": 4.0}, name) for name in "ab")
     two = Cluster(a, b)
     for name in ("memory#0", "memory#1", "write#0"):
@@ -135,7 +135,7 @@ def test_who_came_together_while_a_node_was_away_is_told_apart_when_it_is_back()
     assert not two.nodes.misplaced("memory#1")
 
 
-def test_a_node_that_has_no_room_is_no_better_place() -> None:
+def test_a_node_without_room_is_not_a_better_place() -> None:
     a, b = Node("id-a", "a", {"CPU": 4.0}, "a"), Node("id-b", "b", {}, "b")
     cluster = Cluster(a, b)
     assert [cluster.place(f"write#{number}") for number in (0, 1)] == ["id-a", "id-a"]

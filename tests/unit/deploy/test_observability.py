@@ -46,7 +46,7 @@ def known() -> set[str]:
     return {re.split(r"[{ ]", line)[0] for line in lines if not line.startswith("#")}
 
 
-def test_alerts_and_dashboards_ask_for_what_gateways_tell() -> None:
+def test_alerts_and_dashboards_use_metrics_that_gateways_have() -> None:
     asked = [rule["expr"] for rule in rules()]
     asked += [expr for path in DASHBOARDS for expr in queries(path)]
     named = {name for expr in asked for name in NAME.findall(expr)}
@@ -54,7 +54,7 @@ def test_alerts_and_dashboards_ask_for_what_gateways_tell() -> None:
     assert named - known() == set()
 
 
-def test_what_gateways_tell_is_on_a_dashboard_from_the_source_that_is_provisioned() -> None:
+def test_every_metric_is_on_a_dashboard_and_uses_the_provisioned_source() -> None:
     shown = {name for path in DASHBOARDS for expr in queries(path) for name in NAME.findall(expr)}
     # Where a part runs is told with it; sums and counts go with the buckets.
     aside = {"rayfold_part_node", "rayfold_http_seconds_sum", "rayfold_http_seconds_count"}
@@ -78,7 +78,7 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
     assert "SUCCESS" in promtool("test", "rules", str(FOLDER / "alerts.test.yaml"))
 
 
-def test_every_alert_has_a_test_of_both() -> None:
+def test_every_alert_is_tested_to_fire_and_not_to_fire() -> None:
     tests = yaml.safe_load((FOLDER / "alerts.test.yaml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     for rule in rules():
@@ -88,7 +88,7 @@ def test_every_alert_has_a_test_of_both() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
 
 
-def test_an_alert_that_is_wrong_would_be_found(tmp_path: Path) -> None:
+def test_a_wrong_alert_would_be_found(tmp_path: Path) -> None:
     wrong = ALERTS.read_text().replace(
         'rayfold_ready{part="postgres"}) == 0', "rayfold_ready) == 2"
     )
@@ -99,7 +99,7 @@ def test_an_alert_that_is_wrong_would_be_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_a_dashboard_asks_in_promql(path: Path, tmp_path: Path) -> None:
+def test_queries_of_dashboards_are_valid_promql(path: Path, tmp_path: Path) -> None:
     recorded = [
         {"record": f"panel:{at}", "expr": expr.replace("$__rate_interval", "1m")}
         for at, expr in enumerate(queries(path))
@@ -122,7 +122,7 @@ def lost(told: Any, read: Any, where: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_a_dashboard_has_what_grafana_knows_and_nothing_else(path: Path) -> None:
+def test_a_dashboard_has_only_fields_that_grafana_knows(path: Path) -> None:
     told = json.loads(path.read_text())
     read = dashboard.Dashboard.from_json(told)
     assert list(lost(told, json.loads(JSONEncoder().encode(read)))) == []
@@ -133,7 +133,7 @@ def test_a_dashboard_has_what_grafana_knows_and_nothing_else(path: Path) -> None
         for x in range(at["x"], at["x"] + at["w"])
         for y in range(at["y"], at["y"] + at["h"])
     ]
-    assert len(cells) == len(set(cells)), "panels lie on each other"
+    assert len(cells) == len(set(cells)), "panels overlap"
     assert max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in told["panels"]}) == len(told["panels"])
 

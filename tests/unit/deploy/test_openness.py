@@ -35,7 +35,7 @@ def found(environment: dict[str, str] | None = None, **changes: Any) -> list[str
     ]
 
 
-def test_a_stack_that_is_closed_has_nothing_open() -> None:
+def test_a_closed_stack_has_no_findings() -> None:
     assert found() == []
 
 
@@ -56,12 +56,12 @@ def test_a_stack_that_is_closed_has_nothing_open() -> None:
         ({"postgres_reads": ["postgresql://db2.example/shop"]}, "db2.example"),
     ],
 )
-def test_each_thing_that_is_open_is_told_alone(changes: dict[str, Any], words: str) -> None:
+def test_each_open_thing_is_reported_by_itself(changes: dict[str, Any], words: str) -> None:
     (only,) = found(**changes)
     assert words in only
 
 
-def test_what_is_on_this_machine_alone_is_not_open() -> None:
+def test_servers_that_only_this_machine_reaches_are_not_open() -> None:
     changes = {"eventstore": "kurrentdb://127.0.0.1:2113?tls=false", "ray_address": None}
     assert found({}, **changes, postgres="postgresql:///shop?host=/run/postgresql") == []
     assert found({}, **changes, postgres="host=localhost dbname=shop") == []
@@ -74,7 +74,7 @@ def test_rays_ports_are_open_without_a_token() -> None:
     assert "any port" in second
 
 
-def test_files_that_others_read_are_told(tmp_path: Path) -> None:
+def test_files_that_others_can_read_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "rayfold.toml"
     file.write_text("port = 8001")
     file.chmod(0o644)
@@ -94,7 +94,7 @@ def test_files_that_others_read_are_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_others_may_only_pass_through_is_closed(tmp_path: Path) -> None:
-    """As root's is, for Postgres' own user."""
+    """As the folder of root is, for Postgres' own user."""
     data = tmp_path / ".rayfold"
     data.mkdir()
     data.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A server of ours says how full the disk is that it writes to."""
+"""A server of ours reports how full its disk is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Usage(NamedTuple):
     free: int
 
 
-async def test_its_folder_may_be_a_disk_by_itself(
+async def test_its_folder_may_be_a_disk_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tmp_path / "eventstore"

@@ -75,17 +75,19 @@ def writers() -> set[str]:
     return found
 
 
-def test_a_copy_knows_whatever_writes_records() -> None:
+def test_a_copy_knows_all_modules_that_write_records() -> None:
     known = {mover_types for _, mover_types in own_records._MOVERS.values()}
     unknown = set()
     for path in writers() - ELSEWHERE.keys():
         module = import_module(path.removesuffix(".py").replace("/", "."))
         if module is not schedules and getattr(module, "TYPES", ()) not in known:
             unknown.add(path)
-    assert unknown == set(), "new: say in deploy/copying/own_records.py what a copy makes of it"
+    assert unknown == set(), (
+        "new module: say in deploy/copying/own_records.py how a copy changes its records"
+    )
 
 
-def test_each_type_of_record_is_looked_at_here() -> None:
+def test_each_type_of_record_is_examined_here() -> None:
     types = {
         *processes.TYPES,
         *checkpoints.TYPES,
@@ -120,7 +122,7 @@ def test_a_record_has_its_positions_moved_and_nothing_else(event_type: str) -> N
     assert moved(record, lambda position: position).data == before
 
 
-def test_a_type_that_nobody_knows_is_refused_among_ours_alone() -> None:
+def test_an_unknown_type_of_record_is_refused_only_in_our_own_streams() -> None:
     record = WholeRecord("order-1", 0, "New", b'{"position":1}', b"", "", True, 5)
     assert moved(record, lambda _: 0) is record
     assert moved(record._replace(stream="schedule-1"), lambda _: 0).data == record.data
@@ -180,4 +182,4 @@ def sample(about: inspect.Type, position: int) -> Any:
             return str(UUID(int=7))
         case inspect.DateTimeType():
             return datetime(2026, 1, 1, tzinfo=UTC).isoformat()
-    raise AssertionError(f"a record has a new kind of field, {about}: say what a sample of it is")
+    raise AssertionError(f"a record has a new kind of field, {about}: define a sample of it here")

@@ -9,7 +9,7 @@ import pytest
 from deploy.cli import parked
 
 
-def test_the_event_of_a_stream_with_a_slash_is_asked_for_as_one_word(
+def test_an_event_of_a_stream_with_a_slash_is_requested_with_the_slash_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []

@@ -49,7 +49,7 @@ async def test_a_server_says_what_is_wrong_in_one_line(wrong: str | Exception) -
     assert probe.status()["plainly"] == plainly
 
 
-async def test_silence_is_told_once_and_so_is_its_end(
+async def test_silence_is_logged_once_and_so_is_its_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "SILENCE", 0.01)

@@ -101,7 +101,7 @@ NATS = {"nats": ["nats://a.example:4222"], "subject": "a"}
         (NATS | {"secret": SECRET}, "secret and private_addresses are for a url"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], said: str) -> None:
+def test_an_invalid_setting_is_one_sentence(given: dict[str, Any], said: str) -> None:
     with pytest.raises(StartError) as caught:
         load(publications={"news": given})
     assert "publications.news" in str(caught.value)
@@ -109,13 +109,13 @@ def test_what_does_not_fit_is_one_sentence(given: dict[str, Any], said: str) -> 
     assert SECRET not in str(caught.value)
 
 
-def test_a_publication_that_the_domain_lacks_is_named_with_those_that_it_has() -> None:
+def test_an_unknown_publication_is_reported_with_the_existing_ones() -> None:
     settings = load(publications={"order-mews": WEBHOOK})
     with pytest.raises(StartError, match=r"order-mews.*: order-news"):
         check(settings, Registry.load("domain"))
 
 
-def test_rayfold_up_says_it_in_one_line(tmp_path: Path) -> None:
+def test_rayfold_up_reports_it_in_one_line(tmp_path: Path) -> None:
     result = subprocess.run(
         [*rayfold(), "up", "--domain", "domain", "--data", str(tmp_path / "data")],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What hangs is told of, and in the end taken for dead."""
+"""A process of Ray that hangs is reported, and in the end counts as dead."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
         process.server.close()
 
 
-async def test_one_that_hangs_is_silent_first(process: Process) -> None:
+async def test_a_process_that_hangs_is_first_reported_as_silent(process: Process) -> None:
     answers = RayAnswers(lambda: {"raylet": process.address})
     process.hangs = True
     for asked in range(1, HANGS + 1):
@@ -55,7 +55,7 @@ async def test_one_that_hangs_is_silent_first(process: Process) -> None:
     assert answers.silent() is answers.hanging() is None
 
 
-async def test_an_answer_in_between_begins_anew(process: Process) -> None:
+async def test_an_answer_starts_the_count_again(process: Process) -> None:
     answers = RayAnswers(lambda: {"gcs_server": process.address})
     for _ in range(2):
         process.hangs = True
@@ -67,7 +67,7 @@ async def test_an_answer_in_between_begins_anew(process: Process) -> None:
         assert answers.silent() is None
 
 
-async def test_where_nobody_is_there_is_no_answer(process: Process) -> None:
+async def test_a_process_that_is_gone_is_silent(process: Process) -> None:
     asked = {"raylet": process.address}
     answers = RayAnswers(lambda: asked)
     process.server.close()

@@ -47,19 +47,19 @@ def session(folder: Path, at: str) -> Path:
     return made
 
 
-def test_it_is_in_the_data_folder_and_nobody_else_s(short: Path) -> None:
+def test_the_folder_is_in_the_data_folder_and_closed_to_others(short: Path) -> None:
     (short / "ray").mkdir(mode=0o777)
     assert ray_folder.prepared(short) == short / "ray" / ray_folder.INSIDE
     assert S_IMODE((short / "ray").stat().st_mode) == 0o700
 
 
-def test_a_file_in_its_place_is_told_in_a_line(short: Path) -> None:
+def test_a_file_in_its_place_is_reported_in_one_line(short: Path) -> None:
     (short / "ray").touch()
     with pytest.raises(StartError, match=r"cannot be set up: .*/ray"):
         ray_folder.prepared(short)
 
 
-def test_what_the_last_session_left_is_kept_and_nothing_older(short: Path) -> None:
+def test_the_files_of_the_last_session_are_kept_and_nothing_older(short: Path) -> None:
     folder = ray_folder.prepared(short)
     sessions = [session(folder, f"2026-11-2{day}_00-00-00_000000") for day in (1, 3, 2)]
     ray_folder.prepared(short)
@@ -67,8 +67,10 @@ def test_what_the_last_session_left_is_kept_and_nothing_older(short: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["long" * 25, "with a space", "größe", "a,b"])
-def test_elsewhere_it_is_the_same_at_each_start(short: Path, temporary: Path, name: str) -> None:
-    """Where its path is too long for a socket's, or is not passed on by Ray as it is."""
+def test_outside_of_the_data_folder_it_has_the_same_path_at_each_start(
+    short: Path, temporary: Path, name: str
+) -> None:
+    """If its path is too long for a socket, or has characters that Ray does not pass on."""
     data = short / name
     data.mkdir()
     folder = ray_folder.prepared(data)
@@ -85,7 +87,9 @@ def test_a_data_folder_may_move_to_a_longer_path(long: Path, temporary: Path) ->
     assert ray_folder.prepared(long).parent == (long / "ray").readlink()
 
 
-def test_a_link_is_followed_to_no_folder_that_others_may_enter(long: Path, temporary: Path) -> None:
+def test_a_link_to_a_folder_that_others_may_enter_is_not_followed(
+    long: Path, temporary: Path
+) -> None:
     theirs = temporary / "rayfold-guessed"
     theirs.mkdir(mode=0o755)
     inside = theirs / ray_folder.INSIDE
@@ -96,7 +100,7 @@ def test_a_link_is_followed_to_no_folder_that_others_may_enter(long: Path, tempo
     assert kept.exists()
 
 
-def test_one_whose_folder_is_gone_is_made_again(long: Path, temporary: Path) -> None:
+def test_a_link_whose_folder_is_gone_is_made_again(long: Path, temporary: Path) -> None:
     ray_folder.prepared(long).parent.rmdir()
     assert ray_folder.prepared(long).parent.is_dir()
 
@@ -121,5 +125,5 @@ def test_old_logs_of_workers_that_ended_are_removed_and_no_others(short: Path) -
     assert recent.exists()
 
 
-def test_where_no_session_runs_no_log_is_looked_for(short: Path) -> None:
+def test_without_a_session_no_logs_are_searched(short: Path) -> None:
     ray_folder.remove_old_logs(short)

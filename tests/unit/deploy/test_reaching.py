@@ -1,4 +1,4 @@
-"""What is refused at the start, in one line, as it would never work on a cluster."""
+"""What is refused at the start, in one line, because it could never work on a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POSTGRES = "postgresql://user:p%40ss@10.0.0.1:5432/postgres"
         ("kdb://[fd00::1]:2113", "postgresql://[fd00::1]/postgres"),
     ],
 )
-def test_stores_that_other_nodes_may_reach_are_taken(eventstore: str, postgres: str) -> None:
+def test_stores_that_other_nodes_may_reach_are_accepted(eventstore: str, postgres: str) -> None:
     check_cluster([HERE, THERE], HERE.address, eventstore, postgres)
 
 
@@ -61,14 +61,14 @@ def test_a_node_on_loopback_beside_others_is_refused() -> None:
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "ray://10.0.0.1:10001", ":6379", "head:gcs"])
-def test_what_is_no_address_of_a_head_is_refused(address: str) -> None:
+def test_an_invalid_address_of_the_head_is_refused(address: str) -> None:
     with pytest.raises(StartError, match="HOST:PORT"):
         check_ray(address)
 
 
 @pytest.mark.parametrize("says", [b"\0", b""])
-def test_an_address_where_somebody_answers_is_taken(says: bytes) -> None:
-    """Whatever that is: with TLS it hangs up."""
+def test_an_address_where_something_answers_is_accepted(says: bytes) -> None:
+    """Whatever answers there: with TLS it closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as beside:
         checking = beside.submit(check_ray, f"127.0.0.1:{server.getsockname()[1]}")
         head, _ = server.accept()
@@ -77,7 +77,7 @@ def test_an_address_where_somebody_answers_is_taken(says: bytes) -> None:
         checking.result()
 
 
-def test_one_that_hangs_is_told_though_the_kernel_accepts_for_it(
+def test_a_head_that_hangs_is_reported_although_the_kernel_accepts_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reaching, "ANSWER", 0.1)

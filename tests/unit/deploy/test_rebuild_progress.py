@@ -11,7 +11,7 @@ from deploy.cli.rebuild_progress import follow_rebuild
 from deploy.errors import StartError
 
 
-def test_a_rebuild_that_a_new_controller_knows_nothing_of_is_told(
+def test_a_rebuild_unknown_to_a_new_controller_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuild_progress, "LOOK", 0.0)
@@ -24,7 +24,7 @@ def test_a_rebuild_that_a_new_controller_knows_nothing_of_is_told(
         follow_rebuild(ask, "orders")
 
 
-def test_one_that_would_park_what_serves_says_how_it_is_put_up_with() -> None:
+def test_a_rebuild_that_would_park_served_rows_names_the_option_to_accept_that() -> None:
     asked: list[dict[str, Any] | None] = []
 
     def ask(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

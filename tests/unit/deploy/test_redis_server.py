@@ -1,4 +1,4 @@
-"""Which Redis a stack gets: one that is given, one of its own, or none; and which is no good."""
+"""Which Redis a stack uses: a given one, its own, or none; and which are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_domain_that_names_no_redis_gets_none(tmp_path: Path) -> None:
     assert await started(tmp_path, ("memory",), ("postgres",)) == RedisServer("", ())
 
 
-async def test_without_a_server_a_view_is_in_its_other_stores_and_the_log_says_so(
+async def test_without_redis_a_view_is_kept_in_its_other_stores_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await started(tmp_path, ("memory", "redis"), ("postgres",)) == RedisServer("", ())
@@ -62,7 +62,7 @@ async def test_a_server_of_our_own_that_is_not_installed_is_refused(tmp_path: Pa
 @pytest.mark.parametrize(
     "url", ["redis://user:secret@127.0.0.1:1/0", "unix:///nowhere/redis.sock?password=secret"]
 )
-async def test_a_server_that_does_not_answer_is_told_without_its_password(
+async def test_a_server_that_does_not_answer_is_reported_without_its_password(
     tmp_path: Path, url: str
 ) -> None:
     with pytest.raises(StartError, match=r"does not answer: .*: check --redis") as told:
@@ -71,14 +71,14 @@ async def test_a_server_that_does_not_answer_is_told_without_its_password(
     assert "\n" not in str(told.value)
 
 
-async def test_a_url_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
+async def test_an_invalid_url_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"setting redis: .*embedded, or a URL"):
         await started(tmp_path, redis="localhost:6379")
     with pytest.raises(StartError, match="--redis is not the URL of a Redis server"):
         await started(tmp_path, redis="redis://localhost:many")
 
 
-def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYFOLD_REDIS", "")
     assert load().redis is None
 
@@ -111,7 +111,7 @@ def test_a_server_that_cannot_keep_rows_says_why(info: dict[str, Any], told: str
     assert told in str(fault(well | info))
 
 
-def test_what_is_open_of_a_redis_elsewhere_is_told() -> None:
+def test_an_open_external_redis_is_reported() -> None:
     def told(url: str) -> list[str]:
         found = what_is_open(load(redis=url), {})
         return [each.change for each in found if "Redis" in each.what]

@@ -63,7 +63,7 @@ async def stack() -> AsyncIterator[Stack]:
     await stack.server.close()
 
 
-async def test_the_controller_does_what_operators_ask_a_gateway_for(stack: Stack) -> None:
+async def test_the_controller_executes_what_operators_ask_a_gateway_for(stack: Stack) -> None:
     stack.address = await stack.server.address("127.0.0.1")
     operations, controllers = stack.operations, stack.controllers
     await operations.scale("memory", 2)
@@ -91,7 +91,7 @@ async def test_what_the_controller_refuses_the_gateway_refuses(stack: Stack) -> 
         await stack.processes.show("p", "none")
 
 
-async def test_a_status_has_what_the_gateway_sees_and_what_only_the_controller_has(
+async def test_the_status_has_what_the_gateway_sees_and_what_only_the_controller_knows(
     stack: Stack,
 ) -> None:
     stack.address = await stack.server.address("127.0.0.1")
@@ -103,7 +103,7 @@ async def test_a_status_has_what_the_gateway_sees_and_what_only_the_controller_h
     ]
 
 
-async def test_a_part_was_restarted_as_often_as_the_gateway_has_seen_or_the_controller_says(
+async def test_the_restarts_of_a_part_are_what_the_gateway_saw_or_else_the_controllers(
     stack: Stack,
 ) -> None:
     stack.address = await stack.server.address("127.0.0.1")
@@ -130,7 +130,7 @@ async def test_without_a_controller_the_status_is_what_the_gateway_sees(stack: S
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_only_what_was_there_is_said_to_be_deleted(there: bool) -> None:
+async def test_only_an_existing_stream_is_reported_as_deleted(there: bool) -> None:
     unused: Any = None
 
     async def delete_stream(stream: str, *, tombstone: bool) -> bool:

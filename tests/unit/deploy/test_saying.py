@@ -1,4 +1,4 @@
-"""What others have written does nothing to the terminal of whoever looks at it."""
+"""Foreign text does no harm to the terminal of an operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PUBLICATION = {"publication": "p", "status": "failing", "target": None, "lag": N
         (["publications", "list"], {"publications": [{**PUBLICATION, "error": EVIL}]}),
     ],
 )
-def test_a_terminal_is_told_nothing_by_what_is_shown(
+def test_shown_text_cannot_control_the_terminal(
     arguments: list[str], answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_client, "ask", lambda *_, **__: answer)
@@ -42,7 +42,7 @@ def test_a_terminal_is_told_nothing_by_what_is_shown(
     assert EVIL not in done.output
 
 
-def test_nor_by_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_text_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     tell(StartError(f"no such thing: {EVIL}"))
     seen = SEEN.replace("\\n", " ")
     assert capsys.readouterr().err == f"rayfold: no such thing: {seen}\n"

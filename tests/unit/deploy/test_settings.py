@@ -80,7 +80,7 @@ def test_tokens_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         ("0123456789abcdef", "tokens"),
     ],
 )
-def test_a_token_that_does_not_fit_is_named_and_not_shown(
+def test_an_invalid_token_is_named_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, given: str, named: str
 ) -> None:
     monkeypatch.setenv("RAYFOLD_TOKENS", given)
@@ -95,9 +95,7 @@ def test_a_token_that_does_not_fit_is_named_and_not_shown(
     ("name", "before"),
     [("postgres", "postgresql://"), ("redis", "redis://"), ("eventstore", "kdb://")],
 )
-def test_a_password_that_is_not_escaped_is_told_and_not_shown(
-    name: str, before: str, sign: str
-) -> None:
+def test_an_unescaped_password_is_reported_and_not_shown(name: str, before: str, sign: str) -> None:
     with pytest.raises(StartError) as error:
         load(**{name: f"{before}me:s3{sign}cret@here:1"})
     assert f"setting {name}: not a valid URL: in a password write %2F" in str(error.value)
@@ -117,15 +115,13 @@ def test_a_password_that_is_not_escaped_is_told_and_not_shown(
         (b"port = 0", "setting port: Input should be"),
     ],
 )
-def test_a_file_that_does_not_fit_is_told_in_a_sentence(
-    folder: Path, text: bytes, told: str
-) -> None:
+def test_an_invalid_file_is_reported_in_one_sentence(folder: Path, text: bytes, told: str) -> None:
     (folder / "rayfold.toml").write_bytes(text)
     with pytest.raises(StartError, match=told):
         load()
 
 
-def test_a_variable_that_no_reader_comes_to_the_end_of_is_told_too(
+def test_a_deeply_nested_variable_is_reported_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAYFOLD_TOKENS", "[" * 100_000)
@@ -147,7 +143,7 @@ def test_a_variable_that_no_reader_comes_to_the_end_of_is_told_too(
         ("claims", '{"write": {"CPU": 1e300}}'),
     ],
 )
-def test_what_no_stack_could_run_with_is_named_before_anything_is_started(
+def test_an_impossible_setting_is_named_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch, variable: str, given: str
 ) -> None:
     monkeypatch.setenv(f"RAYFOLD_{variable.upper()}", given)
@@ -155,16 +151,14 @@ def test_what_no_stack_could_run_with_is_named_before_anything_is_started(
         load()
 
 
-def test_a_folder_of_a_user_is_found_where_no_shell_has_looked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_in_a_folder_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     (folder / "rayfold.toml").write_text('data = "~/shop"\n')
     monkeypatch.setenv("RAYFOLD_SNAPSHOTS", "~")
     assert (load().data, load().snapshots) == (Path("/home/ada/shop"), Path("/home/ada"))
 
 
-def test_a_folder_that_a_version_before_has_made_is_not_left_for_an_empty_one(
+def test_a_folder_made_by_an_earlier_version_is_not_replaced_by_an_empty_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
@@ -175,13 +169,13 @@ def test_a_folder_that_a_version_before_has_made_is_not_left_for_an_empty_one(
     assert load(data="./~/shop").data == Path("~/shop")
 
 
-def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
+def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
     (folder / "rayfold.toml").write_bytes(b'data = "\xff"\n')
     with pytest.raises(StartError, match=r"rayfold\.toml cannot be read"):
         load()
 
 
-async def test_a_range_of_ports_that_is_none_keeps_it_from_starting(
+async def test_an_invalid_range_of_ports_prevents_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAYFOLD_RPC_PORTS", "5-1")
@@ -202,7 +196,7 @@ async def test_a_range_of_ports_that_is_none_keeps_it_from_starting(
         ('tenant = ""', "tokens.shop.tenant"),
     ],
 )
-def test_a_tenant_that_nobody_would_keep_to_is_refused(
+def test_a_tenant_without_tenants_switched_on_is_refused(
     folder: Path, lines: str, mistake: str
 ) -> None:
     shop = f'[tokens.shop]\ntoken = "0123456789abcdef-w"\nrole = "writer"\n{lines}\n'
@@ -211,7 +205,7 @@ def test_a_tenant_that_nobody_would_keep_to_is_refused(
         load()
 
 
-def test_a_token_has_a_tenant_where_the_stack_serves_some(
+def test_a_token_must_have_a_tenant_if_the_stack_serves_tenants(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load().tenants is False
@@ -227,7 +221,7 @@ def test_a_token_has_a_tenant_where_the_stack_serves_some(
         load()
 
 
-def test_a_claim_has_a_tenant_where_the_stack_serves_some(folder: Path) -> None:
+def test_a_claim_for_the_tenant_is_refused_unless_the_stack_serves_tenants(folder: Path) -> None:
     jwt = '[jwt]\nissuer = "i"\naudience = "a"\njwks = "https://i/k"\ntenant_claim = "org"\n'
     (folder / "rayfold.toml").write_text(jwt)
     with pytest.raises(StartError, match="the stack serves none"):
@@ -245,16 +239,14 @@ def test_a_claim_has_a_tenant_where_the_stack_serves_some(folder: Path) -> None:
         ("redis", "redis://:secret@[::1"),
     ],
 )
-def test_an_address_that_nobody_can_take_apart_is_told_without_its_password(
-    name: str, given: Any
-) -> None:
+def test_an_unparsable_address_is_reported_without_its_password(name: str, given: Any) -> None:
     with pytest.raises(StartError, match=f"setting {name}.*: not a valid URL") as refused:
         load(**{name: given})
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_is_none_is_not_passed_over(folder: Path) -> None:
-    """Without its settings another stack would start, one without tokens say."""
+def test_a_settings_path_that_is_not_a_file_is_not_ignored(folder: Path) -> None:
+    """Without its settings another stack would start, for example one without tokens."""
     file = folder / "rayfold.toml"
     file.symlink_to("gone.toml")
     with pytest.raises(StartError, match=r"rayfold\.toml is a link to a file that does not exist"):

@@ -1,4 +1,4 @@
-"""What goes on as long as its parts do has ended when they have."""
+"""Background work has ended when its parts have ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from deploy.stack.starting import keep_going
 
 
-async def test_an_end_that_is_broken_off_waits_for_work_that_undoes_something() -> None:
+async def test_a_cancelled_stop_waits_for_work_that_undoes_something() -> None:
     begun, undoing, let_go, undone = (asyncio.Event() for _ in range(4))
 
     async def work() -> None:

@@ -166,17 +166,17 @@ async def test_a_successor_that_does_not_start_changes_nothing(
     assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
 
 
-async def test_where_a_successor_is_told_that_all_is_taken_down_nobody_goes_on(
+async def test_if_a_successor_is_told_that_the_stack_is_taken_down_no_process_remains(
     parent: subprocess.Popen[bytes], port: int
 ) -> None:
-    """The one before wanted another successor, which made all of the stack again."""
+    """Otherwise the old process would start another successor, which would make the stack again."""
     _, first = await ask_first(port)
     await ask(port, "down")
     assert await asyncio.to_thread(parent.wait, TIMEOUT) in (0, 7)  # of whoever ended last
     assert not psutil.pid_exists(first)
 
 
-async def test_a_successor_that_is_wanted_no_more_makes_room_for_the_next(
+async def test_a_successor_that_is_no_longer_wanted_makes_room_for_the_next(
     parent: subprocess.Popen[bytes], port: int
 ) -> None:
     domain, first = await ask_first(port)
@@ -195,7 +195,7 @@ async def test_a_successor_that_is_wanted_no_more_makes_room_for_the_next(
     assert not psutil.pid_exists(answer[1])
 
 
-async def test_a_successor_that_is_not_what_it_should_be_is_tried_again_after_a_pause(
+async def test_a_successor_with_the_wrong_code_is_tried_again_after_a_pause(
     parent: subprocess.Popen[bytes], port: int
 ) -> None:
     _, first = await ask_first(port)
@@ -212,7 +212,7 @@ async def test_a_successor_that_is_not_what_it_should_be_is_tried_again_after_a_
     assert all(pause > least - 0.1 for pause, least in zip(pauses, PAUSES, strict=False)), pauses
 
 
-async def test_a_killed_parent_takes_its_children_along(
+async def test_children_end_with_a_killed_parent(
     parent: subprocess.Popen[bytes], port: int
 ) -> None:
     _, pid = await ask_first(port)
@@ -242,7 +242,7 @@ async def test_a_stop_while_the_first_process_starts_is_passed_on(
         assert await running == 0
 
 
-async def test_a_process_that_is_killed_is_told_as_shells_tell_it() -> None:
+async def test_a_killed_process_is_reported_as_shells_report_it() -> None:
     words = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(words, None, None).run() == 137
@@ -256,14 +256,14 @@ raise SystemExit(2)
 """
 
 
-async def test_a_process_whose_own_release_was_refused_ends_and_nobody_succeeds_it() -> None:
-    """Each that was started in its place ended as it did, and the next one came at once."""
+async def test_a_process_whose_own_release_was_refused_ends_without_a_successor() -> None:
+    """Each successor would end in the same way, and the next one would be started at once."""
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", REFUSED], None, None).run() == 2
 
 
-async def test_the_end_of_a_process_is_known_that_never_read_what_it_was_told() -> None:
-    """One that hangs is told to retire and killed a minute later: the socket is reset then."""
+async def test_the_end_of_a_process_that_never_read_its_message_is_noticed() -> None:
+    """A process that hangs is told to retire and killed later: the socket is reset then."""
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "import time; time.sleep(600)"), pass_fds=[theirs.fileno()]
@@ -288,7 +288,7 @@ raise SystemExit(7)
 """A process that says something, and has its work done."""
 
 
-async def test_where_no_successor_can_be_started_the_process_goes_on(
+async def test_if_no_successor_can_be_started_the_process_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     start = asyncio.create_subprocess_exec
@@ -307,20 +307,20 @@ async def test_where_no_successor_can_be_started_the_process_goes_on(
     assert len(started) == 2
 
 
-async def test_a_process_serves_though_its_folder_cannot_tell_where(tmp_path: Path) -> None:
-    """The disk is full, or the folder was removed: that ends nobody who takes requests."""
+async def test_a_process_serves_although_its_address_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk or a removed folder must not end a process that serves."""
     ready = json.dumps({"ready": "http://127.0.0.1:1"})
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", SAYS, ready], tmp_path / "gone", None).run() == 7
 
 
-async def test_a_parent_stays_whatever_a_newer_process_says() -> None:
-    """It is not replaced when Rayfold is; its end would be that of all its processes."""
+async def test_a_parent_ignores_unknown_messages_of_newer_processes() -> None:
+    """It is not replaced in an upgrade; if it ended, all its processes would end."""
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(["-c", SAYS, json.dumps({"new": 1})], None, None).run() == 7
 
 
-def test_parents_of_before_pass_over_that_the_stack_was_taken_down() -> None:
+def test_old_parents_understand_that_the_stack_was_taken_down() -> None:
     ours, theirs = socket.socketpair()
     Seat({"control": theirs.detach()}).taken_down()
     # They started a successor for all but this word, and died of what did not say for which.

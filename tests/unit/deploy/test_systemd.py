@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_is_one_that_systemd_knows(unit: Path, tmp_path: Path) -> None:
+def test_a_unit_has_only_what_systemd_knows(unit: Path, tmp_path: Path) -> None:
     for section, settings in parsed(unit).items():
         assert set(settings) <= KNOWN[section]
     if (verify := shutil.which("systemd-analyze")) is None:
@@ -78,7 +78,7 @@ def test_a_unit_is_one_that_systemd_knows(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_comes_back_and_may_do_nothing_beside_its_work(unit: Path) -> None:
+def test_a_unit_restarts_and_has_no_needless_rights(unit: Path) -> None:
     service, general = parsed(unit)["Service"], parsed(unit)["Unit"]
     assert service["User"] == ["rayfold"]
     assert service["Restart"] == ["always"]
@@ -91,7 +91,7 @@ def test_a_unit_comes_back_and_may_do_nothing_beside_its_work(unit: Path) -> Non
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_starts_what_there_is(unit: Path) -> None:
+def test_a_unit_starts_an_existing_command(unit: Path) -> None:
     service = parsed(unit)["Service"]
     [started] = service["ExecStart"]
     program, *words = shlex.split(started)
@@ -105,7 +105,7 @@ def test_a_unit_starts_what_there_is(unit: Path) -> None:
         check_variables(dict(word.split("=", 1) for word in line.split()))
 
 
-def test_the_example_of_the_environment_has_settings_of_rayfolds_own() -> None:
+def test_the_example_environment_has_existing_settings() -> None:
     env = environment()
     ours = {name: env.pop(name) for name in ("RAYFOLD_NODE_IP", "RAYFOLD_CPUS")}
     assert all(ours.values())  # the units' own, for `ray start`
@@ -114,7 +114,7 @@ def test_the_example_of_the_environment_has_settings_of_rayfolds_own() -> None:
     assert env["RAY_AUTH_TOKEN"] == ""
 
 
-def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for() -> None:
+def test_a_silent_node_is_detected_and_a_missing_head_is_waited_for() -> None:
     head = parsed(FOLDER / "rayfold-ray-head.service")["Service"]["Environment"]
     words = [word.split("=", 1) for line in head for word in line.split()]
     check_ray_settings(dict(words), HEALTH_CHECK)

@@ -1,4 +1,4 @@
-"""Settings that nothing uses are told: a slip in a name, or what a release has left behind."""
+"""Unused settings are reported: a misspelled name, or remains of an older release."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ TOKEN = {"token": "a" * 16, "role": "writer"}
         ),
     ],
 )
-def test_a_name_of_nothing_is_told(given: dict[str, object], told: list[str]) -> None:
+def test_an_unused_name_is_reported(given: dict[str, object], told: list[str]) -> None:
     found = list(unused(load(**given), Registry.load(DOMAIN)))
     assert len(found) == len(told)
     for sentence, beginning in zip(found, told, strict=True):
         assert sentence.startswith(beginning)
 
 
-def test_a_permission_that_middleware_may_ask_for_is_not_told() -> None:
+def test_a_permission_that_middleware_may_check_is_not_reported() -> None:
     class Asking(Middleware, name="asking"):
         async def command(
             self, command: Command, context: CommandContext, proceed: ProceedCommand
@@ -65,7 +65,7 @@ def test_a_permission_that_middleware_may_ask_for_is_not_told() -> None:
     assert not list(unused(settings, Registry([import_module(DOMAIN), with_middleware])))
 
 
-def test_the_check_and_each_start_tell_it(
+def test_the_check_and_each_start_report_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("RAYFOLD_STORES", '{"casandra": "x://y"}')
@@ -78,7 +78,7 @@ def test_the_check_and_each_start_tell_it(
     assert said in caplog.text
 
 
-def test_a_variable_with_a_slip_in_its_name_is_told() -> None:
+def test_a_variable_with_a_misspelled_name_is_reported() -> None:
     variables = {
         "RAYFOLD_WRITE_HOST",
         "rayfold_tennants",

@@ -1,4 +1,4 @@
-"""How `rayfold up` ends once it is told to."""
+"""How `rayfold up` ends when it is stopped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.ports import free_port
 TIMEOUT = 60.0
 
 
-async def test_what_was_asked_is_answered_though_the_data_folder_is_gone(
+async def test_requests_are_answered_although_the_data_folder_is_gone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A stack that serves ends by itself; one that starts is broken off."""
+    """A stack that serves ends by itself; one that starts is cancelled."""
     data = tmp_path / "data"
     data.mkdir()
     stop = asyncio.Event()
@@ -49,10 +49,10 @@ async def test_what_was_asked_is_answered_though_the_data_folder_is_gone(
 
 
 @pytest.mark.parametrize("serving", [True, False])
-async def test_one_whose_stack_another_has_taken_over_says_so(
+async def test_up_says_that_another_process_has_taken_over_its_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, serving: bool
 ) -> None:
-    """Nobody told it to end: a supervisor that starts what failed again is to know."""
+    """Nobody told it to end, so a supervisor that restarts failed processes must know."""
 
     async def run(*given: Any, serves: asyncio.Event, lost: Callable[[], None]) -> None:
         if serving:
@@ -74,7 +74,7 @@ async def test_one_whose_stack_another_has_taken_over_says_so(
             await up.up(settings)
 
 
-async def test_a_full_disk_is_told_before_anything_is_started(
+async def test_a_full_disk_is_reported_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     full = shutil._ntuple_diskusage(10**9, 10**9, 61_440)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`rayfold verify`: what it says beside the differences."""
+"""`rayfold verify`: what it prints besides the differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.cli import operating
     ("kind", "told"),
     [("postgres", True), ("memory", True), ("publication", False), ("reactor", False)],
 )
-def test_only_parked_rows_are_told_of_beside_the_differences(
+def test_only_parked_rows_are_reported_besides_the_differences(
     kind: str, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ class Crash(BaseException):
     """Instead of what would have come next."""
 
 
-def test_a_file_is_written_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_and_only_for_its_owner(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", "one")
     write_whole(tmp_path / "file", "2")
     assert (tmp_path / "file").read_text() == "2"
@@ -43,7 +43,7 @@ def test_a_crash_before_the_end_leaves_the_file_as_it_was(
     assert (tmp_path / "file").read_text() == "three"
 
 
-def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(
+def test_a_full_disk_leaves_the_file_as_it_was_and_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_whole(tmp_path / "file", "one")
@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_an_existing_file_stays(tmp_path: Path) -> None:
     assert once_written(tmp_path / "file", lambda: "one") == "one"
     assert once_written(tmp_path / "file", lambda: "two") == "one"
 

@@ -46,7 +46,7 @@ def test_the_python_of_a_page_runs(page: Path, module: ModuleType) -> None:
     assert run_python(page, module) > 0
 
 
-def test_the_readme_is_a_whole_domain(module: ModuleType) -> None:
+def test_the_readme_has_a_complete_domain(module: ModuleType) -> None:
     run_python(ROOT / "README.md", module)
     registry = Registry([module])
     assert set(registry.aggregates) == {"shelf"}

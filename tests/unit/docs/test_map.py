@@ -29,7 +29,7 @@ def printed_tree() -> set[str]:
     paths, folder = set(), ""
     for line in text.splitlines():
         entry = _ENTRY.fullmatch(line)
-        assert entry is not None, f"an entry says what it is: {line!r}"
+        assert entry is not None, f"this entry does not say what it is: {line!r}"
         indent, name, _ = entry.groups()
         folder = folder if indent else name
         paths.add(folder + name if indent else name)
@@ -58,8 +58,10 @@ def is_source(path: Path) -> bool:
 
 def test_the_tree_in_the_architecture_is_the_real_one() -> None:
     printed, real = printed_tree(), real_tree()
-    assert printed - real == set(), "in ARCHITECTURE.md's tree, but gone: take the line out"
-    assert real - printed == set(), "new: give it a line in ARCHITECTURE.md's tree"
+    assert printed - real == set(), (
+        "ARCHITECTURE.md's tree has paths that do not exist: remove these lines"
+    )
+    assert real - printed == set(), "ARCHITECTURE.md's tree lacks these paths: add a line for each"
 
 
 def name_of(page: Path) -> str:
@@ -75,25 +77,27 @@ def test_links_lead_to_files_of_this_repository(page: Path) -> None:
         place, _, anchor = target.partition("#")
         found = (page.parent / place).resolve()
         assert found.is_relative_to(ROOT), f"{target} leads out of the repository"
-        assert found.exists(), f"{target} is not there"
+        assert found.exists(), f"{target} does not exist"
         if anchor:
             assert anchor in anchors_of(found), f"{target}: no such heading"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_paths_in_prose_are_there(page: Path) -> None:
+def test_paths_in_prose_exist(page: Path) -> None:
     for path in _PATH.findall(page.read_text()):
         if path.startswith("docs/adr/") and any((ROOT / "docs/adr").glob(f"{Path(path).name}*")):
             continue
         if path.startswith("loadtests/results/"):
             continue  # written by `make bench`
-        assert (ROOT / path).exists(), f"{path} is not there"
+        assert (ROOT / path).exists(), f"{path} does not exist"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_tests_that_are_named_exist(page: Path) -> None:
+def test_tests_that_are_mentioned_exist(page: Path) -> None:
     for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
-        assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file} has no {test}"
+        assert re.search(rf"def {test}\(", (ROOT / file).read_text()), (
+            f"{file} does not have the test {test}"
+        )
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=name_of)

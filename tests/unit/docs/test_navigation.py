@@ -1,4 +1,4 @@
-"""The site's navigation has every page: what it lacks, nobody finds."""
+"""The site's navigation has every page: nobody finds a page that it lacks."""
 
 from __future__ import annotations
 

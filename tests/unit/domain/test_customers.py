@@ -51,7 +51,7 @@ def test_a_profile_keeps_what_is_not_given() -> None:
     given(Customer, REGISTERED).when(ChangeProfile(customer_id=ADA, name="Ada")).then()
 
 
-def test_an_address_of_the_same_label_replaces_the_one_before() -> None:
+def test_an_address_replaces_the_previous_one_of_the_same_label() -> None:
     moved = {**WHERE, "street": "2 Hill Road"}
     state = (
         given(Customer, REGISTERED, HOME)
@@ -61,7 +61,7 @@ def test_an_address_of_the_same_label_replaces_the_one_before() -> None:
     assert [each.street for each in state.addresses] == ["2 Hill Road"]
 
 
-def test_addresses_have_a_bound_and_go() -> None:
+def test_the_number_of_addresses_is_bounded_and_they_can_be_removed() -> None:
     many = [
         AddressAdded(customer_id=ADA, label=f"n{number}", **WHERE)
         for number in range(MAX_ADDRESSES)

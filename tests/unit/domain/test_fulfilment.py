@@ -96,7 +96,7 @@ def test_an_unpaid_order_expires() -> None:
     reserved.when(OVERDUE).then(Send(ExpireOrder(order_id=ID)))
 
 
-def test_what_was_reserved_is_released_in_reverse_order() -> None:
+def test_reservations_are_released_in_reverse_order() -> None:
     given(Fulfilment, REQUESTED, TEA_RESERVED, CUP_RESERVED).when(CANCELLED).then(
         Unschedule("payment"), Send(RELEASE_CUP), Send(RELEASE_TEA), Complete()
     )
@@ -109,7 +109,7 @@ def test_lack_of_stock_cancels_the_order() -> None:
     )
 
 
-def test_what_is_reserved_after_the_cancellation_is_released_too() -> None:
+def test_a_reservation_after_the_cancellation_is_released_too() -> None:
     given(Fulfilment, REQUESTED, TEA_RESERVED).when(CANCELLED).then(
         Unschedule("payment"), Send(RELEASE_TEA)
     )
@@ -119,18 +119,18 @@ def test_what_is_reserved_after_the_cancellation_is_released_too() -> None:
     given(Fulfilment, REQUESTED, TEA_RESERVED, CANCELLED).when(NO_CUPS).then(Complete())
 
 
-def test_the_order_is_cancelled_once_however_much_lacks() -> None:
+def test_the_order_is_cancelled_once_however_many_items_lack() -> None:
     no_tea = CommandRejected(RESERVE_TEA, "unknown-stock")
     given(Fulfilment, REQUESTED, no_tea).when(NO_CUPS).then_nothing()
 
 
-def test_stock_that_is_reserved_for_nobody_or_for_others_changes_nothing() -> None:
+def test_stock_reserved_for_nobody_or_for_other_orders_changes_nothing() -> None:
     for order in (None, ID):
         by_hand = StockReserved(sku="spoon", quantity=1, order_id=order)
         given(Fulfilment, REQUESTED).when(by_hand).then_nothing()
 
 
-def test_an_order_that_is_placed_without_it_is_not_fulfilled() -> None:
+def test_an_order_that_does_not_ask_for_fulfilment_is_ignored() -> None:
     story = a_story(tea=0)
     order(story, "tea", fulfil=False)
     story.send(PayOrder(order_id=ID))

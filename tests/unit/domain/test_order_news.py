@@ -13,12 +13,12 @@ ORDER = UUID(int=1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_a_shipped_order_is_told() -> None:
+def test_a_shipped_order_is_published() -> None:
     told = published(OrderNews, OrderShipped(order_id=ORDER, at=NOW))
     assert told == [ShippedNotice(order_id=ORDER, shipped_at=NOW)]
 
 
-def test_a_cancelled_order_is_told_with_whether_anybody_counted_on_it() -> None:
+def test_a_cancelled_order_is_published_with_whether_it_had_been_placed() -> None:
     cancelled = OrderCancelled(
         order_id=ORDER, total_cents=100, currency="EUR", placed_at=None, at=NOW
     )

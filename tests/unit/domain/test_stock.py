@@ -35,7 +35,7 @@ def test_unknown_stock_is_not_found(command: Any) -> None:
     given(StockItem).when(command(sku="tea", quantity=1)).then_not_found()
 
 
-def test_what_is_there_is_reserved() -> None:
+def test_available_stock_is_reserved() -> None:
     state = given(StockItem, RECEIVED).when(ReserveStock(sku="tea", quantity=3)).then(RESERVED)
     assert state.available == 2
 

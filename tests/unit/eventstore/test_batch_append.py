@@ -1,4 +1,4 @@
-"""What a client begins on a call of the embedded store's, and does not end, has a bound."""
+"""Unfinished appends on a call of the embedded store are bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def chunk(key: str, *, begins: bool = True, ends: bool = False) -> streams_pb2.B
     return request  # type: ignore[no-any-return]
 
 
-async def test_what_is_open_on_a_call_is_bounded_in_bytes(
+async def test_open_appends_of_a_call_are_bounded_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_append, "_OPEN_BYTES", 3500)

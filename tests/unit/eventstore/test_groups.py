@@ -1,4 +1,4 @@
-"""What is asked of the embedded store's consumer groups can be asked again where it broke off."""
+"""Operations on the embedded store's consumer groups can be repeated after a failure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def settings() -> GroupSettings:
     return settings_of(wire, "$all", "readers", ORIGIN, ORIGIN, "Pinned")
 
 
-async def test_a_group_that_could_not_be_deleted_is_there_and_can_be(
+async def test_a_group_whose_deletion_failed_exists_and_can_be_deleted(
     store: FullStore, groups: Groups
 ) -> None:
     await groups.create(settings())
@@ -79,7 +79,7 @@ async def test_a_group_that_could_not_be_deleted_is_there_and_can_be(
     assert groups.get("$all", "readers").progress() == ORIGIN - 1
 
 
-async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
+async def test_groups_continue_if_the_restart_of_all_of_them_fails(
     store: FullStore, groups: Groups
 ) -> None:
     await groups.create(settings())
@@ -90,7 +90,7 @@ async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
 
 
 @pytest.mark.parametrize("after", [0, 1000])
-async def test_without_a_time_checkpoints_go_by_the_number_of_events_alone(
+async def test_without_an_interval_checkpoints_depend_only_on_the_number_of_events(
     groups: Groups, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     await groups.create(replace(settings(), checkpoint_after=after, min_checkpoint_count=1))
@@ -101,7 +101,7 @@ async def test_without_a_time_checkpoints_go_by_the_number_of_events_alone(
     assert saved == (["by time"] if after else [])
 
 
-async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
+async def test_a_group_that_raises_does_not_prevent_the_answer_to_a_write(
     store: FullStore, groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads, looked_again = count(1), asyncio.Event()
@@ -125,7 +125,7 @@ async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
     assert b"order-1" in sent
 
 
-async def test_a_consumer_whose_group_breaks_as_it_joins_is_none_of_its(
+async def test_a_consumer_is_not_added_if_its_group_raises_as_it_joins(
     groups: Groups, store: FullStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(limit: int) -> list[Message]:
@@ -141,7 +141,7 @@ async def test_a_consumer_whose_group_breaks_as_it_joins_is_none_of_its(
     assert group.consumers == []
 
 
-async def test_an_acknowledgement_looks_at_no_more_of_what_waits_than_there_is_room_for(
+async def test_an_acknowledgement_examines_no_more_waiting_messages_than_there_is_room_for(
     groups: Groups, store: FullStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = persistent_pb2.CreateReq.Settings(read_batch_size=100, history_buffer_size=500)

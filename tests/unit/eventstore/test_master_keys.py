@@ -42,7 +42,7 @@ def test_a_wrapped_key_is_opened_with_what_wrapped_it(
     assert len(kept) == WRAPPED
     monkeypatch.setenv(VARIABLE, str(file))
     assert MasterKeys().unwrapped(kept, ID, "ada") == key
-    assert masters(file, FIRST).wrapped(key, ID, "ada") != kept, "the same nonce twice"
+    assert masters(file, FIRST).wrapped(key, ID, "ada") != kept, "a nonce was used twice"
 
 
 @pytest.mark.parametrize(("id", "subject"), [(UUID(int=8), "ada"), (ID, "bob")])
@@ -55,7 +55,7 @@ def test_a_key_that_was_moved_to_another_row_is_not_taken(
         there.unwrapped(kept, id, subject)
 
 
-def test_another_first_one_wraps_at_once_and_those_after_it_unwrap(file: Path) -> None:
+def test_a_new_first_master_key_wraps_at_once_and_older_ones_unwrap(file: Path) -> None:
     running = masters(file, FIRST)
     key, beginning = new_key("ada").key, running.beginning
     kept = running.wrapped(key, ID, "ada")
@@ -70,7 +70,7 @@ def test_another_first_one_wraps_at_once_and_those_after_it_unwrap(file: Path) -
     assert running.beginning == b""
 
 
-def test_a_master_key_that_is_not_there_is_named_by_a_hash(file: Path) -> None:
+def test_a_missing_master_key_is_named_by_a_hash(file: Path) -> None:
     kept = masters(file, FIRST).wrapped(new_key("ada").key, ID, "ada")
     name = kept[1:5].hex()
     with pytest.raises(NoMasterKey, match=f"{name}, which is not in {file}"):
@@ -90,7 +90,7 @@ def test_a_master_key_that_is_not_there_is_named_by_a_hash(file: Path) -> None:
         ((FIRST, "plain"), "line 2 is not a master key"),
     ],
 )
-def test_a_file_that_does_not_fit_is_told_by_its_line_and_without_a_key(
+def test_an_error_in_the_file_names_the_line_and_shows_no_key(
     file: Path, lines: tuple[str, ...], mistake: str
 ) -> None:
     with pytest.raises(NoMasterKey, match=mistake) as told:
@@ -103,6 +103,6 @@ def test_a_file_that_does_not_fit_is_told_by_its_line_and_without_a_key(
     ("path", "mistake"),
     [("master-keys", "whole path"), ("/nowhere/master-keys", "No such file"), ("/", "directory")],
 )
-def test_a_file_that_is_not_there_is_told(path: str, mistake: str) -> None:
+def test_a_missing_file_is_reported(path: str, mistake: str) -> None:
     with pytest.raises(NoMasterKey, match=mistake):
         MasterKeys(path).wrapped(b"k" * 32, uuid4(), "ada")

@@ -1,4 +1,4 @@
-"""Who leaves a group leaves nothing running."""
+"""A consumer that leaves a group leaves no task running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Silent:
 
 
 @own_loop
-async def test_a_consumer_that_is_cancelled_while_it_leaves_takes_in_no_more() -> None:
+async def test_a_consumer_cancelled_while_it_leaves_receives_no_more() -> None:
     subscription, before = Silent(), asyncio.all_tasks()
     groups = PersistentSubscriptions("kdb://127.0.0.1:1?Tls=false")
 

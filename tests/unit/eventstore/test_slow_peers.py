@@ -1,4 +1,4 @@
-"""A peer that is not listened to while it leaves answers unread: is it there?"""
+"""A peer that does not read its answers is not read from: does it still exist?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Transport(asyncio.Transport):
 
 
 @pytest.mark.parametrize("reads", [True, False])
-async def test_one_that_reads_slowly_is_kept_and_one_that_reads_nothing_is_not(
+async def test_a_peer_that_reads_slowly_is_kept_and_one_that_reads_nothing_is_not(
     reads: bool,
 ) -> None:
     transport = Transport()

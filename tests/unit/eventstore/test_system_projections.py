@@ -1,4 +1,4 @@
-"""Links are written once for each event, whatever becomes of a write."""
+"""Links are written once for each event, even if a write fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FlakyStore(Store):
         return await super().write(operation, *rest, **options)  # type: ignore[arg-type]
 
 
-async def test_links_go_on_where_a_write_failed_and_are_written_once(
+async def test_links_continue_after_a_failed_write_and_are_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system_projections, "RETRY", 0.0)

@@ -1,4 +1,4 @@
-"""What is decided against events that were staged just before, in the same transaction."""
+"""Appends that are checked against events of the same transaction."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from eventstore.embedded.storage.write_transaction import WriteTransaction
 
 
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM])
-def test_a_retry_that_comes_together_with_the_first_try_is_one(
-    tmp_path: Path, expected: int
-) -> None:
+def test_a_retry_in_the_same_transaction_is_written_once(tmp_path: Path, expected: int) -> None:
     connection = connect(tmp_path / "store.db", writer=True)
     try:
         prepare(connection)
@@ -37,8 +35,8 @@ def test_a_retry_that_comes_together_with_the_first_try_is_one(
         connection.close()
 
 
-def test_what_is_acknowledged_is_on_the_disk(tmp_path: Path) -> None:
-    """SQLite syncs the write-ahead log with each commit, and not with its checkpoints alone."""
+def test_acknowledged_events_are_on_the_disk(tmp_path: Path) -> None:
+    """SQLite syncs the write-ahead log with each commit, not only with its checkpoints."""
     with closing(connect(tmp_path / "store.db", writer=True)) as connection:
         (level,) = connection.execute("PRAGMA synchronous").fetchone()
     assert level == 2, "FULL"

@@ -16,7 +16,7 @@ REDEEMED = CouponRedeemed(coupon_id="c", customer_id="ada")
 NOTED = RedemptionNoted(customer_id="ada", coupon_id="c")
 
 
-def test_redeeming_tells_both() -> None:
+def test_redeeming_is_recorded_by_both_aggregates() -> None:
     after = given(Redeem, ISSUED).when(REDEEM).then(REDEEMED, NOTED)
     assert after["coupon"].left == 2
     assert after["customer"].redeemed == {"c": 1}
@@ -31,11 +31,11 @@ def test_redeeming_tells_both() -> None:
         ((ISSUED, CustomerBarred(customer_id="ada")), "customer-barred"),
     ],
 )
-def test_a_rule_of_either_says_no(past: tuple[Event, ...], rule: str) -> None:
+def test_a_rule_of_either_aggregate_can_refuse(past: tuple[Event, ...], rule: str) -> None:
     given(Redeem, *past).when(REDEEM).then_rejected(rule)
 
 
-def test_what_happened_to_others_does_not_count() -> None:
+def test_events_of_other_aggregates_do_not_count() -> None:
     others = (
         CouponIssued(coupon_id="d", times=1, each=1),
         CouponWithdrawn(coupon_id="d"),
@@ -48,7 +48,7 @@ def test_a_coupon_that_was_never_issued_is_not_found() -> None:
     given(Redeem).when(REDEEM).then_not_found()
 
 
-def test_views_count() -> None:
+def test_views_count_redemptions() -> None:
     from examples.coupons.views import Coupons, Customers
 
     [coupon] = rows_of(Coupons, ISSUED, REDEEMED, NOTED, REDEEMED, NOTED).values()

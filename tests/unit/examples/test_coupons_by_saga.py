@@ -15,7 +15,7 @@ from rayfold import Registry
 from rayfold.testing import Story
 
 
-def test_a_coupon_is_redeemed_so_often_in_all_and_so_often_by_one() -> None:
+def test_a_coupon_has_a_limit_in_total_and_a_limit_for_each_customer() -> None:
     assert Registry.load("examples.coupons_by_saga").processes.keys() == {"redeeming"}
     story = Story(Coupon, Customer, Redemption, Redeeming)
     story.send(IssueCoupon(coupon_id="c", times=4, each=2))

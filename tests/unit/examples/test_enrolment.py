@@ -58,12 +58,12 @@ def test_a_student_takes_so_many_courses_at_most() -> None:
     given(Enrolment, OPENED, *past).when(Enrol(**BOTH)).then_rejected("too-many-courses")
 
 
-def test_an_event_of_none_of_its_aggregates_is_no_past_of_a_decision() -> None:
+def test_an_event_of_another_aggregate_is_refused_as_the_past_of_a_decision() -> None:
     with pytest.raises(LookupError, match="TitleTaken"):
         given(Enrolment, TITLE)
 
 
-def test_an_aggregates_own_rules_go_on_beside() -> None:
+def test_the_aggregates_own_rules_still_apply() -> None:
     given(Course, OPENED, SeatTaken(**BOTH)).when(
         ResizeCourse(course_id="logic", seats=0)
     ).then_rejected("seats-taken")
@@ -72,7 +72,7 @@ def test_an_aggregates_own_rules_go_on_beside() -> None:
     )
 
 
-def test_a_story_may_have_decisions() -> None:
+def test_a_test_story_may_have_decisions() -> None:
     story = Story(Course, Opening, Enrolment)
     story.send(OpenCourse(course_id="logic", title="Logic", seats=1))
     assert story.send(Enrol(**BOTH)) == [SeatTaken(**BOTH), Enrolled(**BOTH)]
@@ -106,7 +106,7 @@ async def test_neither_rule_is_broken_however_many_come_at_once() -> None:
     assert runtime.host.status()["conflicts"] == 0
 
 
-async def test_of_two_courses_of_one_title_one_is_opened() -> None:
+async def test_of_two_courses_with_the_same_title_one_is_opened() -> None:
     runtime = LocalRuntime(Registry.load("examples.enrolment"))
     outcomes = await asyncio.gather(
         *(runtime.send(OpenCourse(course_id=f"c-{n}", title="Logic")) for n in range(20)),

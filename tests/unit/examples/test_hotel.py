@@ -75,7 +75,7 @@ def test_a_cancelled_stay_frees_its_nights() -> None:
     ).then_rejected("stay-cancelled")
 
 
-def test_a_story_reads_as_many_as_the_command_says() -> None:
+def test_a_test_story_reads_as_many_nights_as_the_command_says() -> None:
     story = Story(Hotel, Booking)
     story.send(OpenHotel(hotel_id="sea", rooms=1))
     assert story.send(BookStay(stay_id="ada", **DAYS)) == TAKEN

@@ -1,4 +1,4 @@
-"""What a bench says of answers that failed: no failure goes unexplained."""
+"""What a benchmark reports of failed answers: no failure stays unexplained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def problem(detail: str) -> bytes:
     return HEAD + json.dumps({"title": "Unavailable", "detail": detail, "status": 503}).encode()
 
 
-def test_a_failure_is_told_by_its_title_and_detail_and_a_success_by_its_status_alone() -> None:
+def test_a_failure_is_reported_with_title_and_detail_and_a_success_with_its_status() -> None:
     answers = Answers()
     answers.take(200, b"HTTP/1.1 200 OK\r\n\r\n{}")
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_failure_is_told_by_its_title_and_detail_and_a_success_by_its_status_a
     }
 
 
-def test_of_many_kinds_of_failure_the_first_are_told_and_all_are_counted() -> None:
+def test_of_many_kinds_of_failure_the_first_are_listed_and_all_are_counted() -> None:
     answers = Answers()
     for number in range(1000):
         answers.take(503, problem(f"order {number} " + "x" * 1000))
@@ -42,7 +42,7 @@ def test_of_many_kinds_of_failure_the_first_are_told_and_all_are_counted() -> No
     assert max(map(len, answers.failures)) <= LONGEST
 
 
-def test_the_same_failure_is_counted_once_a_kind_however_long_it_is() -> None:
+def test_a_long_failure_that_repeats_is_counted_as_one_kind() -> None:
     answers = Answers()
     for _ in range(3):
         answers.take(503, problem("y" * 1000))

@@ -1,4 +1,4 @@
-"""Growth on paper: the arithmetic, the simulation, and that the page has what they say."""
+"""Growth on paper: the arithmetic, the simulation, and the tables of the documentation."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_stocks_are_what_a_pocket_calculator_says() -> None:
     assert found["connections to Postgres, a gateway on each node"].needed == 864
 
 
-def test_the_fullest_is_told_first_and_changes_with_the_machine() -> None:
+def test_the_fullest_quantity_is_listed_first_and_depends_on_the_machine() -> None:
     fullest = stocks(SCENARIO, MEASURED, BOUNDS)[0]
     assert fullest.name == "replay of a view that is in memory alone"
     small = Scenario(memory=1e6)
     assert stocks(small, MEASURED, BOUNDS)[0].name == "memory of a replica with all views"
 
 
-def test_each_further_reader_costs_the_store() -> None:
+def test_each_further_reader_slows_the_store_down() -> None:
     assert store_rate(1, MEASURED) == store_rate(2, MEASURED) == pytest.approx(1 / 95e-6)
     assert store_rate(10, MEASURED) == pytest.approx(1 / 135e-6)
 
@@ -63,7 +63,7 @@ def test_partitions_divide_folding_and_not_reading() -> None:
     assert partitions_for(20_000, MEASURED, BOUNDS) is None
 
 
-def test_the_store_is_the_first_part_that_more_of_it_would_not_help() -> None:
+def test_the_store_is_the_first_part_of_which_more_would_not_help() -> None:
     found = flows(MEASURED, BOUNDS, balance=1.0, readers=10)
     assert [each.name for each in found[:2]] == ["store, embedded, 10 readers", "memory replica"]
     assert found[-1].most == math.inf
@@ -72,7 +72,7 @@ def test_the_store_is_the_first_part_that_more_of_it_would_not_help() -> None:
     assert found[1].most < 11_000
 
 
-def test_a_plan_has_as_many_stores_as_what_cannot_be_divided_needs() -> None:
+def test_a_plan_has_as_many_stores_as_the_undivided_parts_need() -> None:
     few = plan(1_000, 10_000, SCENARIO, MEASURED, BOUNDS, balance=1.0)
     assert (few.stores, few.hosts, few.partitions, few.replicas) == (1, 1, 1, 2)
     # 1,000 x 213 µs and 10,000 x 58 µs, on cores that may be 0.6 busy: 1.3 of them.
@@ -85,7 +85,7 @@ def test_a_plan_has_as_many_stores_as_what_cannot_be_divided_needs() -> None:
     assert many.gateways == math.ceil(100_000 * 213e-6 / 0.6)
 
 
-def test_popularity_is_zipfs() -> None:
+def test_popularity_follows_zipfs_law() -> None:
     for skew in (0.0, 0.8, 1.0):
         assert rank(0.0, 1e7, skew) == 0
         assert 0.99e7 < rank(0.999999, 1e7, skew) < 1e7
@@ -101,12 +101,12 @@ def test_hashes_divide_even_load_as_evenly_as_the_table_of_shards_is() -> None:
     assert load.over_partitions(8).busiest == pytest.approx(1, abs=0.05)
 
 
-def test_the_busiest_host_is_told_of_by_the_products_own_table() -> None:
+def test_the_busiest_host_is_computed_with_the_products_own_shard_table() -> None:
     assert [hosts_of_shards(ShardTable(3))[shard] for shard in (0, 1, 2, 3)] == [0, 1, 2, 0]
     assert len(hosts_of_shards(ShardTable(64))) == SHARDS
 
 
-def test_a_host_that_is_lost_costs_longer_than_its_loss_is_unnoticed() -> None:
+def test_the_loss_of_a_host_costs_more_time_than_it_takes_to_notice() -> None:
     calm = lost_host(16, 0.2, 1e7, 0.8, MEASURED)
     assert calm.inherited == 2  # 16 shards for 15 heirs
     assert 3.0 < calm.seconds < 10.0
@@ -114,10 +114,10 @@ def test_a_host_that_is_lost_costs_longer_than_its_loss_is_unnoticed() -> None:
     assert free.seconds <= calm.seconds
 
 
-def test_a_constant_of_ones_own_is_taken_and_another_name_is_told() -> None:
+def test_a_given_constant_is_used_and_an_unknown_name_is_refused() -> None:
     assert changed(MEASURED, ["log_bytes=1000"]).log_bytes == 1_000
     assert changed(BOUNDS, ["hosts=128"]).hosts == 128
-    with pytest.raises(SystemExit, match="no log_byte: one of gateway_write"):
+    with pytest.raises(SystemExit, match="no constant log_byte: choose one of gateway_write"):
         changed(MEASURED, ["log_byte=1"])
 
 

@@ -12,5 +12,5 @@ main (ray/worker.py:1);Worker.main_loop (ray/_private/worker.py:1069) 96
 """
 
 
-def test_a_sample_counts_for_the_innermost_package_that_is_known() -> None:
+def test_a_sample_counts_for_the_innermost_known_package() -> None:
     assert shares_of(SAMPLES) == {"api/": 0.5, "uvicorn": 0.25, LOOP: 0.25}

@@ -31,19 +31,19 @@ FOUND = summary(
 )
 
 
-def test_a_cycle_that_was_disturbed_changes_no_ratio() -> None:
+def test_a_disturbed_cycle_does_not_change_the_ratio() -> None:
     assert FOUND.off_ms == pytest.approx(0.5)
     assert FOUND.alike_ratio == pytest.approx(0.51 / 0.49)
     assert FOUND.default_ratio == pytest.approx(1.02)
     assert FOUND.all_ratio == pytest.approx(1.8)
 
 
-def test_what_a_span_costs_is_what_tracing_every_write_adds() -> None:
+def test_the_cost_of_a_span_is_what_tracing_every_write_adds() -> None:
     assert FOUND.span_ms == pytest.approx(0.1)
     assert FOUND.by_spans_ratio == pytest.approx(1 + 0.1 * 0.05 / 0.5)
 
 
-def test_what_one_process_needs_more_is_set_against_a_write_of_all_parts() -> None:
+def test_the_extra_cpu_of_one_process_is_compared_with_a_write_of_all_parts() -> None:
     assert FOUND.alone_ratio == pytest.approx(1 + 10 / 500)
 
 
@@ -54,7 +54,7 @@ def test_the_default_rate_may_add_five_percent() -> None:
     assert [each.verdict for each in telemetry_budgets(dear)] == ["short", "pass", "short"]
 
 
-def test_what_was_not_measured_is_said_to_be() -> None:
+def test_figures_that_were_not_measured_are_marked() -> None:
     [only] = telemetry_budgets(None)
     assert only.verdict == "not measured"
 
@@ -65,7 +65,7 @@ def test_the_figures_go_into_the_results() -> None:
     assert told["alone"]["default_adds_us"] == 10.0
 
 
-def test_a_stack_is_started_with_its_ways_environment_alone() -> None:
+def test_a_stack_is_started_with_only_the_environment_of_its_way() -> None:
     for way, names in (("off", set()), ("all", {"OTEL_TRACES_SAMPLER"})):
         given = ways("http://127.0.0.1:1")[way]
         before = dict(os.environ)

@@ -1,4 +1,4 @@
-"""What users of a part are told about the actor behind it."""
+"""What the users of a part learn about its actor."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ async def replayed(outcome: Any) -> bool:
 
 
 @pytest.mark.parametrize("outcome", [True, False])
-async def test_a_part_says_whether_it_came_over_the_event(outcome: bool) -> None:
+async def test_a_part_says_whether_it_could_fold_the_event(outcome: bool) -> None:
     assert await replayed(outcome) is outcome
 
 
-async def test_what_is_not_parked_is_told_from_an_actor_that_does_not_answer() -> None:
+async def test_an_event_that_is_not_parked_is_distinguished_from_a_silent_actor() -> None:
     with pytest.raises(UnknownTarget, match="not parked"):
         await replayed(RayTaskError("replay", "", UnknownTarget("not parked")))
     with pytest.raises(ActorUnavailable, match="postgres:v"):
@@ -103,7 +103,7 @@ async def test_an_actor_that_falls_silent_is_not_ready_and_then_replaced(
     assert (handle.restarts, handle.progress.position) == (1, 7)
 
 
-async def test_an_actor_that_is_silent_for_a_moment_is_let_be(spawned: list[_Silent]) -> None:
+async def test_an_actor_that_is_silent_for_a_moment_is_not_replaced(spawned: list[_Silent]) -> None:
     handle = silent(spawned)
     for _ in range(20):
         await handle.look()
@@ -137,7 +137,7 @@ class _Broken:
 OTHER = "node vm has another domain (two, not one): install the same there"
 
 
-async def test_what_breaks_an_actor_while_it_is_made_is_told_and_logged_once(
+async def test_an_error_that_prevents_an_actor_from_starting_is_reported_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handle = ActorHandle("memory:v#0", "memory", ["v"], _Broken)
@@ -147,10 +147,10 @@ async def test_what_breaks_an_actor_while_it_is_made_is_told_and_logged_once(
     assert [each.message for each in caplog.records] == ["an actor does not come up"]
 
 
-async def test_what_breaks_an_actor_is_told_while_the_next_one_is_made(
+async def test_the_error_of_an_actor_is_reported_while_the_next_one_starts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That may take longer than it may be silent."""
+    """The next start may take longer than an actor may be silent."""
 
     class Made:
         """Breaks at every second call: what is made again is silent meanwhile."""
@@ -177,13 +177,13 @@ async def test_what_breaks_an_actor_is_told_while_the_next_one_is_made(
     assert handle.seen == {"error": "TimeoutError"}  # it has come up since
 
 
-def test_one_that_is_silent_is_known_by_the_views_that_it_keeps() -> None:
+def test_a_silent_actor_is_reported_with_its_views() -> None:
     handle = ActorHandle("postgres:all#0", "postgres", ["v", "w"], lambda: None)
     handle.seen = {"error": "TimeoutError"}
     assert handle.status(100, 3.0)["views"] == ["v", "w"]
 
 
-def test_one_that_is_given_some_events_alone_says_itself_how_far_it_is_behind() -> None:
+def test_an_actor_that_gets_only_some_events_reports_its_own_lag() -> None:
     handle = ActorHandle("publication:news", "publication", ["news"], lambda: None)
     handle.seen = {"position": 7, "behind": 0, "behind_seconds": 0.0}
     status = handle.status(100, 31.0)
@@ -227,7 +227,7 @@ def starting(monkeypatch: pytest.MonkeyPatch) -> tuple[ActorHandle, list[Startin
 
 
 @own_loop
-async def test_where_one_does_not_come_up_none_of_the_others_is_made_again(
+async def test_if_one_actor_does_not_start_the_others_are_not_made_again(
     starting: tuple[ActorHandle, list[Starting]],
 ) -> None:
     handle, made = starting
@@ -251,7 +251,7 @@ async def test_where_one_does_not_come_up_none_of_the_others_is_made_again(
     assert handle._actor._respawning is None
 
 
-async def test_who_is_cancelled_while_actors_come_up_leaves_none(
+async def test_a_start_that_is_cancelled_leaves_no_actors(
     starting: tuple[ActorHandle, list[Starting]],
 ) -> None:
     handle, made = starting
@@ -284,7 +284,7 @@ class _Unwilling(ActorHandle):
         self._ended_ones.append(self.name)
 
 
-async def test_of_some_that_do_not_come_up_each_is_ended_whatever_another_meets() -> None:
+async def test_each_actor_that_does_not_start_is_ended_even_if_another_raises() -> None:
     ended: list[str] = []
     handles = [_Unwilling("v", ended, breaks=True), _Unwilling("w", ended, breaks=False)]
     with pytest.raises(ActorUnavailable, match="does not come up"):

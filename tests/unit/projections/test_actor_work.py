@@ -35,7 +35,7 @@ class Working:
         self.happened.append("is closed")
 
 
-async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> None:
+async def test_its_work_begins_once_and_ends_before_its_connections_are_closed() -> None:
     log, working = MemoryLog(), Working()
     member = Membership(Identity(store=await store_id(log)), log, None)
     work = ActorWork(member, working.run, working)
@@ -50,8 +50,8 @@ async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> Non
 
 @own_loop
 @pytest.mark.parametrize("begun", [False, True])
-async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> None:
-    """Also where its first call comes later; or in the same turn, with its task not begun."""
+async def test_work_that_is_stopped_before_it_begins_never_begins(begun: bool) -> None:
+    """Also if its first call comes later, or before the task has begun."""
     log, working = MemoryLog(), Working()
     before = asyncio.all_tasks()
     member = Membership(Identity(store=await store_id(log)), log, None)
@@ -65,7 +65,7 @@ async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> No
     assert working.happened == ["is closed"]
 
 
-async def test_on_another_stacks_log_it_does_not_begin() -> None:
+async def test_work_does_not_begin_on_another_stacks_log() -> None:
     working = Working()
     work = ActorWork(Membership(Identity(store="another"), MemoryLog(), None), working.run, working)
     with pytest.raises(WrongStack):

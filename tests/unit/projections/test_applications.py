@@ -1,4 +1,4 @@
-"""What became of an event in each store, told from positions and from what is parked."""
+"""The effect of an event in each store, derived from positions and parked events."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def _now() -> Any:
     return datetime.now(UTC)
 
 
-async def test_a_part_that_leaves_while_others_are_asked_is_told_of_as_it_was(
+async def test_a_part_that_leaves_during_a_request_is_reported_as_it_was(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A view is scaled, or rebuilt, meanwhile."""
+    """For example, a view is scaled or rebuilt meanwhile."""
     raw = await side.write()
     for each in (side.memory, side.postgres):
         each.progress.advance(raw.position)
@@ -102,7 +102,7 @@ def side() -> Side:
     return Side()
 
 
-async def test_a_store_that_is_past_it_has_applied_it_and_one_that_is_not_waits(side: Side) -> None:
+async def test_a_store_past_the_event_has_applied_it_and_one_before_it_waits(side: Side) -> None:
     raw = await side.write()
     side.memory.progress.advance(raw.position)
     told = await side.told(raw)
@@ -112,7 +112,7 @@ async def test_a_store_that_is_past_it_has_applied_it_and_one_that_is_not_waits(
 
 
 @own_loop
-async def test_how_long_it_took_is_known_where_somebody_saw_the_store_go_past(
+async def test_the_time_is_known_if_the_store_was_seen_to_pass_the_event(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = await side.write()
@@ -143,9 +143,7 @@ async def test_a_parked_event_says_why_and_a_later_one_what_it_waits_behind(side
 
 
 @pytest.mark.parametrize("key", [str(ORDER), ""])
-async def test_no_more_is_asked_of_what_is_parked_than_concerns_the_event(
-    side: Side, key: str
-) -> None:
+async def test_only_parked_events_that_concern_the_event_are_read(side: Side, key: str) -> None:
     raw = await side.write()
     side.postgres.progress.advance(raw.position)
     others = [Parked("order-details", f"o{at}", f"order-o{at}", 0, 1, "no") for at in range(100)]

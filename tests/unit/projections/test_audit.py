@@ -1,4 +1,4 @@
-"""What operators do is on the log; where the log does not take it, they go on all the same."""
+"""Actions of operators are on the log; if it cannot be written, they act all the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventstore.port import AppendResult, StreamAppend
 from projections.operations.audit import Audit
 
 
-async def test_who_asked_for_what_and_how_it_failed() -> None:
+async def test_the_audit_says_who_asked_for_what_and_how_it_failed() -> None:
     audit = Audit(MemoryLog())
     note = await audit.asked("ops", "scale", b'{"target":"memory","n":2}')
     await audit.asked("ops", "delete", b"no json \xff")
@@ -39,7 +39,7 @@ class Away(MemoryLog):
         raise StoreUnavailable("it is away")
 
 
-async def test_without_the_log_an_operator_is_not_kept_from_acting(
+async def test_operators_can_act_although_the_log_is_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):

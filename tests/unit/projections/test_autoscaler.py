@@ -35,20 +35,20 @@ def test_a_short_burst_changes_nothing() -> None:
     assert burst == []
 
 
-def test_no_more_than_declared_and_no_less() -> None:
+def test_the_number_stays_within_the_declared_bounds() -> None:
     assert [m.parts for _, m in run(Autoscaler(QUERIES, 1, 3), lambda *_: 900.0, 60)] == [3]
     assert [m.parts for _, m in run(Autoscaler(QUERIES, 2, 3), lambda *_: 0.0, 600, 3)] == [2]
     assert [m.parts for _, m in run(Autoscaler(LAG, 2, 4), lambda *_: 1.0, 9, 1)] == [2]
 
 
-def test_what_is_idle_goes_one_by_one() -> None:
+def test_idle_replicas_are_removed_one_by_one() -> None:
     moves = run(Autoscaler(QUERIES, 1, 8), lambda *_: 0.0, 200, 3)
     assert [move.parts for _, move in moves] == [2, 1]
     assert moves[0][0] == QUERIES.down_after
 
 
 def test_a_load_at_the_border_settles() -> None:
-    """Lag that comes back with each partition that goes: ever more rarely."""
+    """If lag returns whenever a partition is removed, that is tried ever more rarely."""
     moves = run(Autoscaler(LAG, 1, 2), lambda _, count: 9.0 if count == 1 else 0.0, 20_000)
     downs = [at for at, move in moves if move.parts == 1]
     gaps = [later - earlier for earlier, later in pairwise(downs)]

@@ -1,4 +1,4 @@
-"""What is said of a generation that was built."""
+"""How a new generation is judged before it replaces the live one."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ async def built(generation: Generation, *, accept_parked: bool = False) -> None:
     await build(generation, builder, rebuild, asyncio.Lock(), log)
 
 
-async def test_one_that_parks_keys_that_serve_does_not_take_the_place() -> None:
+async def test_a_generation_that_parks_served_keys_does_not_replace_the_live_one() -> None:
     generation = Generation(parked=3)
     with pytest.raises(WouldPark, match="of 'rooms' in postgres 3 keys that serve would be parked"):
         await built(generation)
     assert not generation.live
 
 
-async def test_what_it_parks_while_it_is_finished_counts_too() -> None:
+async def test_keys_parked_while_it_is_being_finished_count_too() -> None:
     generation = Generation()
     generation.parks_then = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
     with pytest.raises(WouldPark, match="the first r9"):
@@ -98,7 +98,7 @@ async def test_what_it_parks_while_it_is_finished_counts_too() -> None:
     assert not generation.live
 
 
-async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_counts_too() -> None:
+async def test_keys_parked_while_the_live_one_is_locked_for_the_switch_count_too() -> None:
     generation = Generation()
     generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
     with pytest.raises(WouldPark, match="the first r9"):
@@ -106,7 +106,7 @@ async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_coun
     assert not generation.live
 
 
-async def test_what_the_live_one_comes_to_before_it_stands_still_counts_too() -> None:
+async def test_served_keys_are_compared_up_to_where_the_live_one_is_locked() -> None:
     generation = Generation(parked=1)
     generation.is_ahead = True
     with pytest.raises(WouldPark, match="the first r0"):
@@ -114,7 +114,7 @@ async def test_what_the_live_one_comes_to_before_it_stands_still_counts_too() ->
     assert not generation.live
 
 
-async def test_a_build_that_does_not_count_what_it_parks_is_asked_in_the_switch_too() -> None:
+async def test_a_build_without_a_count_of_parked_keys_is_compared_in_the_switch_too() -> None:
     generation = Generation()
     generation.counts_parked = False
     generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
@@ -124,7 +124,7 @@ async def test_a_build_that_does_not_count_what_it_parks_is_asked_in_the_switch_
 
 
 @pytest.mark.parametrize("accept_parked", [False, True])
-async def test_nothing_is_compared_while_the_live_one_stands_still_unless_that_may_refuse_it(
+async def test_nothing_is_compared_in_the_switch_unless_it_could_refuse_the_build(
     accept_parked: bool,
 ) -> None:
     generation = Generation()
@@ -136,7 +136,7 @@ async def test_nothing_is_compared_while_the_live_one_stands_still_unless_that_m
 
 
 @pytest.mark.parametrize("parked", [0, 3])
-async def test_one_that_is_accepted_does_and_what_it_parks_is_told(
+async def test_an_accepted_generation_replaces_the_live_one_and_its_parked_keys_are_logged(
     parked: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     generation = Generation(parked)
@@ -148,14 +148,14 @@ async def test_one_that_is_accepted_does_and_what_it_parks_is_told(
     assert all("3 keys that serve would be parked, the first r0" in each for each in told)
 
 
-async def test_a_build_that_cannot_be_removed_says_what_it_failed_of() -> None:
+async def test_a_failed_build_that_cannot_be_removed_reports_the_original_error() -> None:
     generation = Generation(parked=1)
     generation.stays = True
     with pytest.raises(WouldPark):
         await built(generation)
 
 
-async def test_one_that_took_the_place_is_no_failure_though_its_store_went_away_then() -> None:
+async def test_a_finished_switch_is_no_failure_although_the_store_goes_down_afterwards() -> None:
     generation = Generation()
     generation.stays = True
     await built(generation)

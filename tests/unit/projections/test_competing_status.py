@@ -1,4 +1,4 @@
-"""What fills Postgres tells of itself at little cost, however much is parked."""
+"""The status of what fills Postgres is cheap, however much is parked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Database:
         return 7
 
 
-async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None:
+async def test_a_slow_count_is_not_repeated_for_each_status() -> None:
     groups: Any = None
     database: Any = _Database()
     consumer = Consumer(SMALL, MemoryLog(), groups, "", SMALL.views["totals"])
@@ -46,10 +46,10 @@ async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None
     assert 1 <= counted <= 5
 
 
-async def test_a_consumer_whose_postgres_is_silent_is_not_silent_itself(
+async def test_a_consumer_whose_postgres_is_silent_still_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever looks at it would take it for one that hangs, and replace it."""
+    """Otherwise its owner would take it for one that hangs, and replace it."""
 
     class Silent:
         asked = 0
@@ -75,13 +75,13 @@ class _Many(dict[str, Parked]):
     def values(self) -> Any:
         def first() -> Iterator[Parked]:
             for at, each in enumerate(super(_Many, self).values()):
-                assert at < NAMED, "all of it is gone through"
+                assert at < NAMED, "all skipped events were read"
                 yield each
 
         return first()
 
 
-async def test_a_sql_projection_tells_of_what_it_skipped_without_going_through_it() -> None:
+async def test_a_sql_projection_reports_skipped_events_without_reading_them_all() -> None:
     projector = SqlProjector(SMALL, MemoryLog(), "postgresql://nowhere/none", Lenient)
     skipped = [Parked("lenient-sum", f"{at}@a", "a", at, at, "no") for at in range(10)]
     projector._skipped = _Many({each.key: each for each in skipped})

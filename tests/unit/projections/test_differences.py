@@ -1,4 +1,4 @@
-"""Where a row in a store is not what the log says."""
+"""How a row in a store differs from the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bags(View, name="bags", key="bag"):
         (b"no row at all \xff", True),
     ],
 )
-def test_a_set_in_another_order_is_the_same_and_what_is_no_row_is_not(
+def test_a_set_in_another_order_is_no_difference_and_an_invalid_row_is_one(
     body: bytes, differs: bool
 ) -> None:
     expected = {"a": StoredRow(b'{"bag":"a","things":["x","y"],"revision":0}', 1, 1)}

@@ -1,4 +1,4 @@
-"""Which views keep what a deleted stream gave."""
+"""Which views keep the effects of a deleted stream."""
 
 from __future__ import annotations
 

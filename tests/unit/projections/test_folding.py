@@ -72,7 +72,7 @@ def raw(event_type: str, data: bytes, revision: int) -> RawRecord:
     return RawRecord(event_type, data, b"{}", "thing-a", revision, revision + 1, 0)
 
 
-def test_a_stream_that_is_parked_for_one_view_goes_on_for_the_others() -> None:
+def test_a_stream_parked_for_one_view_is_still_folded_for_the_others() -> None:
     registry = Registry.load("domain")
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
     folding = Folding(registry, [Whole.__rayfold__, Growth.__rayfold__])
@@ -82,7 +82,7 @@ def test_a_stream_that_is_parked_for_one_view_goes_on_for_the_others() -> None:
     assert [step.view for step in steps] == [Growth.__rayfold__]
 
 
-def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() -> None:
+def test_events_covered_by_a_table_are_not_decoded_again() -> None:
     registry = Registry.load("domain")
     registry.aggregates["thing"] = Thing
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
@@ -94,7 +94,7 @@ def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() ->
     assert step.view is Whole.__rayfold__
 
 
-def test_what_is_parked_is_listed_in_order_whatever_comes_and_goes() -> None:
+def test_parked_events_are_listed_in_order() -> None:
     folding = Folding(Registry(()), [])
     kept = [
         Parked(view, key, f"thing-{at}", 0, at, "no")
@@ -137,8 +137,8 @@ class Exits(View, name="exits", key="thing"):
         return Exits(thing=event.thing)
 
 
-def test_a_fold_that_would_exit_parks_its_row_and_ends_no_process() -> None:
-    """With the process all views would go that it folds, again and again."""
+def test_a_fold_that_exits_parks_its_row_and_does_not_end_the_process() -> None:
+    """Otherwise all views of that process would stop, again and again."""
     registry = Registry(())
     registry.aggregates = {"thing": Thing}
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
@@ -169,7 +169,7 @@ class Behind(View, name="behind", key="thing"):
         return Behind(thing=event.thing, times=cast(int, "x" * 500))
 
 
-def test_the_line_that_broke_is_the_authors_however_it_is_called_and_kept_in_a_status() -> None:
+def test_the_line_in_an_error_is_the_authors_and_fits_in_a_status() -> None:
     registry = Registry(())
     registry.aggregates = {"thing": Thing}
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
@@ -193,7 +193,7 @@ class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing",
 
 
 def test_an_event_that_cannot_be_read_concerns_the_views_of_its_aggregate() -> None:
-    """Nothing of the others' streams is sent to who folds them."""
+    """Views of other aggregates do not read that stream."""
     registry = Registry(())
     registry.aggregates = {"thing": Thing, "stone": Stone}
     whole, growth = Whole.__rayfold__, Growth.__rayfold__
@@ -212,7 +212,7 @@ def test_an_event_that_cannot_be_read_concerns_the_views_of_its_aggregate() -> N
     }
 
 
-def test_with_an_upcaster_any_stream_may_have_any_event() -> None:
+def test_if_an_upcaster_changes_the_type_all_streams_are_read() -> None:
     @upcaster("WasSomethingElse", from_version=1)
     def brought(data: dict[str, object]) -> tuple[str, dict[str, object]]:
         return "ThingGrew", data
@@ -224,7 +224,7 @@ def test_with_an_upcaster_any_stream_may_have_any_event() -> None:
     assert registry.prefixes_of([Growth.__rayfold__]) == ["stone-", "thing-"]
 
 
-def test_what_was_discarded_before_it_came_here_is_left_out_after_a_rebuild() -> None:
+def test_an_event_discarded_earlier_is_left_out_after_a_rebuild() -> None:
     registry = Registry(())
     registry.aggregates = {"thing": Thing}
     registry.events.update({"ThingBegan": Began.__rayfold__})
@@ -237,8 +237,8 @@ def test_what_was_discarded_before_it_came_here_is_left_out_after_a_rebuild() ->
     assert folding.steps(began) == []
 
 
-def test_a_status_tells_of_what_is_parked_first_without_going_through_the_rest() -> None:
-    """It is asked for twice a second, while there may be a million rows."""
+def test_a_status_reports_the_first_parked_events_without_reading_the_rest() -> None:
+    """The status is read twice a second, and a million rows may be parked."""
     folding = Folding(Registry(()), [])
     for at in range(9, 3, -1):
         folding.park(Parked("other", f"o{at}", f"other-{at}", 0, at, "no"))

@@ -1,4 +1,4 @@
-"""Rows that others have kept are not taken over where somebody in them was forgotten since."""
+"""Rows kept by others are not reused if a person in them was forgotten since."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ async def email_in(actor: ReplicaActor) -> str:
     return found
 
 
-async def test_a_replica_begins_with_a_peer_s_rows_and_with_its_snapshots(
+async def test_a_replica_starts_from_the_rows_of_a_peer_or_from_its_snapshots(
     world: World, tmp_path: Path
 ) -> None:
-    """As long as nobody is forgotten: else what follows would prove nothing."""
+    """Without a forgetting: this shows that the following tests prove something."""
     async with world.replica(tmp_path / "a") as first:
         assert await email_in(first) == SECRET
         async with world.replica(tmp_path / "b", Remote(first)) as second:
@@ -127,10 +127,10 @@ async def test_a_replica_begins_with_a_peer_s_rows_and_with_its_snapshots(
         assert again._replica.status()["filled"] == {"contacts": 1, "letters": 0}
 
 
-async def test_one_that_begins_while_somebody_is_forgotten_has_nothing_of_a_peer_that_is_not_done(
+async def test_a_replica_that_starts_during_a_forgetting_takes_no_old_rows_of_a_peer(
     world: World, tmp_path: Path
 ) -> None:
-    """It was rebuilt before the other, say, and started again just then."""
+    """For example, it was rebuilt before its peer, and restarted just then."""
     async with world.replica(tmp_path / "a") as first:
         assert await email_in(first) == SECRET
         world.forget()
@@ -138,7 +138,7 @@ async def test_one_that_begins_while_somebody_is_forgotten_has_nothing_of_a_peer
             assert await email_in(second) == FORGOTTEN
 
 
-async def test_one_that_is_being_copied_when_somebody_is_forgotten_is_rebuilt_afterwards(
+async def test_a_replica_that_copies_a_peer_during_a_forgetting_is_rebuilt_afterwards(
     world: World, tmp_path: Path
 ) -> None:
     async with world.replica(tmp_path / "a") as first:
@@ -157,10 +157,10 @@ async def test_one_that_is_being_copied_when_somebody_is_forgotten_is_rebuilt_af
             assert await email_in(first) == await email_in(second) == FORGOTTEN
 
 
-async def test_a_snapshot_from_before_is_no_use_where_nobody_has_rebuilt_its_view(
+async def test_a_snapshot_from_before_the_forgetting_is_not_used(
     world: World, tmp_path: Path
 ) -> None:
-    """A node was away while somebody was forgotten, and is the only one now."""
+    """A node was down during the forgetting, and is the only one now."""
     async with world.replica(tmp_path) as there:
         assert await email_in(there) == SECRET
     assert len(in_clear(tmp_path)) == 1
@@ -170,7 +170,7 @@ async def test_a_snapshot_from_before_is_no_use_where_nobody_has_rebuilt_its_vie
     assert not in_clear(tmp_path)
 
 
-async def test_no_snapshot_is_taken_of_rows_that_may_tell_of_who_is_forgotten(
+async def test_no_snapshot_is_taken_of_rows_that_may_have_forgotten_data(
     world: World, tmp_path: Path
 ) -> None:
     async with world.replica(tmp_path) as actor:
@@ -197,7 +197,9 @@ async def test_a_replica_waits_until_it_is_known_who_is_forgotten(
             assert await email_in(actor) == SECRET
 
 
-async def test_who_follows_a_row_is_told_what_is_left(world: World, tmp_path: Path) -> None:
+async def test_who_follows_a_row_gets_what_is_left_after_the_forgetting(
+    world: World, tmp_path: Path
+) -> None:
     async with world.replica(tmp_path) as actor:
         assert await email_in(actor) == SECRET
         await actor.watch("gateway", [("contacts", "ada")])

@@ -51,7 +51,7 @@ async def total(log: MemoryLog, at: int, view: Any = TOTALS) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("view", [TOTALS, STRICT])
-async def test_a_row_whose_event_breaks_its_fold_was_as_its_view_shows_it(
+async def test_a_past_row_with_a_failing_event_is_as_its_view_shows_it(
     broken: set[int], view: Any
 ) -> None:
     log = MemoryLog()
@@ -61,8 +61,8 @@ async def test_a_row_whose_event_breaks_its_fold_was_as_its_view_shows_it(
         assert await total(log, at, view) == (0, 1)
 
 
-async def test_of_a_stream_that_was_cut_nobody_says_what_it_was() -> None:
-    """It was folded from what is left, as if that were all."""
+async def test_the_past_of_a_cut_stream_is_refused() -> None:
+    """Otherwise it would be folded from the remaining events as if they were all."""
     log = MemoryLog()
     await add(log, "a", 1, 2, 3)
     log._first["counter-a"] = 1  # as `$maxCount` does
@@ -73,7 +73,7 @@ async def test_of_a_stream_that_was_cut_nobody_says_what_it_was() -> None:
             await total(log, at)
 
 
-async def test_what_began_again_after_a_deletion_was_what_its_events_say() -> None:
+async def test_after_a_deletion_the_past_has_only_the_new_events() -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     await log.delete_stream("counter-a")
@@ -82,7 +82,7 @@ async def test_what_began_again_after_a_deletion_was_what_its_events_say() -> No
     assert await History(REGISTRY, log).as_of(TOTALS, "a", "counter-a", 1) is None
 
 
-async def test_what_comes_behind_an_event_that_nobody_can_read_waits_for_it() -> None:
+async def test_events_after_an_unreadable_event_are_not_shown() -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     await log.append([StreamAppend("counter-a", ANY, [NewRecord("Added", b"7", {}, str(uuid4()))])])
@@ -90,7 +90,7 @@ async def test_what_comes_behind_an_event_that_nobody_can_read_waits_for_it() ->
     assert [await total(log, at) for at in (0, 1, 2)] == [(0, 1)] * 3
 
 
-async def test_an_event_that_was_discarded_was_never_there(broken: set[int]) -> None:
+async def test_a_discarded_event_is_left_out_of_the_past(broken: set[int]) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2, 3)
     broken.add(2)
@@ -98,14 +98,14 @@ async def test_an_event_that_was_discarded_was_never_there(broken: set[int]) -> 
     assert [await total(log, at) for at in (0, 1, 2)] == [(0, 1), (0, 1), (2, 4)]
 
 
-async def test_no_more_of_a_stream_is_read_than_up_to_the_revision() -> None:
+async def test_a_stream_is_read_only_up_to_the_revision() -> None:
     log = CountingLog()
     await add(log, "a", *range(100))
     assert await total(log, 9) == (9, 45)
     assert log.read == 10
 
 
-async def test_no_more_is_read_than_up_to_what_breaks_the_row(broken: set[int]) -> None:
+async def test_a_stream_is_read_only_up_to_the_event_that_fails(broken: set[int]) -> None:
     log = CountingLog()
     await add(log, "a", *range(100))
     broken.add(2)
@@ -115,7 +115,7 @@ async def test_no_more_is_read_than_up_to_what_breaks_the_row(broken: set[int]) 
         assert log.read == 3
 
 
-async def test_no_more_is_read_than_up_to_what_nobody_can_read() -> None:
+async def test_a_stream_is_read_only_up_to_the_unreadable_event() -> None:
     log = CountingLog()
     await add(log, "a", 1)
     await log.append([StreamAppend("counter-a", ANY, [NewRecord("Added", b"7", {}, str(uuid4()))])])
@@ -125,7 +125,7 @@ async def test_no_more_is_read_than_up_to_what_nobody_can_read() -> None:
     assert log.read == 2
 
 
-async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
+async def test_an_event_that_is_not_json_is_shown_as_text() -> None:
     log = MemoryLog()
     others = [b'{"broken', b"\xff", b"", b'{"a":NaN}', b'"\xff"', b'1},{"type":"Added"']
     exact = b'{"counter":"a","number":1.000000000000000000001}'
@@ -140,7 +140,7 @@ async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
     assert found[-1]["data"] == {"counter": "a", "number": "1.000000000000000000001"}
 
 
-async def test_at_the_instant_of_an_event_it_has_happened() -> None:
+async def test_at_the_time_of_an_event_the_event_has_happened() -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     [*_, last] = [raw async for raw in log.read_stream("counter-a")]

@@ -1,4 +1,4 @@
-"""A log that was restored to an earlier moment under a running replica, and one that only lags."""
+"""A log restored to an earlier moment under a running replica, and one that only lags."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ async def test_a_restored_log_that_grew_again_is_not_folded_onto_lost_rows() -> 
     assert totals(replica) == {"a": 201}
 
 
-async def test_a_restored_log_in_which_the_same_place_has_another_event_is_found_out() -> None:
+async def test_a_restored_log_with_another_event_at_the_same_position_is_detected() -> None:
     replica = await replica_of(await log_of(("a", 1), ("a", 100)))
     replica._log = await log_of(("a", 1), ("a", 5))
     with pytest.raises(LogChanged):
         await follow(replica)
 
 
-async def test_a_restored_log_that_does_not_grow_is_found_out_in_time(
+async def test_a_restored_log_that_does_not_grow_is_detected_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replica = await replica_of(await log_of(("a", 1), ("a", 100)))
@@ -106,7 +106,7 @@ async def test_a_node_that_lags_costs_no_rows() -> None:
     assert totals(replica) == {"a": 111}
 
 
-async def test_a_stream_that_was_deleted_is_not_taken_for_a_lost_one() -> None:
+async def test_a_deleted_stream_is_not_taken_for_a_lost_one() -> None:
     log = await log_of(("b", 1), ("a", 1))
     replica = await replica_of(log)
     await log.delete_stream("counter-a")
@@ -121,7 +121,7 @@ async def test_a_stream_that_was_deleted_is_not_taken_for_a_lost_one() -> None:
     assert totals(replica) == {"b": 2}
 
 
-async def test_what_a_peer_had_folded_is_looked_for_too() -> None:
+async def test_the_last_event_of_a_copied_peer_is_checked_too() -> None:
     old = await log_of(("a", 1), ("a", 100))
     peer = await replica_of(old)
     position, keys, parked, stopped = peer.begin_copy()
@@ -135,7 +135,7 @@ async def test_what_a_peer_had_folded_is_looked_for_too() -> None:
         await follow(new)
 
 
-async def test_an_event_is_told_from_another_at_its_place() -> None:
+async def test_an_event_is_distinguished_from_another_at_its_position() -> None:
     log = await log_of(("a", 1), ("a", 2))
     events = [LastEvent.of(raw) async for raw in log.read_stream("counter-a")]
     for event in events:

@@ -44,7 +44,7 @@ class Memory:
         return RowResult(b"asked", 0, 1)
 
 
-async def test_a_replica_without_a_view_that_is_followed_too_is_left_in_peace() -> None:
+async def test_a_replica_without_a_followed_view_is_not_asked_for_it() -> None:
     few, all_ = Holder("few", "orders", open=0), Holder("all", "orders", "stock", open=1)
     placements = Placements()
     placements.replicas = [all_, few]  # type: ignore[list-item]
@@ -90,7 +90,7 @@ class Cut(Holder):
         self._subscriptions.note("orders", "a")
 
 
-async def test_a_change_whose_news_was_lost_on_the_way_is_told_again() -> None:
+async def test_a_change_whose_message_was_lost_is_sent_again() -> None:
     replica, placements = Cut(), Placements()
     placements.replicas = [replica]  # type: ignore[list-item]
     orders = LiveQueries(placements, Memory()).follow("orders", "a", 0)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Operators look at the log: the newest first, in pages, by what they ask for, and through time."""
+"""Operators read the log: newest first, in pages, filtered, and through time."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_only_what_is_asked_for_is_shown(registry: Registry) -> None:
     assert "snapshot-stock-tea" not in {each["stream"] for each in everything["events"]}
 
 
-async def test_a_search_ends_and_tells_where_it_goes_on(
+async def test_a_search_ends_and_says_where_it_continues(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_browser, "MOST_LOOKED", 4)
@@ -167,7 +167,7 @@ async def test_an_aggregate_is_what_it_was_after_each_event(registry: Registry) 
         assert at["error"] is None
 
 
-async def test_an_event_that_cannot_be_read_is_told_with_what_was_before(
+async def test_an_unreadable_event_is_shown_with_the_state_before_it(
     registry: Registry,
 ) -> None:
     browser = LogBrowser(registry, await an_order(record("NobodyKnows", {}), line("pot")))
@@ -178,7 +178,7 @@ async def test_an_event_that_cannot_be_read_is_told_with_what_was_before(
     assert "NobodyKnows" in at["error"]
 
 
-async def test_of_a_stream_that_was_cut_there_is_no_state(registry: Registry) -> None:
+async def test_a_cut_stream_has_no_state(registry: Registry) -> None:
     log = await an_order()
     log._first[ORDER] = 1  # as `$maxCount` does
     browser = LogBrowser(registry, log)
@@ -190,7 +190,7 @@ async def test_of_a_stream_that_was_cut_there_is_no_state(registry: Registry) ->
         assert at["error"] == "the log has nothing of it before revision 1 any more"
 
 
-async def test_what_is_no_aggregate_has_no_past(registry: Registry) -> None:
+async def test_a_stream_that_is_not_an_aggregate_has_no_past(registry: Registry) -> None:
     log = await an_order()
     browser = LogBrowser(registry, log)
     for stream in ("", "order-nobody", "process-fulfilment-1", "unknown-1"):
@@ -201,7 +201,7 @@ async def test_what_is_no_aggregate_has_no_past(registry: Registry) -> None:
     assert await browser.event(ORDER, 0) is None
 
 
-async def test_one_event_is_found_by_its_place(registry: Registry) -> None:
+async def test_one_event_is_found_by_its_position(registry: Registry) -> None:
     browser = LogBrowser(registry, await an_order())
     for revision in range(3):
         event = await browser.event(ORDER, revision)

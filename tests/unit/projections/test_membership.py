@@ -1,4 +1,4 @@
-"""What an actor does that was given the wrong log."""
+"""What an actor does if it was given the wrong log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from projections.supervision.membership import Membership
 from rayfold.runtime.identity import Identity
 
 
-async def test_the_log_of_its_stack_is_taken() -> None:
+async def test_the_log_of_its_stack_is_accepted() -> None:
     log = MemoryLog()
     member = Membership(Identity(store=await store_id(log)), log, None)
     await member.check()

@@ -103,7 +103,7 @@ async def replicas(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replicas]:
     await replicas.close()
 
 
-async def test_pages_that_a_replica_of_an_older_release_has_not_can_be_asked_for_again(
+async def test_a_page_that_a_replica_of_an_older_release_cannot_answer_can_be_asked_for_again(
     replicas: Replicas,
 ) -> None:
     """It is no mistake of the client, for whom the gateway has read the cursor."""
@@ -124,7 +124,7 @@ async def test_reads_go_to_another_replica_while_one_is_frozen(replicas: Replica
     await until(lambda: not replicas.handles[0].silent)
 
 
-async def test_one_that_was_slow_for_a_moment_answers_though_the_other_is_frozen(
+async def test_a_replica_that_was_slow_for_a_moment_answers_while_the_other_is_frozen(
     replicas: Replicas,
 ) -> None:
     frozen, slow = replicas.actors
@@ -138,7 +138,7 @@ async def test_one_that_was_slow_for_a_moment_answers_though_the_other_is_frozen
         assert (await asking).position == 5
 
 
-async def test_a_token_that_a_frozen_replica_alone_is_known_to_honour_is_honoured_by_another(
+async def test_a_token_known_only_to_a_frozen_replica_is_served_by_another(
     replicas: Replicas,
 ) -> None:
     frozen, other = replicas.actors

@@ -1,4 +1,4 @@
-"""What a new generation parks that the one in service does not."""
+"""What a new generation parks that the live one does not."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ def compared(built: list[Parked], live: list[Parked], position: int = 9) -> Newl
         ([parked("", 2, "room-2")], ["a", "b"]),
     ],
 )
-def test_keys_that_the_live_one_serves_are_new(live: list[Parked], new: list[str]) -> None:
+def test_parked_keys_that_the_live_generation_serves_are_new(
+    live: list[Parked], new: list[str]
+) -> None:
     built = [parked("b", 4), parked("a", 3)]
     found = compared(built, live)
     assert (found and (found.number, found.first.key)) == ((len(new), new[0]) if new else None)
 
 
-def test_what_the_live_one_may_be_about_to_park_itself_is_not_new() -> None:
+def test_parked_keys_beyond_the_position_of_the_live_generation_are_not_new() -> None:
     assert compared([parked("a", 5)], [], position=4) is None
 
 
@@ -47,7 +49,7 @@ def test_a_stream_that_is_parked_as_a_whole_is_new_though_a_row_of_it_was_parked
     assert compared([parked("", 5)], [parked("a", 3)]) == (1, parked("", 5))
 
 
-def test_the_first_of_them_is_told() -> None:
+def test_the_first_of_them_is_reported() -> None:
     assert str(would_park("rooms", "redis", NewlyParked(2, parked("a", 3)))) == (
         "of 'rooms' in redis 2 keys that serve would be parked, the first a at 3@room-1:"
         " ValueError: no"

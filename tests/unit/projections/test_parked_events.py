@@ -12,7 +12,7 @@ from projections.operations.parked_events import ParkedEventOperations
 from projections.poison import Held, Parked
 
 
-async def test_the_events_are_those_of_the_places_in_their_order() -> None:
+async def test_the_events_are_those_at_the_positions_in_their_order() -> None:
     log = MemoryLog()
     for stream in ("s-1", "s-2"):
         new = [NewRecord("E", b"%d" % n, {}, f"{stream}-{n}") for n in range(3)]
@@ -25,7 +25,7 @@ async def test_the_events_are_those_of_the_places_in_their_order() -> None:
     assert found == [("s-2", 0), ("s-1", 2)]
 
 
-async def test_what_has_taken_the_place_of_a_deleted_stream_is_not_what_was_parked() -> None:
+async def test_an_event_of_a_recreated_stream_is_not_taken_for_the_parked_one() -> None:
     log, nothing = MemoryLog(), NewRecord("E", b"", {}, "s")
     for stream, tombstone in (("begun-again", False), ("gone", True)):
         await log.append([StreamAppend(stream, ANY, [nothing] * 3)])

@@ -1,4 +1,4 @@
-"""Pages of what is parked, of parts in several stores."""
+"""Pages of parked events, from parts in several stores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(asked: Asked) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("limit", range(1, 11))
-def test_pages_have_everything_once_in_the_logs_order(limit: int) -> None:
+def test_pages_list_everything_once_in_the_logs_order(limit: int) -> None:
     found, after = list[Place](), BEFORE_ALL
     while some := page(Asked(after=after, limit=limit)):
         assert len(some) <= limit
@@ -47,6 +47,6 @@ def test_a_part_gives_no_more_than_a_page_needs() -> None:
 
 
 @pytest.mark.parametrize("key", ["r5\n", "r5\\n", "room-5"])
-def test_a_row_is_found_by_its_key_as_it_is_or_is_shown_and_by_its_stream(key: str) -> None:
+def test_a_row_is_found_by_its_key_in_either_form_and_by_its_stream(key: str) -> None:
     assert [each["key"] for each in page(Asked("rooms", key))] == ["r5\n", "r5\n"]
     assert page(Asked("guests", key)) == []

@@ -1,4 +1,4 @@
-"""Who waits for a store to come further, and who has given up."""
+"""Readers that wait for a position, and readers that gave up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from projections.supervision.progress import Progress
 
 
-async def test_who_waits_is_woken_by_the_position_and_no_other() -> None:
+async def test_a_waiting_reader_is_woken_only_when_its_position_is_reached() -> None:
     progress = Progress()
     near, far = (asyncio.create_task(progress.reached(at, 60.0)) for at in (5, 9))
     await asyncio.sleep(0)
@@ -18,8 +18,8 @@ async def test_who_waits_is_woken_by_the_position_and_no_other() -> None:
     assert await far
 
 
-async def test_who_has_given_up_is_not_remembered() -> None:
-    """A client may ask for any position, again and again; none may ever come."""
+async def test_a_reader_that_gave_up_takes_no_memory() -> None:
+    """A client may ask for any position again and again, and none may ever be reached."""
     progress = Progress()
     still = asyncio.create_task(progress.reached(7, 60.0))
     for _ in range(20):

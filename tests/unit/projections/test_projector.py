@@ -44,14 +44,14 @@ class Writer:
         self.given[view] = rows
 
     async def park(self, *parked: Collection[Any]) -> None:
-        assert not any(parked), "what comes before what is parked has been folded"
+        assert not any(parked), "events before the parked one were folded already"
 
     async def forget(self, parked: Collection[Any]) -> None:
         assert not parked
 
 
-async def test_what_a_view_has_already_is_not_loaded_for_another_that_begins() -> None:
-    """It might be a table of millions, and would stay in memory."""
+async def test_rows_of_an_up_to_date_view_are_not_loaded_for_another_that_starts() -> None:
+    """It might have millions of rows, which would stay in memory."""
     registry, log = Registry([small]), MemoryLog()
     for number, counter in enumerate("abcd"):
         await add(log, counter, number)
@@ -69,7 +69,7 @@ async def test_what_a_view_has_already_is_not_loaded_for_another_that_begins() -
     }
 
 
-def test_what_breaks_again_when_it_is_replayed_keeps_its_place() -> None:
+def test_an_event_that_fails_again_on_replay_keeps_its_place() -> None:
     folding = Folding(Registry([small]), [])
     rows = [
         Parked("balances", key, f"counter-{key}", 0, at, "broken") for at, key in enumerate("abc")
@@ -84,8 +84,10 @@ def test_what_breaks_again_when_it_is_replayed_keeps_its_place() -> None:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_writes_what_was_passed_ends_just_as_somebody_waits_for_it(turns: int) -> None:
-    """Else its projector would never begin again, and look well."""
+async def test_the_task_that_writes_positions_ends_even_if_somebody_begins_to_wait(
+    turns: int,
+) -> None:
+    """Otherwise its projector would never start again, and look healthy."""
     store: Any = SimpleNamespace(name="any", writing=None)
     projector = Projector(Registry(()), MemoryLog(), store, [])
     nobody: Any = None

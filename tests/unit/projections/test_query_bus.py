@@ -41,7 +41,7 @@ class ListDays(PageQuery, name="list-days", view=Days):
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-async def test_a_value_that_no_store_can_have_is_told_as_such(text: str) -> None:
+async def test_a_value_that_no_store_can_have_is_refused(text: str) -> None:
     nothing: Any = None
     registry = Registry([small, sys.modules[__name__]])
     bus = QueryBus(registry, Placements(), lambda view: ("memory",), {}, nothing, nothing)

@@ -1,4 +1,4 @@
-"""A gateway that follows routes: whom it asks, and what it does not do."""
+"""A gateway that follows routes: which parts it asks, and what it leaves to the owner."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Ray:
         return self.actors[name]
 
     def forbid(self, *_: Any, **__: Any) -> None:
-        raise AssertionError("a gateway makes and ends no actor")
+        raise AssertionError("a gateway must not make or end actors")
 
 
 def routes(replicas: list[str], projectors: list[str]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def look(gateway: ReadGateway) -> list[bool]:
     return [each.ready for each in handles]
 
 
-async def test_what_stays_is_the_same_and_what_left_is_asked_no_more(
+async def test_parts_that_stay_are_kept_and_parts_that_left_are_not_asked(
     gateway: ReadGateway, ray: Ray
 ) -> None:
     gateway.follow(routes(["m0"], ["p0"]))
@@ -118,7 +118,7 @@ async def test_what_stays_is_the_same_and_what_left_is_asked_no_more(
     assert ray.asked.count("m0") == 1
 
 
-async def test_one_that_left_answers_what_it_was_asked(gateway: ReadGateway) -> None:
+async def test_a_part_that_left_still_answers_open_requests(gateway: ReadGateway) -> None:
     gateway.follow(routes(["m0", "m1"], ["p0"]))
     leaving = gateway.placements.replicas[1]
     leaving.open = 1
@@ -149,7 +149,7 @@ async def test_a_dead_actor_is_looked_up_again_until_somebody_has_made_another(
     assert (replica.restarts, replica.seen["pid"]) == (1, 7)
 
 
-async def test_one_that_hangs_is_left_to_its_owner(
+async def test_a_part_that_hangs_is_left_to_its_owner(
     gateway: ReadGateway, ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actor_handle, "SILENCE", 0.01)
@@ -177,7 +177,7 @@ async def test_a_gateway_that_joins_ray_again_finds_all_actors_again(
     assert await look(gateway) == [True, True]
 
 
-async def test_replicas_are_told_what_is_asked_of_them(gateway: ReadGateway, ray: Ray) -> None:
+async def test_replicas_are_told_how_many_queries_are_open(gateway: ReadGateway, ray: Ray) -> None:
     gateway.follow(routes(["m0"], ["p0"]))
     gateway.placements.in_flight["totals"] = 3
     await look(gateway)
@@ -185,7 +185,7 @@ async def test_replicas_are_told_what_is_asked_of_them(gateway: ReadGateway, ray
     assert ray.actors["p0"].told == [()]
 
 
-async def test_who_waits_for_a_view_waits_for_those_that_keep_it_now(
+async def test_waiting_for_a_view_waits_for_the_parts_that_keep_it_now(
     gateway: ReadGateway, ray: Ray
 ) -> None:
     gateway.follow(routes(["m0"], ["p0"]))

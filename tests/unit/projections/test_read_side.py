@@ -17,7 +17,7 @@ from projections.stores.supervisor import StoreSupervisor
 from rayfold import Registry
 
 
-async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_start_ends_what_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     began = asyncio.Event()
 
@@ -48,7 +48,7 @@ async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.Mon
     assert done == ["Postgres was given up", "replicas were ended"]
 
 
-async def test_what_cannot_be_closed_keeps_nothing_else_open(
+async def test_a_part_that_cannot_be_closed_does_not_keep_others_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[str] = []
@@ -67,7 +67,7 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(
     assert closed
 
 
-async def test_what_cannot_be_ended_keeps_no_other_from_ending(
+async def test_a_part_that_cannot_be_ended_does_not_prevent_others_from_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[str] = []

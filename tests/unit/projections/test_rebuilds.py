@@ -1,4 +1,4 @@
-"""Rebuilds of one view beside each other, and its stores one after the other."""
+"""Concurrent rebuilds of one view, and its stores one after the other."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def status(building: Building) -> dict[str, Any]:
     return told
 
 
-async def test_one_that_is_refused_by_a_durable_store_has_replaced_nothing_in_memory(
+async def test_a_rebuild_refused_by_a_durable_store_replaces_nothing_in_memory(
     building: Building,
 ) -> None:
     building.refused_by = "postgres"
@@ -81,7 +81,7 @@ async def test_one_that_is_refused_by_a_durable_store_has_replaced_nothing_in_me
     assert building.stores[1:] == ["postgres", "redis", "memory"]
 
 
-async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
+async def test_a_second_request_joins_a_running_rebuild_and_may_accept_its_parked_keys(
     building: Building,
 ) -> None:
     building.refused_by = "redis"
@@ -98,7 +98,7 @@ async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
 
 
 @pytest.mark.parametrize("refused_by", ["", "postgres"])
-async def test_one_afresh_begins_after_the_one_that_goes_on_whatever_becomes_of_that(
+async def test_a_fresh_rebuild_begins_after_the_running_one_even_if_that_fails(
     building: Building, refused_by: str
 ) -> None:
     building.refused_by = refused_by
@@ -124,7 +124,7 @@ async def test_one_afresh_begins_after_the_one_that_goes_on_whatever_becomes_of_
     assert status(building)["state"] == "done"
 
 
-async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then(
+async def test_two_requests_for_a_fresh_rebuild_share_one_that_begins_later(
     building: Building,
 ) -> None:
     building.may_go_on.clear()
@@ -141,7 +141,7 @@ async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then
     assert not building.begun[-1][0].running
 
 
-async def test_who_begins_one_beside_one_afresh_joins_it(building: Building) -> None:
+async def test_a_request_during_a_fresh_rebuild_joins_it(building: Building) -> None:
     building.may_go_on.clear()
     afresh = asyncio.create_task(building.rebuilds.afresh(VIEW, accept_parked=True))
     rebuild = await building.first()
@@ -171,7 +171,7 @@ class Held:
 
 
 async def test_replicas_that_begin_while_a_view_is_rebuilt_in_memory_are_rebuilt_too() -> None:
-    """They may have copied one whose turn was to come."""
+    """They may have copied a replica that was not rebuilt yet."""
 
     def meanwhile() -> None:
         first.seen = {"incarnation": "first again"}
@@ -205,7 +205,7 @@ def supervising(*replicas: Any) -> MemorySupervisor:
         ({"error": "TimeoutError"}, "does not answer"),
     ],
 )
-async def test_a_replica_that_does_not_come_up_is_not_waited_for_as_one_that_copies(
+async def test_a_replica_that_does_not_start_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any], why: str
 ) -> None:
     whole, away = Held("whole"), Held("away")

@@ -89,7 +89,7 @@ async def total_of(actor: ReplicaActor, counter: str) -> RowResult:
     return RowResult(*answer)
 
 
-async def test_a_disk_that_lets_nothing_go_ends_no_replica(
+async def test_a_disk_that_refuses_removals_does_not_end_a_replica(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(log, "a", 1)
@@ -124,7 +124,7 @@ def having(folder: Path, text: bytes) -> list[str]:
     return [path.name.partition(".")[0] for path in files(folder) if text in path.read_bytes()]
 
 
-async def test_what_a_peer_has_erased_goes_from_the_files_of_whoever_copies_it(
+async def test_rows_erased_at_a_peer_are_removed_from_the_files_of_its_copy(
     log: MemoryLog, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -143,10 +143,10 @@ async def test_what_a_peer_has_erased_goes_from_the_files_of_whoever_copies_it(
         assert having(here, b"ada-secret") == []
 
 
-async def test_rows_of_a_peer_that_are_no_json_are_folded_instead(
+async def test_rows_of_a_peer_that_are_not_json_are_folded_instead(
     log: MemoryLog, tmp_path: Path
 ) -> None:
-    """Else whoever copies would begin again and again, and no replica could be added."""
+    """Otherwise the copy would begin again and again, and no replica could be added."""
     await add(log, "a", 1)
     async with running(tmp_path / "there") as peer:
         await status_until(peer, ready=True)
@@ -159,7 +159,7 @@ async def test_rows_of_a_peer_that_are_no_json_are_folded_instead(
     assert answer.body == b'{"counter":"a","total":1,"revision":0}'
 
 
-async def test_what_is_erased_right_before_the_end_is_not_left(
+async def test_rows_erased_right_before_the_end_are_removed_from_the_files(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(log, "ada-secret", 42)
@@ -179,7 +179,7 @@ async def test_what_is_erased_right_before_the_end_is_not_left(
     assert having(tmp_path, b"ada-secret") == ["strict"]
 
 
-async def test_a_replica_that_is_not_wanted_any_more_leaves_no_files(
+async def test_a_replica_that_is_no_longer_wanted_leaves_no_files(
     log: MemoryLog, tmp_path: Path
 ) -> None:
     await add(log, "a", 1)
@@ -192,7 +192,7 @@ async def test_a_replica_that_is_not_wanted_any_more_leaves_no_files(
     assert files(tmp_path) == []
 
 
-async def test_a_replica_that_follows_no_more_is_not_asked_as_if_it_did(
+async def test_a_replica_that_no_longer_follows_the_log_is_not_ready(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(log, "a", 1)
@@ -215,7 +215,7 @@ async def test_a_replica_that_follows_no_more_is_not_asked_as_if_it_did(
         assert (answer.body, answer.late) == (b'{"counter":"a","total":3,"revision":1}', False)
 
 
-async def test_a_log_that_was_restored_under_a_running_replica_is_folded_afresh(
+async def test_a_log_restored_under_a_running_replica_is_folded_again(
     log: MemoryLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -269,7 +269,7 @@ async def test_a_rebuild_waits_until_a_replica_that_copies_a_peer_has_all_rows(
             assert all(answer.body is not None for answer in answers)
 
 
-async def test_what_waits_at_a_peer_waits_where_the_peer_is_copied(
+async def test_rows_that_wait_at_a_peer_wait_in_its_copy_too(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Totals, "broken", {2})
@@ -286,10 +286,10 @@ async def test_what_waits_at_a_peer_waits_where_the_peer_is_copied(
             assert [each.key for each in actor._replica.parked() if each.view == "totals"] == ["a"]
 
 
-async def test_a_snapshot_in_pieces_is_of_the_moment_in_which_it_began(
+async def test_a_snapshot_written_in_pieces_is_of_the_moment_when_it_began(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one piece a million rows kept the replica from every other answer, and it was replaced."""
+    """In one piece, a million rows blocked all other answers, and the replica was replaced."""
     monkeypatch.setattr(replica_actor, "SNAPSHOT", 2)
     for number, counter in enumerate("abcdefg", 1):
         await add(log, counter, number)
@@ -332,10 +332,10 @@ async def test_a_snapshot_in_pieces_is_of_the_moment_in_which_it_began(
         assert replica.tables["balances"]._moments == []
 
 
-async def test_others_have_their_turn_between_queries_that_take_long(
+async def test_other_tasks_run_between_long_queries(
     log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replica that does not say how it is for some seconds is taken for one that hangs."""
+    """A replica whose status does not answer for some seconds counts as hanging."""
     async with running(tmp_path) as actor:
         await until(actor._replica.caught_up.is_set)
         began, said = list[str](), list[int]()

@@ -80,7 +80,7 @@ def painted(replica: Replica, key: str) -> int:
     return int(json.loads(found.body or b"{}")["painted"])
 
 
-async def test_one_that_parks_keys_that_serve_does_not_take_the_place_unless_it_is_accepted(
+async def test_a_rebuild_that_parks_served_keys_takes_over_only_if_accepted(
     shelf: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Shelf, "broken", {"black", "red"})
@@ -94,7 +94,7 @@ async def test_one_that_parks_keys_that_serve_does_not_take_the_place_unless_it_
     await shelf.rebuild("shelf")  # it is no worse than what serves
 
 
-async def test_one_that_stops_where_the_view_goes_on_does_not_take_the_place(
+async def test_a_rebuild_that_stops_where_the_old_view_went_on_does_not_take_over(
     shelf: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = shelf.tables["shelf"].view

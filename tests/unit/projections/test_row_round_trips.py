@@ -64,13 +64,13 @@ generous = settings(max_examples=15, deadline=None, suppress_health_check=list(H
 @pytest.mark.parametrize("kind", kinds, ids=lambda kind: str(kind.annotation)[:50])
 @generous
 @given(data=st.data())
-def test_of_each_kind(kind: FieldType, data: st.DataObject) -> None:
+def test_a_row_of_each_kind_is_the_same_everywhere(kind: FieldType, data: st.DataObject) -> None:
     check(kind.annotation, data.draw(kind.values))
 
 
 @settings(generous, max_examples=150)
 @given(data=st.data())
-def test_however_deep(data: st.DataObject) -> None:
+def test_a_row_of_any_depth_is_the_same_everywhere(data: st.DataObject) -> None:
     kind = data.draw(row_types)
     check(kind.annotation, data.draw(kind.values))
 

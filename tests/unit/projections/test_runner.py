@@ -1,4 +1,4 @@
-"""What fills Postgres goes on for ever, in pieces, and says what its errors are."""
+"""What fills Postgres runs for ever, in batches, and reports its errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def run(
 
 
 @given(sizes=st.lists(st.integers(0, 9), max_size=4), most=st.integers(1, 4))
-def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
+def test_every_event_comes_once_in_order_and_no_batch_is_too_large(
     sizes: list[int], most: int
 ) -> None:
     batches, end = [], 0
@@ -94,7 +94,7 @@ def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
     assert {batch.position for batch in batches} <= {piece.position for piece in found}
 
 
-async def test_it_is_ready_when_the_last_piece_is_done_with() -> None:
+async def test_it_is_ready_when_the_last_batch_is_finished() -> None:
     subject = pooled("")
     ready = []
     async for _ in subject.batches(subscription(Batch(records(1, 3), 3, True)), 2):
@@ -103,7 +103,7 @@ async def test_it_is_ready_when_the_last_piece_is_done_with() -> None:
     assert subject.status(["a"])["ready"]
 
 
-async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready() -> None:
+async def test_stopping_in_the_middle_closes_the_subscription() -> None:
     subject = pooled("")
     source = subscription(Batch(records(1, 3), 3, True))
     async with aclosing(subject.batches(source, 1)) as batches:
@@ -113,7 +113,7 @@ async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready(
     assert not subject.ready.is_set()
 
 
-async def test_what_breaks_is_shown_until_a_batch_is_done_with() -> None:
+async def test_an_error_is_shown_until_a_batch_is_finished() -> None:
     subject = pooled("")
     assert await run(subject, ValueError("broke")) == [None, "ValueError: broke"]
     assert subject.status(["a"], parked=1) == {
@@ -131,15 +131,15 @@ async def test_what_breaks_is_shown_until_a_batch_is_done_with() -> None:
     assert subject.status(["a"])["ready"]
 
 
-async def test_to_be_fenced_after_some_work_is_no_error() -> None:
+async def test_being_fenced_after_some_work_is_not_an_error() -> None:
     assert await run(pooled(""), Fenced("moved"), events=1) == [None, None]
 
 
-async def test_to_be_fenced_before_any_work_is() -> None:
+async def test_being_fenced_before_any_work_is_an_error() -> None:
     assert await run(pooled(""), Fenced("moved")) == [None, "Fenced: moved"]
 
 
-def test_a_projectors_process_is_named_by_what_it_fills_and_never_by_where_that_is() -> None:
+def test_a_projectors_process_is_named_after_what_it_fills_and_never_shows_the_address() -> None:
     registry, dsn = Registry.load("domain"), "postgresql://me:secret@host/shop"
     assert named(registry, ("postgres", dsn, ["order-details"], 0, 1, {})) == (
         "postgres:order-details"
@@ -149,8 +149,8 @@ def test_a_projectors_process_is_named_by_what_it_fills_and_never_by_where_that_
     assert named(registry, (dsn, [dsn])) == "projector"
 
 
-async def test_a_checkpoint_that_the_log_has_lost_stays_lost_until_there_is_another() -> None:
-    """A log that has come as far again has something else there."""
+async def test_a_checkpoint_that_the_log_lost_stays_lost_until_there_is_a_new_one() -> None:
+    """A log that has grown as far again has other events there."""
     log = MemoryLog()
     await add(log, "a", 1)
     folded = FoldedLog(log, ["counter-"])
@@ -173,10 +173,10 @@ async def test_a_checkpoint_that_the_log_has_lost_stays_lost_until_there_is_anot
     assert await first(2) == 4
 
 
-async def test_one_that_is_lost_holds_up_all_that_are_followed_together(
+async def test_a_lost_checkpoint_stops_all_views_that_are_followed_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The log is read from the first of them: it would not be asked for the others."""
+    """The log is read from the lowest position, so it would not be asked for the others."""
     monkeypatch.setattr(runner, "RENEW", 0.01)  # nothing runs that would say so
     log = MemoryLog()
     await add(log, "a", 1)
@@ -195,7 +195,7 @@ async def test_one_that_is_lost_holds_up_all_that_are_followed_together(
     assert "lost" not in subject.status([])
 
 
-async def test_an_operator_s_word_makes_a_runner_ask_the_log_again(
+async def test_an_operators_rebuild_makes_a_runner_ask_the_log_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runner, "RENEW", 0.01)

@@ -62,12 +62,12 @@ async def test_a_view_that_stops_as_a_whole_has_one_partition(
 
 
 @pytest.mark.parametrize("target", ["nothing", "memory:strict", "postgres:nothing"])
-async def test_what_is_not_there_is_not_scaled(scaling: Scaling, target: str) -> None:
+async def test_an_unknown_target_is_not_scaled(scaling: Scaling, target: str) -> None:
     with pytest.raises(UnknownTarget, match="nothing to scale"):
         await scaling.scale(target, 2)
 
 
-async def test_the_load_is_what_all_gateways_ask(postgres: StoreSupervisor) -> None:
+async def test_the_load_is_the_queries_of_all_gateways(postgres: StoreSupervisor) -> None:
     memory: Any = SimpleNamespace(wanted={"totals": 2, "balances": 2})
     none: Any = SimpleNamespace(wanted={})
     placements = Placements()
@@ -80,7 +80,7 @@ async def test_the_load_is_what_all_gateways_ask(postgres: StoreSupervisor) -> N
     assert scaling._load("memory:balances", 2, 0.0) == 2.0
 
 
-async def test_a_memory_replica_that_is_wanted_no_more_goes_with_its_snapshots() -> None:
+async def test_a_memory_replica_that_is_no_longer_wanted_is_removed_with_its_snapshots() -> None:
     placements, done = Placements(), []
     supervisor = MemorySupervisor(Registry([small]), SETTINGS, placements)
 
@@ -96,7 +96,7 @@ async def test_a_memory_replica_that_is_wanted_no_more_goes_with_its_snapshots()
     assert done == ["second"]
 
 
-async def test_a_scale_of_memory_that_is_broken_off_leaves_the_replicas_as_they_were(
+async def test_a_cancelled_scaling_leaves_the_replicas_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placements, ended, waits = Placements(), [], asyncio.Event()
@@ -139,7 +139,7 @@ async def test_a_scale_of_memory_that_is_broken_off_leaves_the_replicas_as_they_
     assert sorted(ended) == ["2", "3"]
 
 
-async def test_each_replica_that_is_wanted_no_more_goes_whatever_another_meets() -> None:
+async def test_each_unwanted_replica_is_removed_even_if_another_raises() -> None:
     placements, done = Placements(), []
     supervisor = MemorySupervisor(Registry([small]), SETTINGS, placements)
 

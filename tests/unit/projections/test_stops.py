@@ -1,4 +1,4 @@
-"""What the read side has ends with it: whatever one part meets, however often it is cancelled."""
+"""The read side ends all its parts: even if one raises, and however often it is cancelled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def watched() -> tuple[WatchedActors, list[str]]:
     return actors, done
 
 
-async def test_rebuilds_are_broken_off_in_peace() -> None:
+async def test_rebuilds_are_cancelled_cleanly() -> None:
     done: list[str] = []
     rebuilds = Rebuilds(*[SimpleNamespace()] * 4)  # type: ignore[arg-type]
     rebuilds._tasks = {asyncio.create_task(goes_on(each, done)) for each in ("one", "another")}
@@ -46,7 +46,7 @@ async def test_rebuilds_are_broken_off_in_peace() -> None:
 
 
 async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
-    """And not how the next fares, which may have begun before they look."""
+    """The next rebuild may have begun before the waiter looks."""
     registry: Any = SimpleNamespace(views={}, projections={"sales": None}, prefixes=[])
     ends = [asyncio.Event(), asyncio.Event()]
     begun = iter(ends)
@@ -69,7 +69,7 @@ async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
             await each
 
 
-async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() -> None:
+async def test_a_cancelled_rebuild_in_memory_leaves_nobody_waiting() -> None:
     asking: list[asyncio.Task[Any]] = []
 
     async def rebuild(view: str, *, accept_parked: bool) -> None:
@@ -100,7 +100,7 @@ async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() 
 
 
 @pytest.mark.parametrize("how", ["stop", "end"])
-async def test_actors_end_whatever_one_of_them_raises(
+async def test_all_actors_are_ended_even_if_one_of_them_raises(
     watched: tuple[WatchedActors, list[str]], how: str
 ) -> None:
     actors, done = watched
@@ -110,7 +110,7 @@ async def test_actors_end_whatever_one_of_them_raises(
 
 
 @pytest.mark.parametrize("how", ["stop", "end"])
-async def test_actors_end_where_whoever_ends_them_is_cancelled(
+async def test_all_actors_are_ended_even_if_the_stop_is_cancelled(
     watched: tuple[WatchedActors, list[str]], how: str
 ) -> None:
     actors, done = watched
@@ -122,7 +122,7 @@ async def test_actors_end_where_whoever_ends_them_is_cancelled(
 
 
 @pytest.mark.parametrize("how", ["stop", "end"])
-async def test_reactors_end_where_publications_break(how: str) -> None:
+async def test_reactors_are_ended_even_if_publications_raise(how: str) -> None:
     done: list[str] = []
     side = OutboundSide.__new__(OutboundSide)
     side.publications = Ends("broken", done)  # type: ignore[assignment]

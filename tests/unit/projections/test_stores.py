@@ -38,7 +38,7 @@ def settings(**more: Any) -> ReadSettings:
         ({"stores": {"other": URL}}, ("memory", "postgres")),
     ],
 )
-def test_a_view_goes_without_a_store_that_the_stack_does_not_have(
+def test_a_view_is_kept_only_in_stores_that_the_stack_has(
     given: dict[str, Any], kept: tuple[str, ...]
 ) -> None:
     view = Registry.load("domain").views["customer-profiles"]
@@ -54,7 +54,7 @@ def test_a_view_that_is_kept_nowhere_is_refused_by_its_name() -> None:
     assert [*found] == ["redis"]
 
 
-def test_actors_made_for_another_redis_are_no_use() -> None:
+def test_actors_made_for_another_redis_are_not_reused() -> None:
     assert settings(redis=URL).made_with != settings().made_with
     assert settings(stores={"a": URL}).made_with != settings(stores={"b": URL}).made_with
 
@@ -115,12 +115,12 @@ class Oracle:
         self.closed = True
 
 
-def test_nobody_brings_that_store() -> None:
+def test_an_unknown_store_is_refused() -> None:
     with pytest.raises(NoSuchStore, match="no store is named 'nope'"):
         known.make("nope", registry_for("nope"), Place("", ""))
 
 
-async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later(
+async def test_a_store_that_is_down_does_not_delay_the_start_and_is_prepared_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(supervisor, "RETRY", 0.001)
@@ -139,7 +139,7 @@ async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later
     assert store.closed
 
 
-async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:
+async def test_a_required_store_that_is_down_prevents_the_start() -> None:
     store: Any = Oracle(registry_for("oracle"), Place("", ""))
     store.required = True
     subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements(), MemoryLog())
@@ -148,7 +148,7 @@ async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:
 
 
 @pytest.mark.parametrize(("checkpoint", "is_lost"), [(2, False), (3, True)])
-async def test_views_that_are_further_than_a_restored_log_are_rebuilt_before_the_start(
+async def test_views_ahead_of_a_restored_log_are_rebuilt_before_the_start(
     monkeypatch: pytest.MonkeyPatch, checkpoint: int, is_lost: bool
 ) -> None:
     monkeypatch.setattr(folded_log, "LAG", 0)
@@ -178,7 +178,7 @@ async def test_views_that_are_further_than_a_restored_log_are_rebuilt_before_the
 async def test_a_store_of_very_many_views_is_not_asked_for_all_of_them_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each question may have a connection of its own, of which Postgres takes a hundred."""
+    """Each query may use its own connection, and Postgres allows a hundred."""
     store: Any = Oracle(registry_for("oracle"), Place("", ""))
     store.away, asking, most = False, 0, 0
 
@@ -215,10 +215,10 @@ class Projector:
 
 
 @pytest.mark.parametrize("error", [ReadStoreUnavailable("away"), asyncio.CancelledError()])
-async def test_a_scale_that_fails_at_the_store_can_be_asked_for_again(
+async def test_a_scaling_that_fails_at_the_store_can_be_repeated(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """Else the keys were cut anew, and nobody would fold the parts of them that are new."""
+    """Otherwise the keys would be divided again, and nobody would fold the new partitions."""
     cut: list[int] = []
     broken = [error]
 
@@ -257,7 +257,7 @@ async def test_a_scale_that_fails_at_the_store_can_be_asked_for_again(
     assert old.ended
 
 
-def test_gateways_learn_where_each_store_is_filled() -> None:
+def test_gateways_learn_which_actors_fill_each_store() -> None:
     placements = Placements()
     for store in ("postgres", "redis"):
         handle: Any = SimpleNamespace(name=store, ray_name=f"r:{store}", kind=store, views=["v"])

@@ -1,4 +1,4 @@
-"""Who follows which rows at a replica, and who does not any more."""
+"""Who follows which rows at a replica, and who no longer does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from projections.memory.subscriptions import Subscriptions
 ROW, OTHER = ("orders", "a"), ("orders", "b")
 
 
-async def test_a_watcher_is_told_of_its_rows_at_first_and_when_they_change() -> None:
+async def test_a_watcher_gets_its_rows_at_first_and_when_they_change() -> None:
     watches = Subscriptions()
     watches.follow("one", [ROW])
     assert await watches.changes("one", 60) == {ROW}
@@ -22,7 +22,7 @@ async def test_a_watcher_is_told_of_its_rows_at_first_and_when_they_change() -> 
     assert await watches.changes("one", 60) == {ROW}
 
 
-async def test_who_is_not_known_is_told_so_instead_of_nothing() -> None:
+async def test_an_unknown_watcher_is_told_so() -> None:
     watches = Subscriptions()
     assert await watches.changes("one", 60) is None
     watches.follow("one", [ROW])
@@ -30,7 +30,7 @@ async def test_who_is_not_known_is_told_so_instead_of_nothing() -> None:
     assert await watches.changes("one", 60) is None
 
 
-async def test_a_gateway_that_asks_no_more_is_forgotten_and_no_other(
+async def test_a_gateway_that_no_longer_asks_is_dropped_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watches = Subscriptions()

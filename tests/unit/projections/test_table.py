@@ -1,4 +1,4 @@
-"""A table that takes a copy over, and the rows that went while it was made."""
+"""A table that takes over a copy, and rows that were removed during the copy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def keys(table: Table, **filters: str) -> list[str]:
     return [json.loads(row.json())["counter"] for row in table.page(filters, 1_000_000, None)[1]]
 
 
-def test_rows_that_went_are_in_no_list_and_those_that_began_again_are() -> None:
+def test_removed_rows_are_in_no_list_and_recreated_ones_are() -> None:
     gone = {"c000001": 5, "c000002": 5, "c000004": 3, "c000009": 7}
     table = table_of(copied([7, 7, 8, 7, 7, 9]), gone)
     there = ["c000000", "c000003", "c000004", "c000005"]  # the fifth began again, after it went
@@ -48,7 +48,7 @@ def test_rows_that_went_are_in_no_list_and_those_that_began_again_are() -> None:
     assert keys(table, total="9") == ["c000005"]
 
 
-def test_a_list_is_gone_through_once_however_many_rows_went() -> None:
+def test_a_list_is_traversed_once_however_many_rows_were_removed() -> None:
     compared = count()
 
     class Started(int):

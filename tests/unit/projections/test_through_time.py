@@ -1,4 +1,4 @@
-"""An aggregate of many events, looked at by a slider: quick, and in nobody's way."""
+"""An aggregate with many events, viewed revision by revision: fast, and it blocks nobody."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def at(looked: ThroughTime, revision: int | None = None) -> tuple[int, int
     return found.event.revision, found.before.on_hand, found.state.on_hand
 
 
-async def test_a_slider_reads_no_more_than_what_lies_between_two_known_states(
+async def test_looking_at_a_revision_reads_only_the_events_after_the_nearest_known_state(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(through_time, "EVERY", 10)
@@ -70,7 +70,7 @@ async def test_a_slider_reads_no_more_than_what_lies_between_two_known_states(
     assert await at(looked) == (1004, 1004, 1005)
 
 
-async def test_a_long_stream_has_its_states_further_apart_and_no_more_of_them(
+async def test_a_long_stream_keeps_no_more_states_than_a_short_one(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(through_time, "EVERY", 10)
@@ -86,7 +86,7 @@ async def test_a_long_stream_has_its_states_further_apart_and_no_more_of_them(
     assert log.read < 400
 
 
-async def test_one_that_was_deleted_and_begun_again_is_folded_from_its_new_beginning(
+async def test_a_recreated_aggregate_is_folded_from_its_new_beginning(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(through_time, "EVERY", 2)
@@ -101,7 +101,7 @@ async def test_one_that_was_deleted_and_begun_again_is_folded_from_its_new_begin
     assert revision == 13
 
 
-async def test_others_have_their_turn_while_it_folds(
+async def test_other_tasks_run_while_it_folds(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog()
@@ -128,7 +128,7 @@ async def test_others_have_their_turn_while_it_folds(
 
 
 @pytest.mark.parametrize("error", [LookupError("spilt"), SystemExit("spilt")])
-async def test_an_event_that_is_not_folded_says_why_beside_the_state_before_it(
+async def test_an_event_that_cannot_be_folded_says_why_with_the_state_before_it(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     log = MemoryLog()
@@ -147,7 +147,7 @@ async def test_an_event_that_is_not_folded_says_why_beside_the_state_before_it(
     assert found.error == "revision 1 cannot be folded: spilt"
 
 
-async def test_only_so_many_streams_are_remembered(registry: Registry) -> None:
+async def test_the_number_of_remembered_streams_is_bounded(registry: Registry) -> None:
     log = MemoryLog()
     looked = ThroughTime(registry, log)
     for number in range(through_time.REMEMBERED + 3):

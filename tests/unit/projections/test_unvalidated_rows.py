@@ -1,4 +1,4 @@
-"""What a fold gives past validation (`model_construct`, `model_copy`) harms its own row alone."""
+"""What a fold builds without validation (`model_construct`, `model_copy`) harms only its row."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_row_without_its_indexed_field_is_parked(
     assert b'"name":"tea"' in good.body
 
 
-async def test_a_row_that_is_no_json_fails_its_own_query(folding: Folding) -> None:
+async def test_a_row_that_is_not_json_fails_its_own_query(folding: Folding) -> None:
     folding.fields = {**FIELDS, "size": 3, "painted": object()}
     await folding.written()
     failed, good, page, others = folding.ask(
@@ -98,8 +98,8 @@ async def test_a_row_that_is_no_json_fails_its_own_query(folding: Folding) -> No
     assert isinstance(good, RowResult)
 
 
-async def test_who_follows_rows_is_told_of_those_that_are_json(folding: Folding) -> None:
-    """Else no row of the replica would be followed any more, nor that one be asked for others."""
+async def test_who_follows_rows_gets_those_that_are_json(folding: Folding) -> None:
+    """Otherwise no row of that replica could be followed any more."""
     folding.fields = {**FIELDS, "painted": object()}
     await folding.written()
     folding.replica.subscriptions.follow("a gateway", [("shelf", "bad"), ("shelf", "good")])

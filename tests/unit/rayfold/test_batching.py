@@ -14,7 +14,7 @@ FOR_EVER = 1e9
 """Patience: times the duration of a call."""
 
 
-async def test_calls_travel_together_while_one_is_on_its_way() -> None:
+async def test_calls_are_sent_together_while_one_is_under_way() -> None:
     batches: list[list[int]] = []
     release = asyncio.Event()
 
@@ -34,7 +34,7 @@ async def test_calls_travel_together_while_one_is_on_its_way() -> None:
     assert max(map(len, batches)) <= 3
 
 
-async def test_a_failed_batch_fails_its_own_calls_alone() -> None:
+async def test_a_failed_batch_fails_only_its_own_calls() -> None:
     async def send(items: list[int]) -> list[int]:
         if 1 in items:
             raise ValueError("one")
@@ -66,7 +66,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
 
 
-async def test_whoever_comes_right_back_is_not_forgotten() -> None:
+async def test_a_caller_that_calls_again_at_once_is_served() -> None:
     async def send(items: list[int]) -> list[int]:
         return items
 
@@ -111,19 +111,19 @@ async def batches_of(patience: float, *, back: int) -> list[list[int]]:
     return batches
 
 
-async def test_a_patient_one_waits_for_those_it_answered() -> None:
+async def test_a_patient_batcher_waits_for_the_callers_that_it_answered() -> None:
     assert await batches_of(FOR_EVER, back=3) == [[0], [1, 2, 3], [4, 5, 6]]
 
 
-async def test_a_patient_one_sends_nothing_before_they_are_back() -> None:
+async def test_a_patient_batcher_sends_nothing_before_they_call_again() -> None:
     assert await batches_of(FOR_EVER, back=2) == [[0], [1, 2, 3]]
 
 
-async def test_patience_comes_to_an_end() -> None:
+async def test_a_patient_batcher_stops_waiting_after_a_while() -> None:
     assert await batches_of(1e-9, back=2) == [[0], [1, 2, 3], [4], [5]]
 
 
-async def test_nobody_waits_for_the_caller_of_a_single_item() -> None:
+async def test_a_patient_batcher_does_not_wait_for_a_single_caller() -> None:
     async def send(items: list[int]) -> list[int]:
         return items
 
@@ -132,7 +132,7 @@ async def test_nobody_waits_for_the_caller_of_a_single_item() -> None:
         assert [await batcher.call(number) for number in range(5)] == list(range(5))
 
 
-async def test_callers_who_went_away_are_not_waited_for() -> None:
+async def test_callers_that_went_away_are_not_waited_for() -> None:
     travelling, release = asyncio.Event(), asyncio.Event()
 
     async def send(items: list[int]) -> list[int]:
@@ -158,7 +158,7 @@ async def test_callers_who_went_away_are_not_waited_for() -> None:
         assert await batcher.call(4) == 4
 
 
-async def test_a_late_answer_holds_up_nobody_else() -> None:
+async def test_a_late_answer_delays_no_other_call() -> None:
     late: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def send(items: list[int]) -> list[int | asyncio.Future[int]]:

@@ -34,13 +34,13 @@ async def ask(query: Query) -> tuple[bytes | None, int]:
     return ANSWERS[query]
 
 
-async def test_a_handler_is_sent_what_it_asks_for() -> None:
+async def test_a_handler_gets_the_answers_that_it_asks_for() -> None:
     body, position = await compose(GetBasketAndDemand(basket_id="a"), ask)
     assert body == b'{"basket_id":"a","bought":false,"wanted":{"tea":9}}'
     assert position == 12  # the furthest: who sends it back never sees an older state of any
 
 
-async def test_there_may_be_no_such_thing() -> None:
+async def test_an_answer_may_be_missing() -> None:
     assert await compose(GetBasketAndDemand(basket_id="none"), ask) == (None, 8)
 
 
@@ -53,7 +53,7 @@ def test_a_handler_is_plain_python() -> None:
     assert end.value.value == BasketAndDemand(basket_id="a", bought=False, wanted={"tea": 2})
 
 
-def test_pages_and_sql_come_as_lists_of_rows() -> None:
+def test_answers_of_lists_and_sql_queries_are_lists_of_rows() -> None:
     page = b'{"items":[{"sku":"tea","quantity":9,"revision":4}],"next_cursor":null}'
     assert rows_of(ListDemand(), page) == [Demand(sku="tea", quantity=9)]
     rows = b'{"items":[{"sku":"tea","quantity":9}],"more":false}'
@@ -92,7 +92,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("how", WRONG)
-async def test_what_a_handler_gets_wrong_is_its_authors_to_mend(how: str) -> None:
+async def test_a_mistake_in_a_handler_is_reported_as_its_authors(how: str) -> None:
     with pytest.raises(QueryFailed, match="broken"):
         await compose(Broken(how=how), ask)
 
@@ -107,8 +107,8 @@ class Endless(ComposedQuery, name="endless", result=BasketAndDemand):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_one_that_asks_itself_is_its_authors_to_mend_and_ends(times: int) -> None:
-    """What composed queries ask by others counts too: two of them are four, and so on."""
+async def test_a_query_that_asks_itself_without_end_is_stopped(times: int) -> None:
+    """Queries that nested queries ask count too."""
 
     async def again(query: Query) -> tuple[bytes | None, int]:
         assert isinstance(query, Endless)
@@ -120,7 +120,7 @@ async def test_one_that_asks_itself_is_its_authors_to_mend_and_ends(times: int) 
                 await again(Endless(times=times))
 
 
-def test_what_is_missing_is_said() -> None:
+def test_a_missing_result_or_handle_is_reported() -> None:
     class Nothing(ComposedQuery, name="nothing"):
         pass
 

@@ -45,7 +45,7 @@ async def test_it_answers_by_name_and_raises_what_the_controller_raised() -> Non
     await server.close()
 
 
-async def test_it_goes_to_whoever_is_the_controller_now() -> None:
+async def test_calls_go_to_the_present_controller() -> None:
     known: list[Address | None] = [None]
     client = ControllerClient(lambda: known[0])
     with pytest.raises(ControllerUnavailable, match="none is known"):

@@ -1,4 +1,4 @@
-"""Which actor a name stands for, while actors and their runtime come and go."""
+"""Which actor a name means, while actors and Ray's runtime come and go."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def current(spawn: Callable[[], Any]) -> CurrentActor:
     return CurrentActor("postgres:v", spawn, lambda: None, unavailable, owned=True)
 
 
-async def test_an_actor_that_ray_has_given_up_is_started_again(
+async def test_an_actor_that_ray_gave_up_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(current_actor, "NODE_LOSS", 0)
@@ -59,7 +59,7 @@ async def test_an_actor_that_ray_has_given_up_is_started_again(
     assert len(spawned) == 2
 
 
-async def test_an_actor_whose_node_died_is_not_started_when_all_of_ray_is() -> None:
+async def test_an_actor_that_died_is_not_started_again_when_ray_itself_is_gone() -> None:
     spawned = []
 
     def spawn() -> _Actor:
@@ -77,7 +77,7 @@ async def test_an_actor_whose_node_died_is_not_started_when_all_of_ray_is() -> N
     assert len(spawned) == 1
 
 
-async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
+async def test_a_caller_is_told_if_the_ray_runtime_of_its_actor_dies() -> None:
     asked = asyncio.Event()
 
     class _Silent:
@@ -98,12 +98,14 @@ async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
         await waiting
     with pytest.raises(ActorUnavailable, match="started again"):
         await actor.call("work")
-    assert len(actors) == 1, "a lost actor is not started before there is a runtime"
+    assert len(actors) == 1, "a lost actor must not be started before there is a runtime"
     actor.respawn()
     assert await actor.call("work")
 
 
-async def test_two_who_meet_a_dead_actor_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_callers_that_meet_a_dead_actor_start_one_new_actor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(current_actor, "NODE_LOSS", 0)
 
     class Dead:
@@ -137,7 +139,7 @@ async def test_an_actor_that_cannot_be_ended_counts_as_gone(
     await current(lambda: stopping).end()
 
 
-async def test_an_end_that_is_broken_off_ends_the_actor_all_the_same(
+async def test_an_actor_is_ended_even_if_the_end_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed: list[Any] = []
@@ -170,7 +172,7 @@ class _Making:
 async def test_an_actor_that_is_being_made_again_is_ended_too(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    """Though whoever asked for it is cancelled by the stop; also one that comes after the end."""
+    """Although its caller is cancelled by the stop; also an actor that comes up after it."""
     monkeypatch.setattr(current_actor, "NODE_LOSS", 0)
     monkeypatch.setattr(current_actor, "STOP", 0.01 if late else 60.0)
     killed: list[Any] = []

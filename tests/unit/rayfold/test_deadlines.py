@@ -32,7 +32,7 @@ async def test_a_deadline_that_has_passed_is_refused_before_anything_is_done() -
         raise AssertionError
 
 
-async def test_without_a_deadline_it_waits_as_long_as_it_takes() -> None:
+async def test_without_a_deadline_a_wait_has_no_limit() -> None:
     deadlines, came = Deadlines(), asyncio.Event()
     waiting = asyncio.create_task(wait_until(deadlines, float("inf"), came))
     await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def test_without_a_deadline_it_waits_as_long_as_it_takes() -> None:
     assert await waiting == "came"
 
 
-async def test_a_task_that_somebody_else_cancels_is_cancelled() -> None:
+async def test_a_task_that_is_cancelled_from_elsewhere_is_cancelled() -> None:
     deadlines, came = Deadlines(), asyncio.Event()
     waiting = asyncio.create_task(wait_until(deadlines, time.monotonic() + 60, came))
     await asyncio.sleep(0)

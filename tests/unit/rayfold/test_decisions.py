@@ -93,7 +93,7 @@ def decision(reads: Any, commands: Any = Nest2) -> type[Decision[Any]]:
     return new_class("Nesting", (base,), {"reads": reads}, lambda space: space.update(body))
 
 
-def test_a_decision_makes_its_command_the_leading_aggregates() -> None:
+def test_the_command_of_a_decision_belongs_to_the_leading_aggregate() -> None:
     made = decision({"tree": Tree, "nest": Nest})
     known = registry(Tree, Nest, made)
     assert known.owner[Nest2] is Tree
@@ -104,7 +104,7 @@ def test_a_decision_makes_its_command_the_leading_aggregates() -> None:
     assert [each.stream for each in instances] == ["tree-oak", "nest-owl"]
 
 
-def test_which_instance_may_be_a_field_or_a_function() -> None:
+def test_the_instance_to_read_is_given_by_a_field_or_a_function() -> None:
     made = decision({"a": Read(Tree, by="nest_id"), "b": Read(Tree, by=lambda c: f"x:{c.tree_id}")})
     instances = registry(Tree, made).decisions[Nest2].instances(Nest2(tree_id="1", nest_id="2"))
     assert [each.stream for each in instances] == ["tree-2", "tree-x:1"]
@@ -154,17 +154,17 @@ def test_which_instance_may_be_a_field_or_a_function() -> None:
         ({f"a{n}": Read(Tree, by=str) for n in range(17)}, "Nesting reads 17 aggregates, at most"),
     ],
 )
-def test_what_it_reads_must_be_aggregates_by_fields(reads: Any, sentence: str) -> None:
+def test_it_must_read_aggregates_by_fields(reads: Any, sentence: str) -> None:
     told = mistakes(Tree, decision(reads))
     assert any(each.startswith(sentence) for each in told), told
 
 
-def test_a_field_that_only_one_of_its_commands_lacks_is_told_of_that_one() -> None:
+def test_a_field_missing_in_one_of_its_commands_is_reported_for_that_command() -> None:
     [told] = mistakes(Tree, Nest, decision({"tree": Tree, "nest": Nest}, commands=Nest2 | Grow2))
     assert "not a field of Grow2" in told
 
 
-def test_it_needs_commands_and_a_decide() -> None:
+def test_a_decision_needs_commands_and_decide() -> None:
     told = mistakes(Tree, decision({"tree": Tree}, commands=None))
     assert told == (
         "Nesting must derive from Decision[Commands]",
@@ -172,19 +172,19 @@ def test_it_needs_commands_and_a_decide() -> None:
     )
 
 
-def test_a_command_has_one_who_decides() -> None:
+def test_a_command_is_decided_in_one_place_only() -> None:
     told = mistakes(Tree, decision({"tree": Tree}, commands=Grow))
     assert told == ("Grow is a command of both Tree and Nesting",)
     two = mistakes(Tree, decision({"tree": Tree}), decision({"tree": Tree}))
     assert two == ("Nest2 is a command of both Nesting and Nesting",)
 
 
-def test_its_aggregates_are_the_domains() -> None:
+def test_its_aggregates_must_be_in_the_domain() -> None:
     told = mistakes(Tree, decision({"tree": Tree, "nest": Nest}))
     assert told == ("Nesting reads Nest, an aggregate that the domain lacks",)
 
 
-def test_an_event_of_two_of_its_aggregates_could_be_for_either() -> None:
+def test_an_event_of_two_of_its_aggregates_is_ambiguous() -> None:
     class Copy(
         Aggregate[State, Never, Grown], category="copy", id_field="nest_id", initial=State()
     ):
@@ -202,7 +202,7 @@ def test_an_aggregate_without_commands_needs_a_decision() -> None:
     assert told == ("Nest takes no command, and no decision reads it",)
 
 
-def test_a_route_has_the_field_that_says_which_aggregate_leads() -> None:
+def test_a_route_must_have_the_field_of_the_leading_aggregate() -> None:
     made = decision({"nest": Read(Nest, by="nest_id"), "tree": Tree})
     told = mistakes(Tree, Nest, made, [Route("POST", "/trees/{tree_id}", Nest2)])
     assert "lacks {nest_id}" in told[0]
@@ -211,7 +211,7 @@ def test_a_route_has_the_field_that_says_which_aggregate_leads() -> None:
     registry(Tree, Nest, by_function, [Route("POST", "/grow", Nest2)])
 
 
-def test_many_are_read_by_a_field_or_a_function_each_once_in_the_commands_order() -> None:
+def test_many_instances_are_read_by_a_field_or_function_each_once_in_order() -> None:
     made = decision(
         {
             "tree": Tree,
@@ -232,7 +232,7 @@ def test_many_are_read_by_a_field_or_a_function_each_once_in_the_commands_order(
     assert (nothing["also"], nothing["made"]) == ({}, {})
 
 
-def test_no_more_ids_are_asked_for_than_a_decision_may_read() -> None:
+def test_no_more_ids_are_requested_than_a_decision_may_read() -> None:
     given: list[int] = []
 
     def endless(command: Command) -> Iterator[str]:
@@ -259,7 +259,7 @@ def test_a_function_gives_one_id_or_several_as_declared(read: Any, sentence: str
         made.instances(Nest2(tree_id="1", nest_id="2", also=["3"]))
 
 
-def test_two_of_many_that_are_one_stream_are_told_by_their_name() -> None:
+def test_two_instances_of_a_group_with_the_same_stream_are_named() -> None:
     made = registry(
         Tree, Nest, decision({"tree": Tree, "nests": ReadMany(Nest, by="also")})
     ).decisions[Nest2]

@@ -84,12 +84,12 @@ def load(*routes: Route) -> Registry:
 
 
 @pytest.mark.parametrize("path", ["/places/{place}/history", "/places/{place}/live"])
-def test_one_of_a_domains_own_there_is_told(path: str) -> None:
+def test_a_domains_own_route_at_that_path_is_refused(path: str) -> None:
     with pytest.raises(DomainError, match=f"the route GET {path} is the gateway's own"):
         load(Route("GET", "/places/{place}", GetPlace), Route("GET", path, GetStored))
 
 
-def test_what_the_gateway_does_not_add_is_free() -> None:
+def test_paths_that_the_gateway_does_not_add_are_free() -> None:
     routes = [
         Route("GET", "/places/{place}", GetStored),
         Route("GET", "/places/{place}/live", GetPlace),
@@ -100,8 +100,8 @@ def test_what_the_gateway_does_not_add_is_free() -> None:
     assert load(*routes).routes == routes
 
 
-def test_a_row_that_is_reached_by_anothers_events_has_no_past_of_its_own() -> None:
-    """Its own stream has a part of them; a replica has them all."""
+def test_a_row_with_events_of_other_aggregates_has_no_history() -> None:
+    """Its own stream has only some of the events; a replica has them all."""
     own = Route("GET", "/places/{place}", GetPlace)
     reached = Route("GET", "/neighbours/{place}", GetNeighbour)
     registry = load(own, reached)

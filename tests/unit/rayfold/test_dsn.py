@@ -19,12 +19,12 @@ from rayfold.runtime.postgres import FAILURES, connect, why
         "postgresql://u@127.0.0.1/shop?sslmode=verify-full&sslrootcert=/nowhere",
     ],
 )
-async def test_one_that_cannot_be_read_is_no_connection(dsn: str) -> None:
+async def test_an_invalid_dsn_counts_as_a_failed_connection(dsn: str) -> None:
     with pytest.raises(FAILURES):
         await connect(dsn)
 
 
-def test_whatever_keeps_it_from_answering_is_told_in_a_line() -> None:
+def test_every_reason_why_it_does_not_answer_is_one_line() -> None:
     assert why(TimeoutError()) == "no answer in time"
     assert why(ConnectionResetError()) == "ConnectionResetError"
     assert why(OSError("one line\nDETAIL: and another")) == "one line"

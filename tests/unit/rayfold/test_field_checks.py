@@ -56,23 +56,23 @@ class Whole(Message):
         ("even", 3),
     ],
 )
-def test_what_a_field_does_not_take_is_refused(field: str, value: Any) -> None:
+def test_a_value_that_a_field_does_not_accept_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^Whole\.{field}.* cannot be .*: ") as told:
         Whole().replace(**{field: value})
     assert len(str(told.value).splitlines()) == 1
 
 
-def test_a_field_that_there_is_not_is_refused() -> None:
+def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="Whole has no field 'numbre'"):
         Whole().replace(numbre=1)
 
 
-def test_a_model_within_itself_is_checked_too() -> None:
+def test_a_recursive_model_is_checked_too() -> None:
     with pytest.raises(ValueError, match=r"Part\.parts\.0 cannot be"):
         Part(name="a").replace(parts=(1,))
 
 
-def test_what_fits_is_as_the_constructor_makes_it() -> None:
+def test_replace_converts_valid_values_as_the_constructor_does() -> None:
     east = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
     changes: dict[str, Any] = {
         "number": 2**70,
@@ -137,7 +137,7 @@ class Moved(View, name="moved", key="thing"):
         (Moved, "the fold returned a row of the key 'b', where thing is 'a'"),
     ],
 )
-def test_a_fold_that_gives_such_a_row_parks_it(view: type[View], said: str) -> None:
+def test_a_fold_that_returns_such_a_row_parks_it(view: type[View], said: str) -> None:
     definition = view.__rayfold__
     folding = Folding(_registry(), [definition])
     record = RawRecord("WasPut", b'{"thing":"a","value":"b"}', b"{}", "thing-a", 0, 1, 0)
@@ -148,7 +148,7 @@ def test_a_fold_that_gives_such_a_row_parks_it(view: type[View], said: str) -> N
     assert said in parked.error
 
 
-async def test_a_command_whose_fold_gives_such_a_state_is_refused() -> None:
+async def test_a_command_that_leads_to_such_a_state_is_refused() -> None:
     runtime = LocalRuntime(_registry())
     with pytest.raises(DecisionFailed, match=r"Whole\.number cannot be this str"):
         await runtime.send(Put(thing="a", value="b"))
@@ -174,8 +174,8 @@ class Sums(Message):
         self._doubled = 2 * sum(self.lines)
 
 
-def test_what_is_derived_is_derived_anew() -> None:
-    """A decision on what was true before is a wrong one."""
+def test_computed_fields_are_computed_again() -> None:
+    """A decision on old values would be wrong."""
     before = Sums(lines=(1,))
     assert before.total == 1
     before._seen["a"] = 1

@@ -1,4 +1,4 @@
-"""A field may be called whatever its author likes: nothing of ours is in its way."""
+"""A field may have any name: it does not collide with names of ours."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class GivenAgain(Given, name="GivenAgain"):
     pass
 
 
-def test_a_field_without_a_default_gets_none_from_us() -> None:
+def test_a_field_without_a_default_does_not_get_one() -> None:
     for model in (Taken, TakenAgain):
         assert model.model_fields["replace"].is_required()
         with pytest.raises(ValidationError):

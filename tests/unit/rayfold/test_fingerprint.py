@@ -1,4 +1,4 @@
-"""What a view means is noticed by its code: a change of meaning, and nothing else."""
+"""A change of a view's meaning is noticed in its code, and other changes are ignored."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_view_that_means_another_thing_is_noticed(
+def test_a_change_of_a_views_meaning_is_noticed(
     what: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CHANGES[what][0] in DOMAIN
@@ -144,7 +144,7 @@ def test_a_module_that_a_fold_names_is_followed(
 
 
 @pytest.mark.parametrize("what", NO_CHANGES)
-def test_what_changes_nothing_builds_nothing_again(
+def test_a_change_without_effect_rebuilds_nothing(
     what: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert NO_CHANGES[what][0] in DOMAIN
@@ -160,7 +160,7 @@ def test_what_changes_nothing_builds_nothing_again(
         ("initial=State()", "initial=State(total=Money(cents=1))"),
     ],
 )
-def test_an_evolve_that_means_another_thing_is_noticed(
+def test_a_change_of_an_evolves_meaning_is_noticed(
     change: tuple[str, str],
     before: tuple[str, str],
     tmp_path: Path,
@@ -213,7 +213,7 @@ CONCERNED = {"its own": OF_ITS_OWN, "no more": OF_WHAT_IS_NO_MORE, "another": OF
 
 
 @pytest.mark.parametrize("whose", CONCERNED)
-def test_old_events_that_are_read_as_others_are_noticed(
+def test_a_change_in_how_old_events_are_read_is_noticed(
     whose: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added = CONCERNED[whose]
@@ -224,14 +224,14 @@ def test_old_events_that_are_read_as_others_are_noticed(
     assert len({before[1], after[1], again[1]}) == 3
 
 
-def test_upcasters_of_what_a_view_does_not_fold_build_nothing_again(
+def test_upcasters_of_events_that_a_view_does_not_fold_rebuild_nothing(
     before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = fingerprints(load(tmp_path, monkeypatch, LATER + OF_NO_CONCERN, PRICES))
     assert after == before
 
 
-def test_every_process_finds_the_same(tmp_path: Path) -> None:
+def test_every_process_computes_the_same_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "__init__.py").write_text("")
     (tmp_path / "made" / "prices.py").write_text(PRICES)
@@ -269,6 +269,6 @@ async def _waits_otherwise(value: int) -> int:
     return value + 1
 
 
-def test_async_functions_mean_what_they_do() -> None:
+def test_async_functions_are_compared_by_what_they_do() -> None:
     assert fingerprint_of(_waits) == fingerprint_of(_waits_too)
     assert fingerprint_of(_waits) != fingerprint_of(_waits_otherwise)

@@ -1,4 +1,4 @@
-"""JSON of others: what is none, or too deep, harms nobody who reads on."""
+"""Foreign JSON: invalid or too deep JSON harms no reader."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def record(data: bytes, metadata: bytes, event_type: str = "LineRemoved") -> Raw
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_decoding_raises_nothing_else(text: bytes) -> None:
+def test_decoding_raises_only_the_documented_error(text: bytes) -> None:
     for decode in (msgspec.json.decode, json.loads):
         with suppress(UNREADABLE):
             decode(text)
 
 
-def test_what_is_shown_has_a_depth_that_can_be_laid_out() -> None:
+def test_json_that_is_shown_has_a_bounded_depth() -> None:
     nested = b"[" * DEEPEST + b"]" * DEEPEST
     assert readable(nested) == json.loads(nested)
     full = b"[" * DEEPEST + b"1" + b"]" * DEEPEST
@@ -43,7 +43,7 @@ def test_what_is_shown_has_a_depth_that_can_be_laid_out() -> None:
 
 
 @pytest.mark.parametrize("metadata", OTHERS)
-def test_metadata_of_others_is_as_if_there_were_none(metadata: bytes, registry: Registry) -> None:
+def test_foreign_metadata_is_ignored(metadata: bytes, registry: Registry) -> None:
     raw = record(b'{"order_id":"6b1f4d1c-6a3b-4c8e-9d5e-0f1a2b3c4d5e","sku":"tea"}', metadata)
     assert Metadata(metadata).get("traceparent") is None
     assert origin_of_event(raw) == Origin()
@@ -53,5 +53,5 @@ def test_metadata_of_others_is_as_if_there_were_none(metadata: bytes, registry: 
 
 
 @pytest.mark.parametrize("data", OTHERS)
-def test_a_stream_s_settings_that_cannot_be_read_delete_nothing(data: bytes) -> None:
+def test_unreadable_stream_metadata_deletes_nothing(data: bytes) -> None:
     assert deleted_stream(record(data, b"", "$metadata")._replace(stream="$$order-1")) is None

@@ -183,30 +183,30 @@ class TestRules:
             ("no end", "returns None: return an empty list if nothing happens"),
         ],
     )
-    def test_events_that_would_not_be_written_are_told(self, how: str, told: str) -> None:
+    def test_events_that_could_not_be_written_are_reported(self, how: str, told: str) -> None:
         for play in (given(Cups).when, Story(Cups).send):
             with pytest.raises((InvalidEvent, ValueError), match=told):
                 play(Pour(cup="mine", how=how))
 
-    def test_an_event_is_given_and_not_its_class(self) -> None:
+    def test_an_event_must_be_given_and_not_its_class(self) -> None:
         for play in (given, rows_of):
             with pytest.raises(TypeError, match="StockReceived is a class: give what happened"):
                 play(StockLevels, StockReceived)  # type: ignore[operator]
 
-    def test_a_command_of_another_aggregate_is_none_of_this_ones(self) -> None:
+    def test_a_command_of_another_aggregate_is_refused(self) -> None:
         with pytest.raises(LookupError, match="Cups takes no ReceiveStock"):
             given(Cups).when(ReceiveStock(sku="tea", quantity=1))
         with pytest.raises(LookupError, match="Redeem takes no Pour"):
             given(Redeem).when(Pour(cup="mine", how="well"))
 
-    def test_what_has_happened_to_another_aggregate_counts_for_nothing(self) -> None:
-        """There the product begins anew: the test would pass for nothing."""
+    def test_events_of_another_aggregate_are_refused(self) -> None:
+        """In the product that aggregate has no events: the test would pass for no reason."""
         with pytest.raises(LookupError, match="Pour is for 'cup-mine', where no Poured"):
             given(Cups, Poured(cup="other")).when(Pour(cup="mine", how="well"))
         with pytest.raises(LookupError, match="Cups has no StockReceived"):
             given(Cups, TWO)
 
-    def test_one_aggregate_is_not_read_by_two_names(self) -> None:
+    def test_the_same_aggregate_cannot_be_read_by_two_names(self) -> None:
         swap = Swap(mine="a", theirs="A")
         for play in (given(Swapping).when, Story(Cups, Swapping).send):
             with pytest.raises(ValueError, match="mine and theirs are the same but for their case"):
@@ -214,12 +214,12 @@ class TestRules:
 
     @pytest.mark.parametrize("kind", [Rejected, NotFound, Forbidden])
     @pytest.mark.parametrize("wrong", [(7, "no"), ("no", None), (b"no", "no")])
-    def test_a_refusal_is_text(self, kind: Any, wrong: tuple[Any, Any]) -> None:
+    def test_a_refusal_must_be_text(self, kind: Any, wrong: tuple[Any, Any]) -> None:
         with pytest.raises(TypeError, match=f"{kind.__name__} takes a rule and a sentence"):
             kind(*wrong)
 
-    def test_a_refusal_can_be_written(self) -> None:
-        """Else its client would get no answer, and a process could not note what it was told."""
+    def test_a_refusal_must_be_writable_as_json(self) -> None:
+        """Otherwise its client would get no answer, and a process could not record it."""
         refused = Rejected("no", "half \ud800 of a pair, and a whole \U0001f600")
         assert str(refused) == "half ? of a pair, and a whole \U0001f600"
         assert str(pickle.loads(pickle.dumps(refused))) == str(refused)
@@ -228,34 +228,34 @@ class TestRules:
 class TestProcesses:
     """What would park a process, a test finds."""
 
-    def test_a_command_that_would_be_read_as_another_is_told(self) -> None:
+    def test_a_command_that_would_be_read_differently_is_reported(self) -> None:
         told = r"Spill\.by does not come back .* a tuple became a list"
         with pytest.raises(ValueError, match=told):
             given(Mopping).when(Poured(cup="a"))
         with pytest.raises(ValueError, match=told):
             Story(Cups, Mopping).send(Pour(cup="a", how="well"))
 
-    def test_so_is_an_integration_event(self) -> None:
+    def test_an_integration_event_that_would_be_read_differently_is_reported(self) -> None:
         told = r"Mopped\.by does not come back .* a tuple became a list"
         with pytest.raises(ValueError, match=told):
             given(Telling).when(Poured(cup="a"))
         with pytest.raises(ValueError, match=told):
             Story(Cups, Telling).send(Pour(cup="a", how="well"))
 
-    def test_each_key_has_a_process_of_its_own(self) -> None:
+    def test_an_event_with_another_key_is_refused(self) -> None:
         with pytest.raises(LookupError, match=r"Spilt is told to the process 'b', and .* to 'a'"):
             given(Mopping, Spilt(cup="a")).when(Spilt(cup="b"))
 
 
 class TestViews:
-    def test_its_rows_are_compared_in_any_order(self) -> None:
+    def test_rows_are_compared_in_any_order(self) -> None:
         both = given(StockLevels, TWO).when(StockReceived(sku="cake", quantity=1), ONE_RESERVED)
         assert both.rows["tea"].available == 1
         cake = both.rows["cake"]
         both.then(cake, row(2, 1))
         both.then(row(2, 1), cake)
 
-    def test_a_row_that_is_another_or_missing_fails(self) -> None:
+    def test_a_different_or_missing_row_fails(self) -> None:
         tea = given(StockLevels, TWO)
         for wrong in ([row(2, 1)], [], [row(2, 0), row(2, 0)]):
             with pytest.raises(AssertionError, match="available=2"):
@@ -268,24 +268,24 @@ class TestViews:
         with pytest.raises(AssertionError):
             given(StockLevels, TWO).then_nothing()
 
-    def test_what_was_given_stays_as_it_was(self) -> None:
+    def test_what_was_given_is_not_changed(self) -> None:
         tea = given(StockLevels, TWO)
         tea.when(ONE_RESERVED)
         tea.then(row(2, 0))
 
 
 class TestUpcasters:
-    def test_each_reads_on_what_another_gives(self) -> None:
+    def test_upcasters_read_on_what_others_return(self) -> None:
         read = given(in_cents, lower).when({"sku": "TEA", "price": 4.5})
         read.then(Priced(sku="tea", cents=450))
         given(lower).when({"sku": "TEA", "cents": 450}).then(Priced(sku="tea", cents=450))
 
-    def test_several_and_none(self) -> None:
+    def test_an_upcaster_may_return_several_events_or_none(self) -> None:
         read = given(several, lower).when({"skus": ["A", "B"], "cents": 1})
         read.then(Priced(sku="a", cents=1), Priced(sku="b", cents=1))
         given(nothing).when({}).then_nothing()
 
-    def test_what_is_otherwise_fails(self) -> None:
+    def test_a_different_result_fails(self) -> None:
         read = given(lower).when({"sku": "TEA", "cents": 450})
         with pytest.raises(AssertionError, match="sku='tea'"):
             read.then(Priced(sku="TEA", cents=450))
@@ -300,7 +300,7 @@ class TestUpcasters:
         with pytest.raises(AssertionError, match="brought to version 2, and is of version 3"):
             given(in_cents).when({"sku": "tea", "price": 4.5}).then(Priced(sku="tea", cents=450))
 
-    def test_the_record_is_the_tests_own(self) -> None:
+    def test_the_given_record_is_not_changed(self) -> None:
         record = {"sku": "TEA", "price": 4.5}
         given(in_cents, lower).when(record)
         assert record == {"sku": "TEA", "price": 4.5}
@@ -311,10 +311,10 @@ class TestUpcasters:
 
 
 @pytest.mark.parametrize("what", [Priced, View, "StockLevels", TWO, None, int])
-def test_what_has_no_past_is_refused(what: Any) -> None:
+def test_given_refuses_what_has_no_past(what: Any) -> None:
     with pytest.raises((TypeError, DomainError)):
         given(what)
 
 
-def test_an_aggregate_as_before() -> None:
+def test_given_an_aggregate_works_as_before() -> None:
     given(StockItem, TWO, ONE_RESERVED)

@@ -1,4 +1,4 @@
-"""What makes a domain another release: whatever it declares, not only what its functions do."""
+"""What makes a domain another release: all declarations, not only its functions."""
 
 from __future__ import annotations
 
@@ -164,10 +164,10 @@ def hash_of(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_whatever_is_declared_otherwise_is_another_release(
+def test_every_changed_declaration_is_another_release(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or `rayfold upgrade` would find it running already, and change nothing."""
+    """Otherwise `rayfold upgrade` would find it running already, and change nothing."""
     before, after = CHANGES[what]
     changed = DOMAIN.replace(before, after, 1)
     assert changed != DOMAIN
@@ -176,7 +176,7 @@ def test_whatever_is_declared_otherwise_is_another_release(
     assert hash_of(changed, tmp_path / "two", monkeypatch) != one
 
 
-def test_every_process_finds_the_same() -> None:
+def test_every_process_computes_the_same_identity() -> None:
     script = (
         "from rayfold import Registry; from rayfold.runtime.identity import domain_hash;"
         " print([domain_hash(Registry.load(each)) for each in ('domain', 'examples.shop',"

@@ -20,13 +20,13 @@ from tests.generated.field_types import ORDERED, FieldType, Mixed, OldStyle, Rat
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
-def test_a_text_that_is_no_unicode_is_no_key() -> None:
+def test_text_that_is_not_unicode_cannot_be_a_key() -> None:
     # No log has such a text, and no store takes it: only code makes one.
     with pytest.raises(ValueError, match="surrogates not allowed"):
         key_text("a\ud800")
 
 
-def test_none_is_no_key() -> None:
+def test_none_cannot_be_a_key() -> None:
     # Else a query, or a command, for nothing in particular would find who is called "None".
     with pytest.raises(ValueError, match="None cannot be a key"):
         key_text(None)
@@ -51,7 +51,7 @@ def test_a_field_that_may_be_none_is_found(annotation: Any, perhaps: bool) -> No
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-def test_an_instant_beyond_the_calendar_is_no_value_and_no_key(text: str) -> None:
+def test_an_instant_beyond_the_calendar_cannot_be_a_value_or_a_key(text: str) -> None:
     with pytest.raises(ValidationError, match="outside the years 1 to 9999"):
         TypeAdapter(UtcDatetime).validate_python(text)
     with pytest.raises(ValueError, match="outside the years 1 to 9999"):
@@ -78,7 +78,7 @@ def test_equal_values_have_one_text(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("kind", ORDERED, ids=lambda kind: str(kind.annotation)[:40])
 @given(data=st.data())
-def test_a_text_stands_for_one_value(kind: FieldType, data: st.DataObject) -> None:
+def test_the_text_of_a_key_stands_for_one_value_only(kind: FieldType, data: st.DataObject) -> None:
     values = data.draw(st.lists(kind.values, max_size=20))
     by_text = defaultdict(set)
     for value in values:
@@ -88,7 +88,9 @@ def test_a_text_stands_for_one_value(kind: FieldType, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("kind", ORDERED, ids=lambda kind: str(kind.annotation)[:40])
 @given(data=st.data())
-def test_the_text_of_a_key_in_a_path_means_the_key(kind: FieldType, data: st.DataObject) -> None:
+def test_the_text_of_a_key_in_a_path_is_read_as_the_key(
+    kind: FieldType, data: st.DataObject
+) -> None:
     value = data.draw(kind.values)
     if kind.annotation is timedelta:
         return  # in a path it is an ISO 8601 duration
@@ -120,7 +122,7 @@ Sku = NewType("Sku", str)
         (Any, None),
     ],
 )
-def test_what_may_be_a_key_or_an_index(annotation: Any, kind: type | None) -> None:
+def test_types_that_may_be_a_key_or_an_index(annotation: Any, kind: type | None) -> None:
     found = scalar_of(FieldInfo.from_annotation(annotation))
     assert (found.kind if found else None) == kind
 

@@ -1,4 +1,4 @@
-"""Work in the background: it goes on after an error, and ends when it is done or cancelled."""
+"""Background work: it continues after an error, and ends when it is done or cancelled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-async def test_what_breaks_is_begun_again_and_told(
+async def test_work_that_raises_is_started_again_and_logged(
     pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     errors = [ValueError("first"), KeyError("second")]
@@ -45,7 +45,7 @@ async def test_what_breaks_is_begun_again_and_told(
     assert {each.__dict__["work"] for each in caplog.records} == {"the test's work"}
 
 
-async def test_what_breaks_at_once_again_and_again_waits_longer_up_to_a_bound(
+async def test_work_that_raises_again_and_again_waits_longer_up_to_a_bound(
     pauses: list[float],
 ) -> None:
     left = [*range(8)]
@@ -60,7 +60,7 @@ async def test_what_breaks_at_once_again_and_again_waits_longer_up_to_a_bound(
     assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0, 5.0, 5.0]
 
 
-async def test_who_worked_for_long_before_it_broke_is_not_made_to_wait(
+async def test_work_that_ran_for_long_before_it_raised_waits_only_briefly(
     pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ async def test_who_worked_for_long_before_it_broke_is_not_made_to_wait(
     assert pauses == [1.0, 2.0, 1.0]
 
 
-async def test_it_is_cancelled_as_any_task(caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_can_be_cancelled_as_any_task(caplog: pytest.LogCaptureFixture) -> None:
     began = asyncio.Event()
 
     async def work() -> None:

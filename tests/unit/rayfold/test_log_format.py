@@ -52,7 +52,7 @@ def test_fields_stand_behind_the_message() -> None:
         (_Talkative(), r"two\nlines \x1b[2J"),
     ],
 )
-def test_what_others_have_written_is_seen_and_makes_no_line(value: object, told: str) -> None:
+def test_foreign_text_is_escaped_and_cannot_forge_a_line(value: object, told: str) -> None:
     line = FieldFormatter().format(record(error=value))
     assert line.endswith(f"a decision failed error={told}")
     try:
@@ -66,7 +66,7 @@ def test_what_others_have_written_is_seen_and_makes_no_line(value: object, told:
     assert all(each.startswith("  ") for each in rest)
 
 
-def test_nor_does_a_message_that_they_have_written() -> None:
+def test_a_foreign_message_cannot_forge_a_line() -> None:
     line = FieldFormatter().format(record(msg="no such path: %s", args=("a\nERROR \x1b[2J",)))
     assert line.endswith(r"ERROR actors: no such path: a\nERROR \x1b[2J")
 

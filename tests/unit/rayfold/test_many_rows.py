@@ -58,7 +58,7 @@ def test_an_event_without_keys_concerns_no_row() -> None:
     assert rows_of(Boxes, Shipped(order="1", boxes=())) == {}
 
 
-def test_a_key_that_is_none_is_left_out() -> None:
+def test_a_key_that_is_none_is_ignored() -> None:
     assert rows_of(Places, Shipped(order="1", boxes=())) == {
         "anywhere": Places(place="anywhere", seen=1)
     }

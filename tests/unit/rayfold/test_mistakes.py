@@ -224,13 +224,13 @@ Shouting and AlsoFirst both have order=1: say which is around the other
 """.strip().split("\n")
 
 
-def test_all_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(DomainError) as caught:
         Registry.load(MISTAKEN)
     assert sorted(caught.value.mistakes) == sorted(SENTENCES)
 
 
-def test_rayfold_up_tells_them_all_and_exits_with_2(tmp_path: Path) -> None:
+def test_rayfold_up_reports_all_mistakes_and_exits_with_2(tmp_path: Path) -> None:
     result = subprocess.run(
         [*rayfold(), "up", "--domain", MISTAKEN, "--data", str(tmp_path)],
         cwd=ROOT,
@@ -373,10 +373,10 @@ def alone(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Registr
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_what_is_far_from_a_declaration_has_a_sentence_too(
+def test_an_odd_declaration_has_a_sentence_too(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no traceback: what is wrong by itself keeps no check of two from being made."""
+    """And no traceback: one mistake does not prevent the other checks."""
     change, *told = ODD[what]
     assert change[0] in ALONE
     with pytest.raises(DomainError) as caught:
@@ -384,7 +384,9 @@ def test_what_is_far_from_a_declaration_has_a_sentence_too(
     assert [*caught.value.mistakes] == told
 
 
-def test_what_is_meant_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_equivalent_form_of_a_declaration_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = ALONE.replace("[Route(", "(Route(").replace("Put)]", "Put),)")  # a tuple of routes
     source = source.replace('key="id")', 'key="id", stores="memory", indexes=("id"))')
     registry = alone(source, tmp_path, monkeypatch)
@@ -401,7 +403,7 @@ TAKES = {
 
 
 @pytest.mark.parametrize("what", TAKES)
-def test_another_message_is_a_mistake_only_where_the_one_it_is_for_is_given(
+def test_a_wrong_message_is_a_mistake_only_if_a_parameter_says_its_type(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = 'class Other(Event, name="Other"):\n    id: str\n\nclass Things(View'
@@ -411,7 +413,7 @@ def test_another_message_is_a_mistake_only_where_the_one_it_is_for_is_given(
         alone(source.replace("row, event", "row, event: Other"), tmp_path, monkeypatch)
 
 
-def test_what_wraps_a_function_may_give_it_another_message(
+def test_a_decorator_may_pass_another_message_to_its_function(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wraps = """

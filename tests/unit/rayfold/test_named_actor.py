@@ -1,4 +1,4 @@
-"""Ray's answer to two who make an actor at once, of which one has died: another attempt."""
+"""Ray's answer if two callers make an actor at once and it has died: another attempt."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class Remote:
         return "actor"
 
 
-def test_one_that_died_meanwhile_is_made_again() -> None:
+def test_an_actor_that_died_meanwhile_is_made_again() -> None:
     remote = Remote(*[ValueError("Failed to look up actor with name 'write#0'")] * 3)
     assert found_or_made(remote) == "actor"
     assert remote.calls == 4
 
 
-def test_a_name_that_leads_nowhere_is_ray_s_error_with_the_reason() -> None:
+def test_a_name_without_an_actor_leads_to_rays_error_with_the_reason() -> None:
     remote = Remote(*[ValueError("Failed to look up actor with name 'write#0'")] * ATTEMPTS)
     with pytest.raises(RayActorError, match="write#0"):
         found_or_made(remote)
     assert remote.calls == ATTEMPTS
 
 
-def test_what_ray_says_itself_is_not_tried_again() -> None:
+def test_other_errors_of_ray_are_not_retried() -> None:
     remote = Remote(ActorDiedError())
     with pytest.raises(ActorDiedError):
         found_or_made(remote)
     assert remote.calls == 1
 
 
-def test_ray_has_a_class_once_however_many_actors_are_made_of_it() -> None:
+def test_ray_gets_each_class_once_however_many_actors_are_made_of_it() -> None:
     assert actor_class(Remote) is actor_class(Remote)
     sources = Path(named_actor.__file__).parents[2]
     makes = [

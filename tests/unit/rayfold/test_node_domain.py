@@ -1,4 +1,4 @@
-"""What is told where a node lacks the domain."""
+"""What is reported if a node lacks the domain."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_why_an_actor_was_not_made_is_one_line_that_names_the_node() -> None:
     assert not broke_while_made(RuntimeError("The actor died unexpectedly"))
 
 
-def test_other_reasons_are_told_as_they_are() -> None:
+def test_other_reasons_are_reported_as_they_are() -> None:
     assert "no node has room for it, or the resources that the setting `claims`" in why_not_made(
         TimeoutError()
     )

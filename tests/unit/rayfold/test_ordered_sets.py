@@ -85,7 +85,7 @@ def test_it_comes_back_and_its_schema_is_that_of_a_set() -> None:
         {1, "1", None},
     ],
 )
-def test_what_has_no_order_is_in_that_of_its_json(values: set[Any]) -> None:
+def test_members_without_an_order_are_sorted_by_their_json(values: set[Any]) -> None:
     written = TypeAdapter(list[Any]).dump_json(ordered(values))
     assert written == TypeAdapter(list[Any]).dump_json(ordered({*reversed([*values])}))
     assert sorted(map(str, ordered(values))) == sorted(map(str, values))

@@ -1,4 +1,4 @@
-"""What a command of another release says beyond what this one reads."""
+"""What a command of another release has beyond what this release reads."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def without(command: Command) -> Any:
     return None if less is None else json.loads(less)
 
 
-def test_what_says_no_more_is_read_as_a_whole() -> None:
+def test_a_message_without_unknown_fields_is_read_completely() -> None:
     plain = Before(id="a", must=1, floors=(Loose(number=1),), by_name={"x": Loose(number=2)})
     assert read(plain) == (plain, [])
 
 
-def test_each_field_that_is_passed_over_is_told_at_any_depth() -> None:
+def test_each_ignored_field_is_reported_at_any_depth() -> None:
     floor = Floor(number=1, lift=True)
     said = After(id="a", must=1, floors=(Floor(number=0), floor), by_name={"x": floor}, loose=floor)
     found, unread = read(said)
@@ -104,7 +104,7 @@ def test_each_field_that_is_passed_over_is_told_at_any_depth() -> None:
     ]
 
 
-def test_what_says_nothing_is_left_out() -> None:
+def test_fields_with_their_default_value_are_left_out() -> None:
     floor = Floor(number=1)
     said = After(id="a", must=1, floors=(floor,), by_name={"x": floor}, loose=floor)
     assert without(said) == {
@@ -125,17 +125,17 @@ def test_what_says_nothing_is_left_out() -> None:
         {"by_name": {"x": Floor(number=1, lift=True)}},
     ],
 )
-def test_what_says_something_is_not(more: dict[str, Any]) -> None:
+def test_fields_with_another_value_cannot_be_left_out(more: dict[str, Any]) -> None:
     assert without(After(id="a", must=1, **more)) is None
 
 
-def test_nor_is_what_has_no_default() -> None:
+def test_fields_without_a_default_cannot_be_left_out() -> None:
     definition = After.__rayfold__
     assert definition.without(definition.encode(After(id="a", must=1)), [("must",)]) is None
 
 
-def test_nor_is_what_cannot_be_taken_out() -> None:
-    """Else it would be sent again as it is, for ever."""
+def test_fields_that_cannot_be_removed_from_the_json_are_not_left_out() -> None:
+    """Otherwise the same command would be sent again for ever."""
     definition = After.__rayfold__
     data = definition.encode(After(id="a", must=1, whose="Ada"))
     assert definition.without(data, [("whose", "name"), ("none",)]) is None
@@ -161,7 +161,7 @@ class Now(Command, name="now"):
     contact: Personal[Loose | None] = None
 
 
-def test_what_is_personal_is_looked_through() -> None:
+def test_fields_within_personal_data_are_left_out_too() -> None:
     kept = Kept.__rayfold__.encode(Kept(thing_id="a", contact=Contact(city="Bern")))
     less = Kept.__rayfold__.without(kept, [("contact", "street")])
     assert less is not None
@@ -170,8 +170,8 @@ def test_what_is_personal_is_looked_through() -> None:
     assert Kept.__rayfold__.without(Kept.__rayfold__.encode(lives), [("contact", "street")]) is None
 
 
-def test_what_nobody_has_any_more_holds_up_nothing() -> None:
-    """A release before kept the command until it is due, or until its process is heard."""
+def test_fields_that_were_removed_from_the_code_are_left_out() -> None:
+    """An earlier release stored the command until it was due, or its process was answered."""
     kept = Kept(thing_id="a", contact=Contact(city="Bern", street="Gasse"), gone="ada")
     data = Kept.__rayfold__.encode(kept).replace(b'"city":"Bern"', b'"number":1')
     command, unread = Now.__rayfold__.decode_all(data)
@@ -193,7 +193,7 @@ class Picky(Command, name="picky"):
         return data
 
 
-def test_a_validator_that_breaks_without_it_lets_nothing_be_left_out() -> None:
+def test_a_field_is_not_left_out_if_a_validator_raises_without_it() -> None:
     definition = Picky.__rayfold__
     assert definition.without(definition.encode(Picky(thing_id="a", note="")), [("note",)]) is None
 
@@ -208,13 +208,13 @@ class FewerSets(Command, name="fewer-sets"):
     floors: frozenset[Loose] = frozenset()
 
 
-def test_of_a_set_all_is_told_where_some_would_be_one() -> None:
+def test_a_whole_set_is_reported_if_ignored_fields_make_members_equal() -> None:
     floors = frozenset({Floor(number=1), Floor(number=1, lift=True)})
     data = Sets.__rayfold__.encode(Sets(thing_id="a", floors=floors))
     assert FewerSets.__rayfold__.decode_all(data)[1] == [("floors",)]
 
 
-def test_of_many_fields_those_of_the_command_alone_are_told_and_no_values() -> None:
+def test_of_many_ignored_fields_only_those_of_the_command_are_named_without_values() -> None:
     floor = Floor(number=1, lift=True)
     said = After(
         id="a", must=1, by_name={f"ada-{each}@example.org": floor for each in range(1_001)}
@@ -226,8 +226,8 @@ def test_of_many_fields_those_of_the_command_alone_are_told_and_no_values() -> N
     assert "ada" not in told
 
 
-def test_what_is_computed_is_no_field_that_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is it looked for twice: each such command would cost its writer a second reading."""
+def test_a_computed_field_is_not_an_ignored_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does each such command cost its writer a second reading."""
     monkeypatch.setattr("rayfold.messages.passed_over", None)
     assert read(Before(id="a", must=1)) == (Before(id="a", must=1), [])
 
@@ -261,8 +261,8 @@ class Branches(Command, name="branches"):
     wrapped: Annotated[Priced | None, WrapValidator(forgiving)] = None
 
 
-def test_a_writer_reads_the_command_that_was_sent_whatever_is_computed_in_it() -> None:
-    """Where a field is forbidden, what an author has said of errors gives another command."""
+def test_a_command_with_computed_fields_is_read_as_it_was_sent() -> None:
+    """A second reading without the computed fields could give another command."""
     line = Priced(sku="tea", price=6)
     sent = Branches(thing_id="a", line=line, first=line, lines=(line,), wrapped=line)
     data = Branches.__rayfold__.encode(sent)
@@ -292,7 +292,7 @@ class Next(Command, name="next"):
     lines: tuple[Priced, ...] = ()
 
 
-def test_a_field_by_a_name_that_is_computed_elsewhere_is_told() -> None:
+def test_an_ignored_field_named_as_a_computed_one_of_another_model_is_reported() -> None:
     sent = Next(thing_id="a", lines=(Priced(sku="tea", price=6),))
     found, unread = Whole.__rayfold__.decode_all(Next.__rayfold__.encode(sent))
     assert found == Whole(thing_id="a", lines=(Plain(sku="tea"),))

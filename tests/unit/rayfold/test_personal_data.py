@@ -73,7 +73,7 @@ def test_a_value_is_marked_on_its_way_to_the_log_and_plain_when_it_is_read() -> 
     assert plain(data) == b'{"customer_id":"ada","email":"ada@example.org","born":1815}'
 
 
-def test_a_command_says_whose_it_is_by_the_field_that_its_aggregate_has_its_id_in() -> None:
+def test_the_subject_of_a_command_is_the_id_of_its_aggregate() -> None:
     Registry.load("tests.personal")
     command = Register(customer_id="ada", email="ada@example.org")
     data = Register.__rayfold__.encode(command)
@@ -81,7 +81,7 @@ def test_a_command_says_whose_it_is_by_the_field_that_its_aggregate_has_its_id_i
     assert Register.__rayfold__.decode(data) == command
 
 
-def test_it_is_always_somebody_s() -> None:
+def test_personal_data_must_have_a_subject() -> None:
     class Letter(Event, name="Letter", subject="to"):
         to: str | None
         text: Personal[str]
@@ -92,12 +92,12 @@ def test_it_is_always_somebody_s() -> None:
         Letter.__rayfold__.encode(Letter(to="x" * 1025, text="x"))
 
 
-def test_nothing_is_marked_where_nothing_is_said_of_anybody() -> None:
+def test_a_message_without_personal_values_has_no_marks() -> None:
     data = Registered.__rayfold__.encode(Registered(customer_id="ada", email=FORGOTTEN))
     assert b"$personal" not in data
 
 
-def test_what_is_encrypted_still_is_never_taken_for_a_value() -> None:
+def test_encrypted_data_is_never_read_as_a_value() -> None:
     with pytest.raises(ValueError, match="does not decrypt"):
         plain(b'{"email":{"$personal":"00.AAAA"}}')
 
@@ -107,7 +107,7 @@ class Noted(Event, name="Noted"):
     about: dict[str, str]
 
 
-def test_a_client_cannot_make_a_value_look_like_a_mark() -> None:
+def test_a_client_cannot_send_a_value_that_looks_like_a_mark() -> None:
     assert Noted.__rayfold__.encode(Noted(note='"$personal"', about={"a": '{"$personal":1}'}))
     with pytest.raises(ValueError, match=r"\$personal"):
         Noted.__rayfold__.encode(Noted(note="", about={"$personal": "x"}))
@@ -129,7 +129,7 @@ class Greeted(Event, name="Greeted"):
         return self.email.partition("@")[2]
 
 
-def test_what_a_model_computes_of_personal_data_is_not_written() -> None:
+def test_computed_fields_of_personal_data_are_not_written() -> None:
     data = Greeted.__rayfold__.encode(Greeted(id="ada", email="a@secret.org"))
     assert data == b'{"id":"ada","email":{"$personal":{"value":"a@secret.org"}}}'
 
@@ -148,7 +148,7 @@ class Renamed(Event, name="Renamed"):
         return {"id": data["id"], "email": data["mail"]} if "mail" in data else data
 
 
-def test_what_is_written_under_another_name_is_refused_and_not_left_in_clear() -> None:
+def test_personal_data_written_under_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="is not written under its name"):
         Renamed.__rayfold__.encode(Renamed(id="ada", email="a@secret.org"))
 
@@ -157,8 +157,8 @@ class Address(Message):
     zip_code: int = 0
 
 
-def test_an_error_says_what_is_wrong_and_not_with_which_value() -> None:
-    """It is logged, parked, and on the log where a process breaks."""
+def test_an_error_says_what_is_wrong_without_the_value() -> None:
+    """The error is logged, parked, and recorded if a process fails."""
     for refuse in (
         lambda: Registered.model_validate({"customer_id": "ada", "email": {"a": "secret"}}),
         lambda: Registered.model_validate_json(b'{"customer_id":"ada","email":["secret"]}'),
@@ -330,13 +330,13 @@ class NickNews(Publication[NickTold], name="nick-news", key="nick"):
         return NickTold(id=event.id, nick=event.nick)
 
 
-def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
+def test_the_id_of_an_aggregate_or_the_key_of_a_row_cannot_be_personal_data() -> None:
     told = mistakes_of(Joining, ByNick)
     assert "Join.id is an aggregate's id, and cannot be personal data" in told
     assert "ByNick has its rows by 'nick', which is personal data in Joined" in told
 
 
-def test_nor_is_what_finds_a_process_or_is_told_as_a_key() -> None:
+def test_the_key_of_a_process_or_a_publication_cannot_be_personal_data() -> None:
     told = mistakes_of(SoundJoining, Nick, TakingNick, NickProcess, NickTold, NickNews)
     assert "TakeNick.nick is the id of Nick, and cannot be personal data" in told
     assert "NickProcess has its processes by 'nick', which is personal data in Joined" in told
@@ -357,7 +357,7 @@ class Row(View, name="row", key="id"):
         return row
 
 
-def test_nobody_is_left_to_believe_that_rows_are_encrypted() -> None:
+def test_personal_fields_in_a_view_are_refused_as_rows_are_not_encrypted() -> None:
     told = mistakes_of(SoundJoining, Row)
     assert "Row.nick is Personal, which makes no difference there" in told
 
@@ -384,6 +384,6 @@ Alias = TypeAliasType("Alias", Personal[str])
 
 
 @pytest.mark.parametrize("kind", [InTypedDict, InDataclass, InNamedTuple, Alias, list[InDataclass]])
-def test_personal_data_is_nowhere_that_would_stay_in_clear(kind: Any) -> None:
+def test_personal_data_in_a_place_that_is_not_encrypted_is_refused(kind: Any) -> None:
     hiding = create_model("Hiding", __base__=Message, inner=(kind, ...))
     assert any("has personal data within" in each for each in mistakes_of_personal(hiding, ""))

@@ -31,27 +31,27 @@ from rayfold.columns import numeric, plain
         ("1E-16384", "1E-16384"),
     ],
 )
-def test_it_is_written_one_way(given: str, text: str) -> None:
+def test_a_decimal_is_written_in_one_form(given: str, text: str) -> None:
     assert str(plain(Decimal(given))) == text
 
 
-def test_what_postgres_keeps_is_written_out() -> None:
+def test_a_decimal_that_postgres_can_keep_is_written_out() -> None:
     assert len(str(plain(Decimal("1E+131071")))) == 131_072
 
 
 @pytest.mark.parametrize("given", ["1E+131071", "1E-16383", "0E+131071", "NaN", "-Infinity"])
-def test_what_postgres_keeps_is_sent(given: str) -> None:
+def test_a_decimal_that_postgres_can_keep_is_sent(given: str) -> None:
     assert str(numeric(Decimal(given))) == given
 
 
 @pytest.mark.parametrize("given", ["1E+131072", "-1E+262143", "1E-16384"])
-def test_what_postgres_does_not_keep_is_not_sent(given: str) -> None:
+def test_a_decimal_that_postgres_cannot_keep_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="131072 digits before the point"):
         numeric(Decimal(given))
 
 
-def test_what_is_no_decimal_is_not_sent() -> None:
-    """As an error that its row is parked for: it got around validation."""
+def test_a_value_that_is_not_a_decimal_is_refused() -> None:
+    """The error parks its row: the value was made without validation."""
     with pytest.raises(TypeError, match="must be a Decimal, not of type int"):
         numeric(0)  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ class Prices(View, name="prices", key="item"):
         return row.replace(price=event.price)
 
 
-def test_a_row_has_no_billion_digits_for_eleven_characters() -> None:
+def test_a_decimal_with_a_huge_exponent_is_not_written_out() -> None:
     registry = Registry.load("domain")
     registry.events["ItemPriced"] = Priced.__rayfold__
     folding = Folding(registry, [Prices.__rayfold__])

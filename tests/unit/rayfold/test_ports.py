@@ -56,7 +56,7 @@ async def test_a_host_of_another_machine_is_told_at_the_first_port(
         await RpcServer(unasked).address("192.0.2.1")
 
 
-def test_any_port_will_do_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_any_port_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert rpc_ports() is None
     monkeypatch.setenv(VARIABLE, " ")
@@ -66,7 +66,7 @@ def test_any_port_will_do_without_the_variable(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "text", ["20000", "0-10", "20000-19999", "1-65536", "a-b", "1-2-3", "-1-5"]
 )
-def test_what_is_no_range_of_ports_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_range_of_ports_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(ValueError, match=VARIABLE):
         rpc_ports()

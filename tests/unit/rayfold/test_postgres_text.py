@@ -1,4 +1,4 @@
-"""Texts as Postgres takes them: each has its own, and leads back."""
+"""Text as Postgres accepts it: each text has its own form, which can be restored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ texts = st.text(st.characters(exclude_categories=())) | st.text("\0\x1a\ud800012
 
 
 @given(texts)
-def test_what_is_stored_is_a_text_of_postgres_and_leads_back(text: str) -> None:
+def test_stored_text_is_accepted_by_postgres_and_can_be_restored(text: str) -> None:
     stored = storable(text)
     assert "\0" not in stored
     stored.encode()
@@ -29,13 +29,13 @@ def test_what_is_stored_is_a_text_of_postgres_and_leads_back(text: str) -> None:
 
 
 @given(st.lists(texts | st.builds(lambda a, b: a * b, texts, st.integers(1, 3000)), max_size=5))
-def test_what_is_indexed_fits_and_no_two_share_it(some: list[str]) -> None:
+def test_indexed_text_fits_and_is_unique(some: list[str]) -> None:
     found = {text: indexable(text) for text in some}
     assert len(set(found.values())) == len(found)
     assert all(len(each.encode()) <= LONGEST for each in found.values())
 
 
-def test_texts_of_everyday_are_what_they_were() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     for text in ("order-1", "räksmörgås", "日本語", "a" * 2_600):
         assert storable(text) == indexable(text) == text
         assert is_storable(text)

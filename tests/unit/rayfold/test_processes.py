@@ -1,4 +1,4 @@
-"""What a process does with what it is told: keys, ids, timers, ends, and circles."""
+"""What a process does with its events: keys, ids, timers, ends, and circles."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def rang(times: int, bell: str = "a") -> Rang:
     return Rang(bell=bell, times=times, at=START)
 
 
-def test_a_refusal_is_told_to_the_process_that_sent() -> None:
+def test_a_refusal_is_passed_to_the_process_that_sent_the_command() -> None:
     story = Story(Bell, Echo, now=START)
     story.send(Ring(bell="a", times=2))
     assert story.state_of(Bell, "other").rung == 3
@@ -142,7 +142,7 @@ def test_a_refusal_is_told_to_the_process_that_sent() -> None:
     assert not story.process(Echo, "a").waiting
 
 
-def test_handlers_have_no_clock_the_runtime_fills_it_in() -> None:
+def test_times_in_commands_are_filled_in_by_the_runtime() -> None:
     story = Story(Bell, Echo, now=START)
     story.send(Ring(bell="a", times=2))
     assert {event.at for event in story.events if isinstance(event, Rang)} == {START}
@@ -151,7 +151,7 @@ def test_handlers_have_no_clock_the_runtime_fills_it_in() -> None:
     )
 
 
-def test_a_timeout_happens_at_its_instant_and_once() -> None:
+def test_a_timeout_fires_at_its_instant_and_once() -> None:
     story = Story(Bell, Echo, now=START)
     story.send(Ring(bell="a", times=4))
     story.wait(timedelta(seconds=4))
@@ -173,7 +173,7 @@ def test_a_timeout_is_moved_by_one_of_its_name_and_forgotten_when_unscheduled() 
     assert story.state_of(Bell, "late").rung == 0
 
 
-def test_a_timer_that_was_moved_is_not_told() -> None:
+def test_a_timer_that_was_moved_does_not_fire() -> None:
     instance = ProcessInstance(Echo.__rayfold__, "a")
     apply(instance, rang(4), 1)
     first = instance.timers["late"]
@@ -182,7 +182,7 @@ def test_a_timer_that_was_moved_is_not_told() -> None:
     assert instance.on_timer(instance.timers["late"], now=START) is not None
 
 
-def test_a_process_that_has_ended_sees_nothing_more() -> None:
+def test_a_process_that_has_ended_receives_no_more_events() -> None:
     story = Story(Bell, Echo, now=START)
     story.send(Ring(bell="a", times=4))
     story.send(Ring(bell="a", times=6))
@@ -215,7 +215,7 @@ def test_a_command_has_the_same_id_whoever_decides_again() -> None:
     assert not set(ids[0]) & set(sent(step_of(ProcessInstance(Echo.__rayfold__, "a"), rang(2), 8)))
 
 
-def test_a_process_that_goes_round_in_a_circle_is_stopped_with_its_chain() -> None:
+def test_a_process_that_keeps_causing_itself_is_stopped_with_the_chain_of_causes() -> None:
     story = Story(Bell, Echo, now=START)
     with pytest.raises(EndlessProcess) as endless:
         story.send(Ring(bell="a", times=7))
@@ -224,7 +224,7 @@ def test_a_process_that_goes_round_in_a_circle_is_stopped_with_its_chain() -> No
     assert len(story.events) == 101
 
 
-def test_timers_that_are_due_at_once_are_a_circle_too() -> None:
+def test_timers_that_are_always_due_at_once_are_stopped_too() -> None:
     story = Story(Bell, Echo, now=START)
     story.send(Ring(bell="a", times=8))
     with pytest.raises(EndlessProcess) as endless:
@@ -232,7 +232,7 @@ def test_timers_that_are_due_at_once_are_a_circle_too() -> None:
     assert endless.value.chain == ("again",)
 
 
-def test_an_old_instant_is_due_at_once_and_the_calendar_has_ends() -> None:
+def test_instants_beyond_the_calendar_are_moved_to_its_ends() -> None:
     first, last = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
     east, west = (timezone(timedelta(hours=hours)) for hours in (1, -1))
     assert Schedule("a", at=datetime.min.replace(tzinfo=east)).due(START) == first
@@ -256,7 +256,7 @@ def test_commands_are_sent_and_integration_events_published(make: Any) -> None:
         make()
 
 
-def test_what_nobody_handles_says_so() -> None:
+def test_a_missing_handler_is_named() -> None:
     class Deaf(ProcessManager[Heard, Rang], name="deaf", key="bell", initial=Heard()):
         @staticmethod
         def evolve(state: Heard, happened: Any) -> Heard:
@@ -298,12 +298,12 @@ def _yielding(step: Step) -> type[ProcessManager[Any, Any]]:
     return Slip
 
 
-def test_a_timeout_without_a_handler_is_told_when_it_is_decided() -> None:
+def test_a_timeout_without_a_handler_is_reported_when_it_is_scheduled() -> None:
     with pytest.raises(NobodyHandles, match=r"no @on_timeout\('lat'\) in 'slip'"):
         given(_yielding(Schedule("lat", after=timedelta(hours=1)))).when(rang(1))
 
 
-def test_one_whose_handler_has_gone_is_unscheduled_all_the_same() -> None:
+def test_a_timeout_whose_handler_was_removed_can_be_unscheduled() -> None:
     step = Unschedule("lat")
     given(_yielding(step)).when(rang(1)).then(step)
 
@@ -379,13 +379,13 @@ class Undoing(ProcessManager[Heard, Rang], name="undoing", key="bell", initial=H
         yield Complete()
 
 
-def test_an_abort_is_told_to_a_manager_that_compensates() -> None:
+def test_an_abort_is_passed_to_a_process_manager_that_compensates() -> None:
     rang = Rang(bell="b", times=1, at=START)
     state = given(Undoing, rang).when(Aborted()).then(Send(Ring(bell="undo")), Complete())
     assert state.rang == -1
 
 
-def test_an_abort_withdraws_all_commands_but_the_one_on_its_way() -> None:
+def test_an_abort_cancels_all_commands_but_the_one_under_way() -> None:
     instance = ProcessInstance(Undoing.__rayfold__, "b")
     rang = Rang(bell="b", times=1, at=START)
     step = instance.on_events([rang], trigger="t", position=1, now=START)
@@ -404,6 +404,6 @@ def test_an_abort_withdraws_all_commands_but_the_one_on_its_way() -> None:
     assert instance.timers == {}
 
 
-def test_an_abort_without_a_handler_ends_a_process_as_it_is() -> None:
+def test_an_abort_without_a_handler_ends_the_process() -> None:
     given(Echo, Rang(bell="b", times=4, at=START)).when(Aborted()).then(Complete())
     assert given(Echo, Rang(bell="b", times=4, at=START)).when(Aborted()).state.rang == 1

@@ -107,7 +107,7 @@ def test_an_event_leads_to_integration_events_of_fields_with_any_name() -> None:
     assert published(News, Torn(paper="a")) == []
 
 
-def test_what_it_does_not_carry_is_not_derived() -> None:
+def test_an_integration_event_that_was_not_declared_is_refused() -> None:
     with pytest.raises(TypeError, match=r"does not carry a [A-Z][a-z]+$"):  # and says no field
         published(News, Torn(paper="other"))
 
@@ -117,15 +117,15 @@ def test_one_event_leads_to_a_bounded_number() -> None:
         published(News, Signed(paper="a", name=str(10**9)))
 
 
-def test_an_empty_key_is_none() -> None:
+def test_an_empty_key_is_refused() -> None:
     with pytest.raises(ValueError, match="the key 'key' of a Signature is empty"):
         News.__rayfold__.key_of(Signature(key="", name="said of nobody"))
     with pytest.raises(ValueError, match="empty"):
         published(News, Signed(paper="", name="x"))
 
 
-def test_what_would_come_back_as_another_is_told_to_nobody() -> None:
-    """Of a publication it would park the stream: a test is to find it."""
+def test_an_integration_event_that_would_be_read_differently_is_refused() -> None:
+    """A publication would park the stream, so a test must find it."""
     with pytest.raises(
         ValueError, match=r"Signature\.by does not come back .* a tuple became a list"
     ):

@@ -1,4 +1,4 @@
-"""What a function asks of the clock and of chance: its own names are not the module's."""
+"""Whether a function reads the clock or random numbers: local names do not count."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Unhashable:
     "function",
     [of_a_lambda, of_a_function_within, of_a_comprehension, of_its_own, Unhashable(), len, None],
 )
-def test_a_name_of_its_own_is_not_the_modules(function: Callable[..., Any] | None) -> None:
+def test_a_local_name_is_not_taken_for_the_module(function: Callable[..., Any] | None) -> None:
     assert drawing("it", function) == []
 
 
@@ -72,6 +72,6 @@ def wrapped(*given: Any) -> Any:
     ("function", "called"),
     [(asked_within, "date.today"), (wrapped, "date.today"), (handed_on, "uuid4")],
 )
-def test_what_a_function_within_asks_counts(function: Callable[..., Any], called: str) -> None:
+def test_calls_in_a_nested_function_count(function: Callable[..., Any], called: str) -> None:
     [sentence] = drawing("it", function)
     assert sentence.startswith(f"it calls {called}, ")

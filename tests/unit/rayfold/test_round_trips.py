@@ -148,7 +148,7 @@ def test_a_state_comes_back_from_its_snapshot(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "kind", [*SIMPLE, *HASHABLE, *KEYED], ids=lambda kind: str(kind.annotation)[:40]
 )
-def test_no_kind_of_field_is_refused_that_comes_back(kind: FieldType) -> None:
+def test_no_kind_of_field_is_refused_that_can_be_read_back(kind: FieldType) -> None:
     assert domain_of(kind.annotation)
 
 
@@ -159,7 +159,7 @@ class Blobs(Message):
     secrets: tuple[Secret[date], ...] = ()
 
 
-def test_what_is_written_in_base64_is_no_secret() -> None:
+def test_a_field_written_in_base64_is_not_taken_for_a_secret() -> None:
     told = mistakes_of_fields(Blobs)
     assert [each.split()[0] for each in told] == ["Blobs.secret", "Blobs.secrets"]
 
@@ -198,7 +198,7 @@ class Elsewhere(Command, name="elsewhere"):
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("command", [Tried, Uncompared, Elsewhere], ids=lambda each: each.__name__)
-def test_no_default_is_refused_that_may_be_right(command: type[Command]) -> None:
+def test_no_default_is_refused_that_may_be_valid(command: type[Command]) -> None:
     assert command.__rayfold__.mistakes() == []
     if command is not Elsewhere:
         assert command.__rayfold__.encode(command())
@@ -218,10 +218,10 @@ class Bid(Command, name="bid"):
 
 
 @pytest.mark.parametrize("command", [Split(number=1), Bid(lot=Lot())], ids=repr)
-def test_a_command_with_a_default_that_does_not_fit_is_refused_where_it_is_sent(
+def test_a_command_with_an_invalid_default_is_refused_by_its_sender(
     command: Command,
 ) -> None:
-    """Its writer would say that it has another release, and it would be sent again for ever."""
+    """Its writer would take it for another release's, and it would be sent again for ever."""
     assert type(command).__rayfold__.mistakes() == []
     with pytest.raises(DecisionFailed):
         payload_of(command, "")
@@ -243,7 +243,7 @@ class Buy(Command, name="buy"):
 def test_a_command_is_read_back_only_where_a_default_may_not_fit(
     command: type[Command], untried: bool
 ) -> None:
-    """That costs more than to write it."""
+    """Reading it back costs more than writing it."""
     assert has_untried_defaults(command) is untried
 
 

@@ -86,15 +86,13 @@ async def test_large_requests_and_answers_arrive_whole(client: RpcClient) -> Non
     assert await client.call(large) == [large]
 
 
-async def test_what_the_server_raises_is_raised_here(client: RpcClient) -> None:
+async def test_an_error_of_the_server_is_raised_at_the_caller(client: RpcClient) -> None:
     with pytest.raises(RpcServerFailed, match="KeyError: 'refused'"):
         await client.call("refuse")
     assert await client.call(1) == [1]
 
 
-async def test_an_answer_that_cannot_be_read_fails_one_call_alone(
-    server: Server, client: RpcClient
-) -> None:
+async def test_an_unreadable_answer_fails_only_its_call(server: Server, client: RpcClient) -> None:
     waiting = asyncio.create_task(client.call("wait"))
     await server.asked.wait()
     with pytest.raises(RpcServerFailed, match="Stubborn"):
@@ -104,7 +102,7 @@ async def test_an_answer_that_cannot_be_read_fails_one_call_alone(
     assert server.found == 1
 
 
-async def test_what_was_asked_is_answered_before_the_server_closes(
+async def test_calls_under_way_are_answered_before_the_server_closes(
     server: Server, client: RpcClient
 ) -> None:
     waiting = asyncio.create_task(client.call("wait"))
@@ -115,7 +113,7 @@ async def test_what_was_asked_is_answered_before_the_server_closes(
     await closing
 
 
-async def test_whoever_waits_is_told_that_the_server_went_away(
+async def test_waiting_callers_are_told_that_the_server_went_away(
     server: Server, client: RpcClient
 ) -> None:
     waiting = asyncio.create_task(client.call("wait"))
@@ -125,7 +123,9 @@ async def test_whoever_waits_is_told_that_the_server_went_away(
         await waiting
 
 
-async def test_a_server_that_came_back_is_found_again(server: Server, client: RpcClient) -> None:
+async def test_a_server_that_came_back_is_connected_to_again(
+    server: Server, client: RpcClient
+) -> None:
     assert await client.call(1) == [1]
     await server.rpc.close()
     server.rpc = RpcServer(server.answer)
@@ -149,7 +149,7 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_next(
     assert await client.call(1) == [1]
 
 
-async def test_nobody_listens_to_whoever_has_no_key(server: Server) -> None:
+async def test_a_caller_without_the_key_is_not_answered(server: Server) -> None:
     address = await server.find()
 
     async def wrong() -> Address:
@@ -159,7 +159,7 @@ async def test_nobody_listens_to_whoever_has_no_key(server: Server) -> None:
         await RpcClient(wrong).call(1)
 
 
-async def test_an_address_where_nobody_listens_disconnects(server: Server) -> None:
+async def test_an_address_where_nobody_listens_is_an_error(server: Server) -> None:
     address = await server.find()
     await server.rpc.close()
 
@@ -170,7 +170,7 @@ async def test_an_address_where_nobody_listens_disconnects(server: Server) -> No
         await RpcClient(gone).call(1)
 
 
-async def test_whoever_shows_no_key_is_ended(
+async def test_a_connection_that_does_not_send_the_key_is_closed(
     server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rpc, "GREETING", 0.01)
@@ -185,7 +185,7 @@ async def test_whoever_shows_no_key_is_ended(
     assert server.found == 2  # the client's own connection has stayed
 
 
-async def test_strangers_keep_nobody_out(
+async def test_connections_without_the_key_prevent_no_other(
     server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rpc, "STRANGERS", 3)
@@ -199,7 +199,7 @@ async def test_strangers_keep_nobody_out(
         writer.close()
 
 
-async def test_a_server_without_a_sign_of_life_is_given_up(
+async def test_a_server_that_sends_no_heartbeat_is_given_up(
     server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.02)
@@ -216,7 +216,7 @@ async def test_a_server_without_a_sign_of_life_is_given_up(
     assert not client.connected
 
 
-async def test_a_server_that_was_stopped_does_nothing_that_was_asked_before(
+async def test_a_server_that_was_suspended_ignores_earlier_calls(
     server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await client.call(1) == [1]
@@ -251,7 +251,7 @@ async def test_an_answer_may_come_in_parts() -> None:
         await server.close()
 
 
-async def test_a_server_that_knows_no_parts_answers_at_once() -> None:
+async def test_a_server_without_partial_answers_answers_at_once() -> None:
     server = RpcServer(_at_once)
     client = RpcClient(lambda: server.address(HOST))
     async with asyncio.timeout(DEADLINE):
@@ -262,7 +262,7 @@ async def test_a_server_that_knows_no_parts_answers_at_once() -> None:
         await server.close()
 
 
-async def test_a_part_that_nobody_can_take_fails_one_call_alone() -> None:
+async def test_a_partial_answer_that_cannot_be_handled_fails_only_its_call() -> None:
     server = RpcServer(_at_once, _in_parts)
     client = RpcClient(lambda: server.address(HOST))
 

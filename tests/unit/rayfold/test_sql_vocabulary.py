@@ -69,11 +69,11 @@ def declared(**members: Any) -> Any:
         ),
     ],
 )
-def test_half_a_projection_is_refused(members: dict[str, Any], said: str) -> None:
+def test_an_incomplete_projection_is_refused(members: dict[str, Any], said: str) -> None:
     assert any(said in mistake for mistake in declared(**members).mistakes())
 
 
-def test_half_a_query_is_refused() -> None:
+def test_an_incomplete_query_is_refused() -> None:
     class Nothing(SqlQuery, name="bad"):
         pass
 
@@ -122,5 +122,5 @@ def test_competing_consumers_are_for_postgres_alone() -> None:
         assert any("competing" in mistake for mistake in Bad.__rayfold__.mistakes())
 
 
-def test_commands_keep_their_places() -> None:
+def test_commands_of_a_package_with_shared_views_are_registered() -> None:
     assert Registry.load("examples.shop").commands["put-in"].model is PutIn

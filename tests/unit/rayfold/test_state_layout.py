@@ -110,7 +110,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         (StateStored, "events", Storage.EVENTS),
     ],
 )
-def test_one_class_parameter_switches(base: Any, storage: Any, found: Storage) -> None:
+def test_one_class_parameter_selects_the_storage(base: Any, storage: Any, found: Storage) -> None:
     class One(
         base[Wrong, Begin, Begun],  # type: ignore[misc]
         category="one",
@@ -131,7 +131,7 @@ def test_one_class_parameter_switches(base: Any, storage: Any, found: Storage) -
     assert bool(One.mistakes()) is (found == Storage.STATE)  # its state fits no table
 
 
-def test_a_storage_that_there_is_not_is_refused() -> None:
+def test_an_unknown_storage_is_refused() -> None:
     class Two(
         Aggregate[Thing, Begin, Begun],
         category="two",
@@ -148,6 +148,6 @@ def test_a_storage_that_there_is_not_is_refused() -> None:
             return state
 
     assert Two.mistakes() == [
-        "test_a_storage_that_there_is_not_is_refused.<locals>.Two: storage is"
+        "test_an_unknown_storage_is_refused.<locals>.Two: storage is"
         " one of events, state, not 'disk'"
     ]

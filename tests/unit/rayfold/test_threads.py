@@ -1,4 +1,4 @@
-"""What blocks is waited for, as nobody can undo it while it goes on."""
+"""Blocking work is waited for, because it cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_work_in_a_thread_is_waited_for_however_often_it_is_cancelled() ->
     assert done.is_set()
 
 
-async def test_what_it_gives_and_raises_is_passed_on() -> None:
+async def test_its_result_or_error_is_passed_on() -> None:
     def broken() -> None:
         raise LookupError("in there")
 

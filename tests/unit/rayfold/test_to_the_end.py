@@ -1,4 +1,4 @@
-"""How a process ends: soon, with its exit code, whatever an author's code makes of it."""
+"""How a process ends: soon, with its exit code, whatever an author's code does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(("what", "printed"), [("tidy", "tidied up\nwent on\n"), ("stubborn", "")])
-def test_a_process_ends_though_something_takes_no_notice(what: str, printed: str) -> None:
+def test_a_process_ends_although_a_task_ignores_its_cancellation(what: str, printed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, what], capture_output=True, text=True, timeout=60
     )
@@ -51,7 +51,7 @@ def test_a_process_ends_though_something_takes_no_notice(what: str, printed: str
 
 
 @pytest.mark.parametrize("what", ["tidy", "stubborn"])
-def test_so_does_one_whose_work_fails_and_says_how(what: str) -> None:
+def test_a_process_whose_work_fails_ends_and_shows_the_error(what: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, what, "no port"], capture_output=True, text=True, timeout=60
     )

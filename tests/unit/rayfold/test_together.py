@@ -1,4 +1,4 @@
-"""What is begun at once ends at once: each undoes in peace what it has begun."""
+"""Concurrent work ends together: each task can clean up what it began."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ async def failing() -> None:
     raise LookupError("this one")
 
 
-async def test_each_gives_what_it_gives() -> None:
+async def test_each_returns_its_own_result() -> None:
     assert await together(given(1), given(2)) == [1, 2]
     assert await together() == []
 
 
-async def test_a_failure_is_raised_once_the_others_have_undone_theirs() -> None:
+async def test_a_failure_is_raised_once_the_others_have_cleaned_up() -> None:
     quick, slow = Beginning(0), Beginning(20)
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(LookupError, match="this one"):
@@ -52,7 +52,7 @@ async def test_a_failure_is_raised_once_the_others_have_undone_theirs() -> None:
     assert slow.undone
 
 
-async def test_a_cancellation_after_a_failure_interrupts_nobody_who_undoes() -> None:
+async def test_a_cancellation_after_a_failure_interrupts_no_cleanup() -> None:
     slow, fail = Beginning(20), asyncio.Event()
 
     async def failing_then() -> None:
@@ -72,7 +72,7 @@ async def test_a_cancellation_after_a_failure_interrupts_nobody_who_undoes() -> 
     assert slow.undone
 
 
-async def test_one_that_ends_by_a_cancellation_of_its_own_ends_all() -> None:
+async def test_a_task_that_cancels_itself_ends_all() -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
@@ -83,7 +83,7 @@ async def test_one_that_ends_by_a_cancellation_of_its_own_ends_all() -> None:
     assert other.undone
 
 
-async def test_a_cancellation_interrupts_nobody_who_undoes() -> None:
+async def test_a_cancellation_interrupts_no_cleanup() -> None:
     quick, slow = Beginning(0), Beginning(20)
     running = asyncio.create_task(together(quick(), slow()))
     async with asyncio.timeout(PATIENCE):
@@ -96,7 +96,7 @@ async def test_a_cancellation_interrupts_nobody_who_undoes() -> None:
     assert slow.undone
 
 
-async def test_what_ends_ends_whatever_another_meets_and_however_often_we_are_cancelled() -> None:
+async def test_all_ends_are_completed_whatever_another_raises_and_however_often_cancelled() -> None:
     let_go, ended = asyncio.Event(), []
 
     async def end() -> None:

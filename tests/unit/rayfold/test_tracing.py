@@ -66,7 +66,7 @@ def test_without_a_collector_nothing_is_traced(
     assert start_tracing("test") is None
 
 
-def test_who_came_with_a_trace_decides_and_of_the_others_a_share_is_traced() -> None:
+def test_the_callers_trace_flag_decides_and_of_the_others_a_share_is_traced() -> None:
     default = Sampler()
     assert default.takes(SAMPLED)
     assert not default.takes(UNSAMPLED)
@@ -83,7 +83,7 @@ def test_who_came_with_a_trace_decides_and_of_the_others_a_share_is_traced() -> 
 @pytest.mark.parametrize(
     "told", [("jaeger_remote", ""), ("traceidratio", "2"), ("traceidratio", "x")]
 )
-def test_a_sampler_that_nobody_knows_is_refused_and_the_default_counts(
+def test_an_unknown_sampler_is_refused_and_the_default_is_used(
     told: tuple[str, str],
     collector: Collector,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,7 +151,7 @@ async def test_a_command_is_traced_to_its_append_and_its_event_and_on_to_a_view(
     assert "traceparent" not in ink
 
 
-async def test_a_rule_that_says_no_is_no_error_of_a_trace(
+async def test_a_refused_command_is_not_an_error_in_a_trace(
     traces: Tracing, collector: Collector
 ) -> None:
     registry = Registry.load("domain")
@@ -209,7 +209,7 @@ async def test_a_reactors_attempt_is_traced_and_what_it_logs_names_the_trace(
     assert (first[3:35], unsampled, last[3:35]) == (done.trace_id, "", broken.trace_id)
 
 
-def test_of_a_batch_those_that_are_recorded_count_each_once() -> None:
+def test_of_a_batch_each_sampled_trace_is_listed_once() -> None:
     def event(text: str) -> bytes:
         return b'{"commandId": "c", "traceparent": "%b"}' % text.encode()
 

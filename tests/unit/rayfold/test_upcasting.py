@@ -1,4 +1,4 @@
-"""Events of long ago: as another event, as several, as none; never unreadable for ever."""
+"""Old events: read as another event, as several, or as none; never unreadable for ever."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def decoded(name: str, version: int, **data: Any) -> list[Event]:
     return REGISTRY.decode(name, json.dumps(data).encode(), version, "wall-a", 7)
 
 
-def test_one_event_is_read_as_many_each_upcast_on() -> None:
+def test_one_event_is_read_as_several_which_are_upcast_in_turn() -> None:
     painted = Painted(wall="a", colour=Colour.BLUE)
     assert decoded("Painted", 1, wall="a", colour="green", coats=2) == [
         Primed(wall="a"),
@@ -135,28 +135,28 @@ def test_one_event_is_read_as_many_each_upcast_on() -> None:
     ]
 
 
-def test_what_became_another_event_is_read_on_from_the_version_that_it_says() -> None:
+def test_an_event_that_became_another_is_read_from_the_version_that_it_has_then() -> None:
     assert decoded("Whitewashed", 4, wall="a") == [Painted(wall="a", colour=Colour.BLUE)]
 
 
-def test_a_member_that_an_enum_has_no_more_is_mapped() -> None:
+def test_a_removed_enum_member_can_be_mapped() -> None:
     assert decoded("Painted", 2, wall="a", colour="green") == [
         Painted(wall="a", colour=Colour.BLUE)
     ]
 
 
-def test_an_event_that_nobody_wants_is_none() -> None:
+def test_an_upcaster_may_drop_an_event() -> None:
     assert decoded("Smelled", 1, whatever=True) == []
 
 
-def test_a_field_of_tomorrow_is_passed_over() -> None:
+def test_a_field_of_a_later_release_is_ignored() -> None:
     version = Painted.__rayfold__.version
     assert decoded("Painted", version, wall="a", colour="red", gloss=1) == [
         Painted(wall="a", colour=Colour.RED)
     ]
 
 
-def test_a_version_of_tomorrow_may_mean_something_else_and_is_not_guessed() -> None:
+def test_an_event_of_a_later_version_is_unreadable() -> None:
     with pytest.raises(UnreadableEvent, match="a later release wrote it, as version 9: here is 3"):
         decoded("Painted", 9, wall="a", colour="red")
 
@@ -165,7 +165,7 @@ def test_a_version_of_tomorrow_may_mean_something_else_and_is_not_guessed() -> N
     ("name", "data"),
     [("Broken", {"a": 1}), ("Exited", {"a": 1}), ("Painted", {"wall": "a"}), ("Painted", [])],
 )
-def test_what_an_upcaster_breaks_on_is_told_with_its_place(name: str, data: Any) -> None:
+def test_an_error_of_an_upcaster_is_reported_with_the_position(name: str, data: Any) -> None:
     with pytest.raises(UnreadableEvent, match=r"at revision 7 of stream 'wall-a'"):
         REGISTRY.decode(name, json.dumps(data).encode(), 1, "wall-a", 7)
 
@@ -195,7 +195,7 @@ def test_a_stream_with_such_events_is_folded_and_goes_on_at_its_revision() -> No
     assert entity.revision == 2
 
 
-def test_a_row_has_all_that_one_event_became_and_each_once() -> None:
+def test_a_row_folds_each_event_that_one_event_became_once() -> None:
     view = REGISTRY.views["walls"]
     table, folding = Table(view), Folding(REGISTRY, [view])
     for raw in [*HISTORY, *HISTORY, HISTORY[-1]]:  # delivered again

@@ -82,7 +82,7 @@ def registry() -> Registry:
     return Registry([sys.modules[__name__]])
 
 
-def test_an_event_of_today_is_read() -> None:
+def test_an_event_of_the_present_version_is_read() -> None:
     [event] = registry().decode("Renamed", b'{"thing_id":"1","label":"x"}', 3, "thing-1", 0)
     assert event == Renamed(thing_id="1", label="x")
 
@@ -95,29 +95,29 @@ def test_an_event_of_today_is_read() -> None:
         ("Titled", 1, b'{"thing_id":"1","name":"x"}'),
     ],
 )
-def test_an_old_event_is_read_as_todays(name: str, version: int, data: bytes) -> None:
+def test_an_old_event_is_read_as_the_present_version(name: str, version: int, data: bytes) -> None:
     assert registry().decode(name, data, version, "thing-1", 0) == [
         Renamed(thing_id="1", label="x")
     ]
 
 
-def test_an_unknown_event_type_is_named_with_its_place() -> None:
+def test_an_unknown_event_type_is_named_with_its_position() -> None:
     with pytest.raises(UnknownEventType, match=r"'Gone'.*revision 7.*'thing-1'"):
         registry().decode("Gone", b"{}", 1, "thing-1", 7)
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"thing_id":"1"}', b'{"thing_id":1,"label":2}'])
-def test_an_unreadable_event_is_named_with_its_place(data: bytes) -> None:
+def test_an_unreadable_event_is_named_with_its_position(data: bytes) -> None:
     with pytest.raises(UnreadableEvent, match=r"'Renamed' at revision 7 of stream 'thing-1'"):
         registry().decode("Renamed", data, 3, "thing-1", 7)
 
 
-def test_a_field_that_nobody_knows_does_not_make_an_event_unreadable() -> None:
+def test_an_unknown_field_does_not_make_an_event_unreadable() -> None:
     data = b'{"thing_id":"1","label":"x","from":"the future"}'
     assert registry().decode("Renamed", data, 3, "thing-1", 0) == [Renamed(thing_id="1", label="x")]
 
 
-def test_marks_add_up() -> None:
+def test_a_function_may_have_several_decorators() -> None:
     class Moved(Event, name="Moved"):
         thing_id: str
         label: str
@@ -153,7 +153,7 @@ def test_names_are_given_and_checked() -> None:
 @pytest.mark.parametrize(
     ("named", "told"), [("two-words", "without a dash"), ("snapshot", "of its own in 'snapshot'")]
 )
-def test_a_category_has_no_dash_and_is_none_of_ours(named: str, told: str) -> None:
+def test_a_category_must_not_have_a_dash_or_be_reserved(named: str, told: str) -> None:
     class Bad(
         Aggregate[ThingState, Rename, Renamed],
         category=named,
@@ -165,21 +165,21 @@ def test_a_category_has_no_dash_and_is_none_of_ours(named: str, told: str) -> No
     assert any(told in each for each in Bad.mistakes())
 
 
-def test_a_view_has_the_fields_it_names() -> None:
+def test_a_view_must_have_the_fields_that_it_names() -> None:
     class Bad(View, name="bad", key="thing_id", indexes=("colour",)):
         thing_id: str
 
     assert "no field 'colour'" in mistakes_of(Bad)
 
 
-def test_a_query_asks_by_the_views_key() -> None:
+def test_a_query_must_have_the_key_of_its_view() -> None:
     class Bad(Query, name="bad", view=Things):
         label: str
 
     assert "must have the field 'thing_id'" in mistakes_of(Bad)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     module = ModuleType("mistaken")
     for name, made in (
         ("One", type("One", (View,), {"__module__": "mistaken"}, name="Not kebab")),

@@ -1,4 +1,4 @@
-"""Sleeping that somebody may end."""
+"""A sleep that can be ended early."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from rayfold.runtime.waking import asleep
 
 
-async def test_a_sleep_ends_when_somebody_says_so_or_by_itself_and_the_next_is_one_again() -> None:
+async def test_a_sleep_ends_when_woken_or_by_itself_and_the_next_one_sleeps_again() -> None:
     wake = asyncio.Event()
     wake.set()
     async with asyncio.timeout(60):

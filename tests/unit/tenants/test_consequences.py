@@ -1,4 +1,4 @@
-"""What an event leads to is of its tenant: commands of processes, schedules, what is told."""
+"""The consequences of an event belong to its tenant: commands, schedules, publications."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def _open(stack: Stack, tenant: str, **headers: str) -> None:
     assert reply.status_code == 202
 
 
-async def test_a_process_acts_in_the_tenant_of_what_it_was_told() -> None:
+async def test_a_process_acts_in_the_tenant_of_its_event() -> None:
     async with running() as stack, stack.with_processes() as [runner]:
         await _open(stack, "acme")
         await _open(stack, "globex")
@@ -83,7 +83,7 @@ def _published(registry: Registry, records: list[RawRecord]) -> None:
     }
 
 
-async def test_a_command_that_is_sent_later_is_of_its_tenant() -> None:
+async def test_a_scheduled_command_belongs_to_its_tenant() -> None:
     async with running() as stack, stack.with_processes() as [runner]:
         soon = {"rayfold-not-before": "2026-01-01T00:00:00Z"}
         await _open(stack, "acme", **soon)
@@ -92,7 +92,7 @@ async def test_a_command_that_is_sent_later_is_of_its_tenant() -> None:
         assert (await stack.ask("globex", "GET", "/accounts/a")).status_code == 404
 
 
-async def test_what_forgets_its_tenant_is_refused() -> None:
+async def test_a_call_without_its_tenant_is_refused() -> None:
     async with running() as stack:
         command = OpenAccount(account_id="a", owner="ada")
         with pytest.raises(InvalidCommand):
@@ -107,7 +107,7 @@ async def test_what_forgets_its_tenant_is_refused() -> None:
             await anext(stack.queries.live(ledger.GetAccount(account_id="a")))
 
 
-def test_sql_of_ones_own_is_told_the_tenant_and_has_to_use_it() -> None:
+def test_custom_sql_gets_the_tenant_and_must_use_it() -> None:
     event = Deposited(account_id="a", amount=1)
     assert Turnover.statements(event, "acme")[0].parameters == ("acme", "a", 1)
     assert Turnover.statements(event)[0].parameters == ("", "a", 1)
@@ -116,7 +116,7 @@ def test_sql_of_ones_own_is_told_the_tenant_and_has_to_use_it() -> None:
         Turnover.statements(event, "acme")[0]._replace(parameters=("a", 1)).check_tenant("acme")
 
 
-def test_sql_that_cannot_tell_tenants_apart_is_refused_where_there_are_some() -> None:
+def test_sql_that_does_not_separate_tenants_is_refused_if_there_are_tenants() -> None:
     from examples.shop import baskets, bestsellers
 
     modules = [baskets, bestsellers]
@@ -127,7 +127,7 @@ def test_sql_that_cannot_tell_tenants_apart_is_refused_where_there_are_some() ->
     assert all("all tenants" in each for each in refused.value.mistakes)
 
 
-def test_views_of_a_registry_without_tenants_are_as_they_were() -> None:
+def test_views_of_a_registry_without_tenants_are_unchanged() -> None:
     with_tenants, without = REGISTRIES[True].views["owners"], REGISTRIES[False].views["owners"]
     assert without is ledger.Owners.__rayfold__
     assert with_tenants.fingerprint == f"{without.fingerprint} tenants"
@@ -135,7 +135,7 @@ def test_views_of_a_registry_without_tenants_are_as_they_were() -> None:
     assert AccountOpened in with_tenants.folds
 
 
-def test_an_envelope_without_a_tenant_travels_as_it_always_did() -> None:
+def test_an_envelope_without_a_tenant_is_encoded_as_before() -> None:
     command = OpenAccount(account_id="a", owner="ada")
     without = enclose(REGISTRIES[False], command, timeout=9.0)
     with_one = enclose(REGISTRIES[True], command, timeout=9.0, tenant="acme")
@@ -157,7 +157,7 @@ async def test_recorded_commands_are_decided_again_in_their_tenant() -> None:
         assert (walk.summary.same, walk.summary.not_kept) == (4, 0)
 
 
-async def test_middleware_is_told_the_tenant_and_stays_in_it() -> None:
+async def test_middleware_gets_the_tenant_and_cannot_leave_it() -> None:
     noted.clear()
     registry = Registry([ledger, around], tenants=True)
     async with running(registry=registry) as stack:

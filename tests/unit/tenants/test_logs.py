@@ -1,4 +1,4 @@
-"""A log is of tenants, or it is not: nothing that was one kind becomes the other."""
+"""A log has tenants, or it does not: it cannot change from one kind to the other."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ async def _append(log: MemoryLog, stream: str) -> None:
     await log.append([StreamAppend(stream, ANY, [NewRecord("Any", b"{}", {}, str(uuid4()))])])
 
 
-async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
+async def test_an_empty_log_becomes_a_log_of_tenants_and_stays_so() -> None:
     log = MemoryLog()
     await _append(log, "rayfold-store")
     for _ in range(2):
         await check_tenancy(log, PREFIXES, tenants=True)
-        assert not await is_of_tenants(log), "who only looks marks nothing"
+        assert not await is_of_tenants(log), "a check must not mark the log"
     for _ in range(2):
         await mark_as_tenants(log)
     await _append(log, "account-acme:a")
@@ -34,7 +34,7 @@ async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
 
 
 @pytest.mark.parametrize("stream", ["account-a", "account-acme:a", "schedule-1"])
-async def test_a_log_that_has_data_of_no_tenant_takes_none(stream: str) -> None:
+async def test_a_log_with_data_of_no_tenant_cannot_become_a_log_of_tenants(stream: str) -> None:
     log = MemoryLog()
     await check_tenancy(log, PREFIXES, tenants=False)
     await _append(log, stream)
@@ -42,7 +42,7 @@ async def test_a_log_that_has_data_of_no_tenant_takes_none(stream: str) -> None:
     with pytest.raises(MixedTenancy, match=f"no tenant.*{stream}"):
         await check_tenancy(log, PREFIXES, tenants=True)
     await check_tenancy(log, PREFIXES, tenants=False)
-    assert await log.end_position(None) == before, "nothing is written where there are no tenants"
+    assert await log.end_position(None) == before, "nothing must be written if there are no tenants"
 
 
 async def test_two_stacks_may_mark_a_log_at_once() -> None:

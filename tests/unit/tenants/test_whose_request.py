@@ -1,4 +1,4 @@
-"""Which tenant a request is of, on every route that there is; who is let in and who is not."""
+"""Which tenant a request belongs to, on every route; and who may call."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_no_route_of_the_domain_answers_without_a_tenant(stack: Stack) -> 
             assert reply.status_code == status, (method, path, caller, headers)
 
 
-async def test_no_route_of_operators_answers_who_belongs_to_a_tenant(stack: Stack) -> None:
+async def test_no_route_of_operators_answers_a_principal_of_a_tenant(stack: Stack) -> None:
     routes = [each for each in _routes(stack) if each[2] is Role.OPERATOR]
     assert len(routes) > 40
     for method, path, _ in routes:
@@ -62,7 +62,7 @@ async def test_no_route_of_operators_answers_who_belongs_to_a_tenant(stack: Stac
         assert reply.status_code == 403, (method, path)
 
 
-async def test_who_belongs_to_none_says_which(stack: Stack) -> None:
+async def test_a_principal_without_a_tenant_must_name_one(stack: Stack) -> None:
     assert (await _open(stack, "any", "a", **{"rayfold-tenant": "acme"})).status_code == 202
     seen = await stack.ask("acme", "GET", "/accounts/a", headers={"rayfold-tenant": "acme"})
     assert seen.json()["owner"] == "ada"
@@ -75,14 +75,14 @@ async def test_who_belongs_to_none_says_which(stack: Stack) -> None:
     assert reply.status_code == 400
 
 
-async def test_an_id_that_is_nothing_but_a_tenant_is_none(stack: Stack) -> None:
+async def test_an_empty_id_with_a_tenant_is_refused(stack: Stack) -> None:
     problem(await _open(stack, "acme", ""), 422)
     assert (await _open(stack, "acme", ":")).status_code == 202
     assert (await _open(stack, "acme", "x" * 1024)).status_code == 202
     problem(await _open(stack, "acme", "x" * 1025), 422)
 
 
-async def test_what_became_of_a_command_its_tenant_alone_is_told(stack: Stack) -> None:
+async def test_the_status_of_a_command_is_shown_only_to_its_tenant(stack: Stack) -> None:
     key = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
     told = (await _open(stack, "acme", "a", **{"idempotency-key": key})).json()
     command_id = told["command_id"]
@@ -126,7 +126,7 @@ async def test_a_cursor_or_a_token_of_another_tenant_leads_to_no_row_of_theirs(
         assert [row["account_id"] for row in found.json()["items"]] == ["mine"]
 
 
-async def test_where_there_are_no_tenants_nobody_is_served_as_one() -> None:
+async def test_without_tenants_no_request_is_served_for_a_tenant() -> None:
     async with running(tenants=False) as stack:
         assert (await _open(stack, "none", "a")).json()["stream"] == "account-a"
         seen = await stack.ask("globex", "GET", "/accounts/a")
@@ -140,7 +140,7 @@ async def test_where_there_are_no_tenants_nobody_is_served_as_one() -> None:
         problem(named, 400, "no-tenants")
 
 
-def test_the_schema_has_the_header_where_there_are_tenants() -> None:
+def test_the_schema_has_the_tenant_header_if_there_are_tenants() -> None:
     def with_header(document: dict[str, Any]) -> set[str]:
         return {
             path

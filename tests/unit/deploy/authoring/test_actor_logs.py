@@ -1,4 +1,4 @@
-"""What actors say comes to the terminal of `rayfold dev`, once."""
+"""The log lines of actors appear in the terminal of `rayfold dev`, once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def session(data: Path, name: str) -> Path:
     return logs
 
 
-def test_each_line_is_told_once_and_whole(tmp_path: Path) -> None:
+def test_each_line_is_printed_once_and_whole(tmp_path: Path) -> None:
     first = session(tmp_path, "session_1") / "worker-a-1.err"
     first.write_text("said before\n")
     logs = ActorLogs(tmp_path)
@@ -37,7 +37,7 @@ def test_each_line_is_told_once_and_whole(tmp_path: Path) -> None:
     assert logs.news() == []
 
 
-def test_a_start_has_logs_of_its_own(tmp_path: Path) -> None:
+def test_each_start_has_logs_of_its_own(tmp_path: Path) -> None:
     logs = ActorLogs(tmp_path)
     assert logs.news() == []
     for name in ("session_1", "session_2"):
@@ -45,7 +45,7 @@ def test_a_start_has_logs_of_its_own(tmp_path: Path) -> None:
         assert logs.news() == [f"of {name}"]
 
 
-async def test_an_error_does_not_end_it(
+async def test_an_error_does_not_end_the_reader(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs, broken = ActorLogs(tmp_path), [OSError(errno.EIO, "Input/output error")]

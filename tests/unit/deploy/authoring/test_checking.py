@@ -151,7 +151,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], s
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_at_the_same_version(change: str) -> None:
+def test_changes_at_the_same_version_are_compared(change: str) -> None:
     old, new, written, expected = CHANGES[change]
     before, after = domain(happened(**old)), domain(happened(**new))
     lines = told(compared(before, after))
@@ -209,7 +209,7 @@ DEFAULTS: dict[str, tuple[Any, Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("change", DEFAULTS)
-def test_what_a_default_has_said_of_old_events_stays(change: str) -> None:
+def test_a_changed_default_of_old_events_is_refused(change: str) -> None:
     old, new, expected = DEFAULTS[change]
     before, after = domain(happened(field=old)), domain(happened(field=new))
     assert [line.partition("; ")[0] for line in told(compared(before, after))] == [
@@ -217,7 +217,7 @@ def test_what_a_default_has_said_of_old_events_stays(change: str) -> None:
     ]
 
 
-def test_an_upcaster_keeps_what_a_default_has_said() -> None:
+def test_the_proposed_upcaster_keeps_the_old_default() -> None:
     before, after = domain(happened(field=(str, "EUR"))), domain(happened(field=(str, "USD")))
     for each, read_as in (before, "EUR"), (after, "USD"):
         [event] = each.decode("Happened", b'{"id":"a"}', 1, "thing-a", 0)
@@ -234,7 +234,7 @@ def test_an_upcaster_keeps_what_a_default_has_said() -> None:
     assert not compared(before, pasted).broken
 
 
-def test_a_lock_that_says_nothing_of_defaults_is_behind() -> None:
+def test_a_lock_without_defaults_is_behind() -> None:
     code = catalogue_of(domain(happened(field=(str, "EUR"))))
     lock = catalogue_of(domain(happened(field=(str, "EUR"))))
     del lock.events["Happened"].versions[1]["properties"]["field"]["default"]
@@ -243,7 +243,7 @@ def test_a_lock_that_says_nothing_of_defaults_is_behind() -> None:
     assert report.behind == ["Happened 1 has a compatible change"]
 
 
-def test_an_event_that_is_gone_is_still_on_the_log() -> None:
+def test_a_removed_event_is_still_on_the_log() -> None:
     before, after = domain(happened(note=str)), domain()
     [line] = told(compared(before, after))
     assert line.startswith("Happened 1: no class declares it")
@@ -303,7 +303,7 @@ def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
         ('"quoted"\\', "_quoted___1"),
     ],
 )
-def test_an_upcaster_to_paste_is_code_whatever_the_event_is_called(
+def test_the_proposed_upcaster_is_valid_code_whatever_the_event_is_called(
     name: str, function: str
 ) -> None:
     code = {"__name__": __name__, "upcaster": upcaster, "Any": Any}
@@ -311,7 +311,7 @@ def test_an_upcaster_to_paste_is_code_whatever_the_event_is_called(
     assert code[function].name == name
 
 
-def test_a_field_that_becomes_personal_data_stays_as_it_is_in_the_upcaster_to_paste() -> None:
+def test_the_proposed_upcaster_keeps_a_field_that_becomes_personal_data() -> None:
     clear, personal = domain(happened(who=str)), domain(happened(who=Personal[str]))
     for before, after in ((clear, personal), (personal, clear)):
         code = compared(before, after).broken[0].code
@@ -327,7 +327,7 @@ def test_a_version_that_goes_back_is_refused() -> None:
     assert "keep version 3, or raise it to 4" in line
 
 
-def test_a_version_that_is_to_be_raised_is_all_that_is_told() -> None:
+def test_if_a_version_must_be_raised_nothing_else_is_reported() -> None:
     upcasters: dict[tuple[str, int], Upcast] = {("Happened", 1): lambda data: data | {"total": 1}}
     before = catalogue_of(domain(happened()))
     second = domain(happened(2, total=int), upcasters=upcasters)
@@ -353,7 +353,7 @@ def test_versions_stay_in_the_lock() -> None:
     assert len(check(one, lock, catalogue_of(one)).broken) == 1
 
 
-def test_a_lock_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_lock_is_read_back_unchanged(tmp_path: Path) -> None:
     lock = catalogue_of(Registry.load("domain"))
     lock.events["²"] = lock.events["Ü"] = lock.events["OrderPaid"]
     file = tmp_path / "lock"
@@ -383,7 +383,7 @@ EMPTY = '{"format": 1, "events": {}, "integration_events": {}}'
         ),
     ],
 )
-def test_a_damaged_lock_is_said_to_be_one(tmp_path: Path, text: str) -> None:
+def test_a_damaged_lock_is_reported(tmp_path: Path, text: str) -> None:
     file = tmp_path / "lock"
     file.write_text(text)
     with pytest.raises(StartError):
@@ -392,7 +392,7 @@ def test_a_damaged_lock_is_said_to_be_one(tmp_path: Path, text: str) -> None:
     assert read(file) == Catalogue()
 
 
-def test_a_lock_with_whatever_else_in_it_is_refused_or_compared(tmp_path: Path) -> None:
+def test_a_lock_with_any_odd_value_is_refused_or_compared(tmp_path: Path) -> None:
     file = tmp_path / "lock.json"
     before = catalogue_of(domain(happened(1, **KINDS)))
     after = domain(happened(2, **KINDS), upcasters={("Happened", 1): lambda data: data})
@@ -416,10 +416,12 @@ def test_a_lock_with_whatever_else_in_it_is_refused_or_compared(tmp_path: Path) 
     assert 300 < refused < 600
 
 
-def test_what_is_on_the_logs_of_the_reference_domain_is_read() -> None:
+def test_the_released_events_of_the_reference_domain_can_be_read() -> None:
     lock, registry = read(ROOT / "events.lock.json"), Registry.load("domain")
     assert lock is not None
-    assert check(registry, lock, catalogue_of(registry)) == Report(), "see `rayfold check`"
+    assert check(registry, lock, catalogue_of(registry)) == Report(), (
+        "the lock does not fit the code: see `rayfold check`"
+    )
 
 
 UPCASTERS: dict[str, tuple[Upcast, str]] = {
@@ -459,8 +461,8 @@ def _of_whoever_is_known(data: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("function", [_first_and_last, _of_whoever_is_known])
-def test_an_upcaster_takes_what_is_left_of_who_is_forgotten(function: Upcast) -> None:
-    """Of them alone a release would break, and nobody would have tried it."""
+def test_an_upcaster_is_tried_with_forgotten_personal_data(function: Upcast) -> None:
+    """Otherwise a release could fail on events of forgotten persons, which nobody tried."""
     before = domain(happened(full=Personal[str]))
     after = happened(2, first=(Personal[str], ""), last=(Personal[str], ""))
     lines = told(compared(before, domain(after, upcasters={("Happened", 1): function})))

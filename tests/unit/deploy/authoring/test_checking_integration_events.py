@@ -48,7 +48,7 @@ def of_others(version: int, **fields: Any) -> Catalogue:
         (Catalogue(), 0, 0),  # nothing is published any more
     ],
 )
-def test_integration_events_of_processes_are_on_the_log(
+def test_integration_events_of_processes_are_checked_because_they_are_on_the_log(
     present: Catalogue, by_processes: int, by_handlers: int
 ) -> None:
     lock, with_processes, without = of_others(1, amount=int), Registry.load("domain"), domain()
@@ -83,7 +83,7 @@ class PricedNews(IntegrationEvent, name="priced"):
     price: Price
 
 
-def test_a_dataclass_is_known_by_the_names_under_which_it_is_told() -> None:
+def test_a_dataclass_is_compared_by_the_names_in_its_json() -> None:
     definition = PricedNews.__rayfold__
     assert definition.mistakes() == []
     assert definition.encode(PricedNews(price=Price(sumInCents=1))) == b'{"price":{"sumInCents":1}}'
@@ -100,14 +100,14 @@ def test_a_dataclass_is_known_by_the_names_under_which_it_is_told() -> None:
         (by_alias(sum_in_cents=int), 2),
     ],
 )
-def test_an_integration_event_is_known_by_the_names_under_which_it_is_told(
+def test_an_integration_event_is_compared_by_the_names_in_its_json(
     present: Catalogue, faults: int
 ) -> None:
     lock = by_alias(sum_in_cents=Sum)
     assert len(told(check(Registry.load("domain"), lock, present))) == faults
 
 
-def test_a_lock_that_has_them_by_their_own_names_is_behind() -> None:
+def test_a_lock_with_the_names_in_the_code_is_behind() -> None:
     lock, code = of_others(1, sum_in_cents=Sum), by_alias(sum_in_cents=Sum)
     del lock.integration_events["told"].versions[1]["properties"]["id"]
     lock.integration_events["told"].versions[1]["required"].remove("id")

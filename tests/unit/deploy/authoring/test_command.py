@@ -41,7 +41,7 @@ def test_a_lock_that_is_behind_says_so_and_passes(tmp_path: Path) -> None:
     assert "OrderPaid is new" in told.output
 
 
-def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> None:
+def test_a_refused_change_is_written_to_the_lock_only_with_force(tmp_path: Path) -> None:
     file = tmp_path / "lock.json"
     damaged = LOCK.read_text().replace('"unit_price_cents": {', '"price": {')
     file.write_text(damaged.replace('"sku", "unit_price_cents"]', '"sku", "price"]'))
@@ -59,7 +59,7 @@ def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> 
     assert file.read_text() == LOCK.read_text()
 
 
-def test_an_event_that_is_of_another_category_is_refused_as_by_up(tmp_path: Path) -> None:
+def test_an_event_of_another_category_is_refused_as_by_rayfold_up(tmp_path: Path) -> None:
     file = tmp_path / "lock.json"
     file.write_text(LOCK.read_text().replace('["order"]', '["purchase"]'))
     before = file.read_text()
@@ -75,7 +75,7 @@ def test_an_event_that_is_of_another_category_is_refused_as_by_up(tmp_path: Path
     assert file.read_text() == LOCK.read_text()
 
 
-def test_a_lock_of_before_has_no_categories_and_takes_them_up(tmp_path: Path) -> None:
+def test_a_lock_of_an_earlier_release_gets_the_categories(tmp_path: Path) -> None:
     file = tmp_path / "lock.json"
     lines = LOCK.read_text().replace('"format": 2', '"format": 1').splitlines()
     file.write_text("\n".join(each for each in lines if '"categories"' not in each))
@@ -86,7 +86,7 @@ def test_a_lock_of_before_has_no_categories_and_takes_them_up(tmp_path: Path) ->
     assert file.read_text() == LOCK.read_text()
 
 
-def test_a_lock_that_cannot_be_written_whole_stays_as_it_was(
+def test_a_lock_that_cannot_be_written_completely_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "of another branch.json").write_text(EMPTY)
@@ -110,7 +110,7 @@ def test_force_alone_is_refused(tmp_path: Path) -> None:
     assert isinstance(check(tmp_path / "lock.json", "--force").exception, StartError)
 
 
-def test_ray_is_not_asked() -> None:
+def test_ray_is_not_needed() -> None:
     code = (
         "import sys; sys.argv = ['rayfold', 'check']\n"
         "from deploy.cli.command_line import app\n"
@@ -121,7 +121,9 @@ def test_ray_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": 3, "events": {}, "integration_events": {}}'])
-def test_a_lock_that_cannot_be_read_is_no_fault_of_the_code(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_lock_is_not_reported_as_a_fault_of_the_code(
+    tmp_path: Path, text: str
+) -> None:
     file = tmp_path / "lock.json"
     file.write_text(text)
     assert isinstance(check(file).exception, StartError)

@@ -1,4 +1,4 @@
-"""Recorded commands decided again by changed code: what differs, and what only seems to."""
+"""Recorded commands are decided again by changed code: which differences are real."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Transfers(""",
 COVERED = ("if command.amount > state.balance:", "if command.amount > state.balance - 10:")
 
 
-async def test_the_same_code_decides_the_same_though_it_draws_ids() -> None:
+async def test_the_same_code_decides_the_same_although_it_draws_ids() -> None:
     log = MemoryLog()
     await sent(log, put(20), take(5), take(99), move(5), put(1, "b"))
     found, summary = await tried(log, domain())
@@ -103,7 +103,7 @@ async def test_the_same_code_decides_the_same_though_it_draws_ids() -> None:
     assert (summary.same, summary.different, summary.not_kept) == (4, 0, 0)
 
 
-async def test_a_changed_event_is_a_difference_with_both() -> None:
+async def test_a_changed_event_is_reported_with_both_versions() -> None:
     log = MemoryLog()
     await sent(log, put(20), take(5), take(6))
     [found], summary = await tried(log, domain(FEE))
@@ -115,7 +115,7 @@ async def test_a_changed_event_is_a_difference_with_both() -> None:
     assert (now["data"]["fee"], now["data"]["slip"]) == (1, "(drawn)")
 
 
-async def test_a_refusal_is_told_with_its_rule_and_leads_to_no_other_difference() -> None:
+async def test_a_refusal_is_reported_with_its_rule_and_leads_to_no_other_difference() -> None:
     log = MemoryLog()
     await sent(log, put(20), take(15), put(20), take(5))
     [found], summary = await tried(log, domain(COVERED))
@@ -124,7 +124,7 @@ async def test_a_refusal_is_told_with_its_rule_and_leads_to_no_other_difference(
     assert (summary.same, summary.different) == (3, 1)
 
 
-async def test_code_that_breaks_is_told() -> None:
+async def test_code_that_raises_is_reported() -> None:
     log = MemoryLog()
     await sent(log, put(1))
     broken = ("return [Deposited(", "return 1 / 0 or [Deposited(")
@@ -141,7 +141,7 @@ async def test_more_fewer_and_other_events_are_differences() -> None:
         assert (summary.same, summary.different) == (0, 1), now
 
 
-async def test_a_decision_over_several_sees_each_as_it_was() -> None:
+async def test_a_decision_over_several_aggregates_sees_each_as_it_was() -> None:
     log = MemoryLog()
     await sent(log, put(10), move(4), move(4, "b", "c"), put(100), put(100, "b"), move(6))
     found, summary = await tried(log, domain())
@@ -158,7 +158,7 @@ async def test_a_decision_over_several_sees_each_as_it_was() -> None:
     assert [each["stream"] for each in one["recorded"]] == ["account-b", "account-c"]
 
 
-async def test_what_a_decision_only_read_is_as_it_was_though_nobody_wrote_down_where() -> None:
+async def test_an_aggregate_only_read_is_as_it_was_even_without_recorded_revisions() -> None:
     rule = 'if states["payer"].balance < command.amount:'
     deposit = "            Deposited(account_id=command.to, amount=command.amount),\n"
     log, silent = MemoryLog(), MemoryLog()
@@ -173,7 +173,7 @@ async def test_what_a_decision_only_read_is_as_it_was_though_nobody_wrote_down_w
             assert await tried(each, four, most=most) == ([], Summary(same=4))
 
 
-async def test_few_states_in_memory_give_the_same_answer() -> None:
+async def test_a_small_cache_of_states_gives_the_same_result() -> None:
     log = MemoryLog()
     accounts = [f"x{number}" for number in range(9)]
     for amount in range(3):
@@ -199,7 +199,7 @@ async def test_a_command_that_is_gone_or_does_not_validate_is_counted() -> None:
     assert "currency" in found["reason"]
 
 
-async def test_history_that_the_code_cannot_read_is_told_and_does_not_stop_the_walk() -> None:
+async def test_unreadable_history_is_reported_and_does_not_stop_the_run() -> None:
     log = MemoryLog()
     await sent(log, put(9), take(1), put(1, "b"))
     renamed = ('class Withdrawn(Event, name="Withdrawn")', 'class Withdrawn(Event, name="Taken")')
@@ -211,8 +211,8 @@ async def test_history_that_the_code_cannot_read_is_told_and_does_not_stop_the_w
 EXITS = "\n        raise SystemExit(0)"
 
 
-async def test_code_that_exits_where_it_folds_or_validates_is_told_and_ends_nothing() -> None:
-    """An exit code of 0 would say that nothing differs."""
+async def test_code_that_exits_in_a_fold_or_validator_is_reported_and_ends_nothing() -> None:
+    """Otherwise an exit code of 0 would say that nothing differs."""
     log = MemoryLog()
     await sent(log, put(9), put(1))
     evolve = "    def evolve(state, event):"
@@ -225,7 +225,7 @@ async def test_code_that_exits_where_it_folds_or_validates_is_told_and_ends_noth
     assert [each["why"] for each in found] == ["payload_invalid"] * 2
 
 
-async def test_an_upcast_event_is_compared_as_todays_code_reads_it() -> None:
+async def test_an_upcast_event_is_compared_as_the_present_code_reads_it() -> None:
     log = MemoryLog()
     await sent(log, put(9), put(1))
     version = 'class Deposited(Event, name="Deposited"'
@@ -254,7 +254,7 @@ async def test_a_new_field_with_a_default_is_no_difference() -> None:
     assert summary.same == 2
 
 
-async def test_a_time_of_a_factory_is_no_difference_and_a_list_of_one_is() -> None:
+async def test_a_time_from_a_factory_is_not_a_difference_and_a_list_from_one_is() -> None:
     clock = "    on: str = Field(default_factory=lambda: datetime.now(UTC).date().isoformat())\n"
     yesterday = "    on: str = Field(default_factory=lambda: '2001-01-01')\n"
     tags = "    tags: list[str] = Field(default_factory=list)\n"
@@ -281,7 +281,7 @@ async def test_commands_that_were_not_kept_are_counted_and_not_decided() -> None
     assert (summary.decided, summary.not_kept, summary.says_nothing) == (1, 3, False)
 
 
-async def test_the_command_is_on_its_first_event_alone_and_only_where_it_is_kept() -> None:
+async def test_a_command_is_recorded_only_in_its_first_event_and_only_where_it_is_kept() -> None:
     for by, kept in ((domain(KEPT), 0), (THEN, 1)):
         log = MemoryLog()
         await sent(log, put(9), move(1), by=by)
@@ -295,7 +295,7 @@ async def test_the_command_is_on_its_first_event_alone_and_only_where_it_is_kept
             )
 
 
-async def test_what_a_process_sent_is_decided_though_its_aggregate_keeps_nothing() -> None:
+async def test_a_command_of_a_process_is_decided_again_although_its_aggregate_keeps_none() -> None:
     log, command_id = MemoryLog(), uuid4()
     by = domain(KEPT)
     command = made(by, *take(6))
@@ -309,8 +309,8 @@ async def test_what_a_process_sent_is_decided_though_its_aggregate_keeps_nothing
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_command_that_middleware_may_have_rewritten_is_told_as_such(kept: bool) -> None:
-    """It stands on the log as its process sent it, unless its aggregate keeps what it decided."""
+async def test_a_command_that_middleware_may_have_rewritten_is_marked(kept: bool) -> None:
+    """The log has it as its process sent it, unless its aggregate keeps its commands."""
     log, command_id = MemoryLog(), uuid4()
     by = domain(HALVING) if kept else domain(HALVING, KEPT)
     command = made(by, *take(6))
@@ -326,7 +326,7 @@ async def test_a_command_that_middleware_may_have_rewritten_is_told_as_such(kept
         assert "as it was sent" in "\n".join(_lines(found[0]))
 
 
-async def test_what_was_scheduled_is_decided_also_when_it_was_before_the_place() -> None:
+async def test_a_command_scheduled_before_the_start_is_decided_again() -> None:
     log, command_id = MemoryLog(), uuid4()
     by = domain(KEPT)
     command = made(by, *take(6))
@@ -383,7 +383,7 @@ async def test_the_time_of_a_command_is_the_recorded_one() -> None:
     assert [each["data"]["at"] for each in one["now"]["events"]] == ["(drawn)"]
 
 
-async def test_what_is_before_the_place_is_folded_and_not_decided() -> None:
+async def test_commands_before_the_start_are_folded_and_not_decided_again() -> None:
     log = MemoryLog()
     since = await sent(log, put(20), take(15))
     await sent(log, put(20), take(16), take(1))
@@ -392,7 +392,7 @@ async def test_what_is_before_the_place_is_folded_and_not_decided() -> None:
     assert (summary.same, summary.different) == (1, 2)
 
 
-async def test_a_command_with_an_event_before_the_place_is_not_decided() -> None:
+async def test_a_command_with_an_event_before_the_start_is_not_decided_again() -> None:
     deposited = "[Deposited(account_id=command.account_id, amount=command.amount)]"
     by, log, command_id = domain(KEPT, (deposited, f"{deposited} * 2")), MemoryLog(), uuid4()
     envelope = enclose(by, made(by, *put(1)), command_id=command_id)
@@ -403,7 +403,7 @@ async def test_a_command_with_an_event_before_the_place_is_not_decided() -> None
     assert await tried(log, by, since=first) == ([], Summary())
 
 
-async def test_one_category_is_decided_alone() -> None:
+async def test_one_category_can_be_decided_alone() -> None:
     log = MemoryLog()
     await sent(log, put(20), take(6))
     other = domain(FEE)
@@ -438,7 +438,7 @@ async def test_events_of_other_writers_are_folded_and_counted() -> None:
 @pytest.mark.parametrize(
     "streams", ['{"s-1": Infinity}', "[1]", "[" * 100_000, '{"s-1": "x"}', "{"]
 )
-def test_what_another_writer_says_of_streams_is_passed_over(streams: str) -> None:
+def test_invalid_metadata_about_streams_is_ignored(streams: str) -> None:
     metadata = json.dumps({"streams": streams}).encode()
     raw = RawRecord("E", b"{}", metadata, "s-0", 0, 0, 0)
     finding = walk.Finding(raw, "id", RecordedCommand("a", b"{}"), [raw])

@@ -85,7 +85,9 @@ async def test_without_a_domain_there_is_nothing_to_wait_for() -> None:
         await dev({"port": 0}, [])
 
 
-async def test_settings_that_an_editor_replaces_are_seen(changes: Changes, package: Path) -> None:
+async def test_a_settings_file_replaced_by_an_editor_is_noticed(
+    changes: Changes, package: Path
+) -> None:
     settings = package.parent / "rayfold.toml"
     changes.forget()
     (package.parent / "new.toml").write_text('domain = "watched_shop"\nport = 8001\n')
@@ -94,7 +96,7 @@ async def test_settings_that_an_editor_replaces_are_seen(changes: Changes, packa
         await changes.wait()
 
 
-async def test_code_that_the_domain_imports_is_seen_wherever_it_is(
+async def test_changes_in_imported_code_are_noticed_wherever_it_is(
     changes: Changes, package: Path
 ) -> None:
     for name in ("shared", "other"):
@@ -116,7 +118,7 @@ async def test_code_that_the_domain_imports_is_seen_wherever_it_is(
             await changes.wait()
 
 
-async def test_what_old_events_would_not_survive_is_told_and_served(
+async def test_a_change_that_old_events_would_not_survive_is_reported_and_served(
     package: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
@@ -134,7 +136,7 @@ async def test_what_old_events_would_not_survive_is_told_and_served(
         assert "events.lock.json is not a lock file" in capfd.readouterr().err
 
 
-async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Path) -> None:
+async def test_a_stop_during_the_end_of_a_stack_waits_for_it(package: Path) -> None:
     ready, go = package / "ready", package / "go"
     for each in (ready, go):
         os.mkfifo(each)
@@ -179,12 +181,12 @@ time.sleep(600)
 
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("serves", ["", "yes"])
-async def test_a_mistake_ends_a_start_and_no_stack_that_serves(
+async def test_a_mistake_ends_a_starting_stack_but_not_a_serving_one(
     package: Path, capfd: pytest.CaptureFixture[str], serves: str, left: bool
 ) -> None:
-    """What starts reads the code for seconds, one process after the other: it would have both.
+    """A starting stack reads the code for seconds: it would have old and new code.
 
-    `left`: a stack before, that was killed, has said where it serves.
+    `left`: an earlier stack was killed, and its address is still in the folder.
     """
     data = package.parent / "data"
     data.mkdir()
@@ -210,7 +212,9 @@ async def test_a_mistake_ends_a_start_and_no_stack_that_serves(
     assert not psutil.pid_exists(int((data / "pid").read_text()))
 
 
-async def test_what_python_and_editors_leave_is_no_change(changes: Changes, package: Path) -> None:
+async def test_files_that_python_and_editors_leave_are_not_a_change(
+    changes: Changes, package: Path
+) -> None:
     changes.forget()
     (package / "__pycache__").mkdir()
     (package / "__pycache__" / "account.pyc").write_text("")
@@ -238,7 +242,9 @@ def make_again(folder: Path, inode: int) -> None:
     folder.mkdir()
 
 
-async def test_a_package_that_was_made_again_is_watched(changes: Changes, package: Path) -> None:
+async def test_a_package_that_was_deleted_and_made_again_is_watched(
+    changes: Changes, package: Path
+) -> None:
     changes.forget()
     inode = remove(package)
     async with asyncio.timeout(SOON):

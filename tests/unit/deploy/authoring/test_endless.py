@@ -1,4 +1,4 @@
-"""Process managers that end no process: found, and those that end theirs not."""
+"""Process managers that never end a process are found, and others are not."""
 
 from __future__ import annotations
 
@@ -86,6 +86,6 @@ def over() -> list[Step]:
     return [Complete()]
 
 
-def test_a_manager_that_never_completes_is_found() -> None:
-    """Also what a handler leaves to functions, and to methods, of its package counts."""
+def test_a_process_manager_that_never_completes_is_found() -> None:
+    """Functions and methods that a handler calls count too."""
     assert [*endless(Registry([sys.modules[__name__]]))] == ["Growing"]

@@ -1,4 +1,4 @@
-"""`rayfold new`: what it writes passes what we ask of our own code; what it refuses."""
+"""`rayfold new`: what it writes passes our own checks; and what it refuses."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ rows_of(Balances)["a"].ballance_cents  # type: ignore[attr-defined]
 
 
 def test_what_it_writes_passes_mypy_and_its_own_tests(folder: Path) -> None:
-    """And so does what a decision alone changes, which has no `decide`; slips of tests do not."""
+    """So does an aggregate that only a decision changes; mistakes in its tests are found."""
     write("shop", folder)
     (folder / "tests" / "titles.py").write_text(WITHOUT_COMMANDS)
     settings = f"--config-file={ROOT / 'pyproject.toml'}"
@@ -90,7 +90,7 @@ def test_what_it_writes_passes_mypy_and_its_own_tests(folder: Path) -> None:
     assert "6 passed" in run("-c", pytest_alone, folder=folder)
 
 
-def test_a_second_one_leaves_what_is_there(folder: Path) -> None:
+def test_a_second_package_leaves_existing_files(folder: Path) -> None:
     write("shop", folder)
     (folder / "tests" / "__init__.py").unlink()
     assert {str(path) for path in write("bank", folder)} == {
@@ -121,14 +121,14 @@ def test_a_second_one_leaves_what_is_there(folder: Path) -> None:
         ("tests", "an installed package"),
     ],
 )
-def test_what_is_no_name_is_refused(folder: Path, name: str, says: str) -> None:
+def test_an_invalid_name_is_refused(folder: Path, name: str, says: str) -> None:
     with pytest.raises(StartError, match=says):
         write(name, folder)
     assert files_in(folder) == set()
 
 
 @pytest.mark.parametrize("taken", ["shop/mine.txt", "shop.py", "tests/test_shop.py"])
-def test_what_is_there_is_left(folder: Path, taken: str) -> None:
+def test_existing_files_are_left(folder: Path, taken: str) -> None:
     (folder / taken).parent.mkdir(exist_ok=True)
     (folder / taken).write_text("mine")
     with pytest.raises(StartError, match="exists already: nothing was written"):
@@ -137,14 +137,14 @@ def test_what_is_there_is_left(folder: Path, taken: str) -> None:
     assert (folder / taken).read_text() == "mine"
 
 
-def test_nothing_is_left_of_what_cannot_all_be_written(folder: Path) -> None:
+def test_if_not_all_can_be_written_nothing_is_left(folder: Path) -> None:
     (folder / "tests").write_text("no folder")
     with pytest.raises(StartError, match="cannot be written to"):
         write("shop", folder)
     assert files_in(folder) == {"tests"}
 
 
-def test_wrong_settings_are_told_before_anything_is_written(folder: Path) -> None:
+def test_wrong_settings_are_reported_before_anything_is_written(folder: Path) -> None:
     (folder / "rayfold.toml").write_text("domian = 'shop'\n")
     assert isinstance(CliRunner().invoke(app, ["new", "shop"]).exception, StartError)
     assert files_in(folder) == {"rayfold.toml"}

@@ -1,4 +1,4 @@
-"""Deliveries side by side: what has personal data, and has waited, is read again before."""
+"""Parallel deliveries: one with personal data that has waited is read again first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def outgoing(
     return Outgoing(key, "told", key, 1, "json", body, read=read, personal=personal)
 
 
-async def test_keys_that_are_silent_hold_up_nothing_that_says_nothing_of_anybody() -> None:
+async def test_a_silent_key_store_delays_no_delivery_without_personal_data() -> None:
     receiver, silent, asked = Slow(), asyncio.Event(), []
 
     async def as_of_now(each: Outgoing) -> Outgoing:
@@ -46,7 +46,7 @@ async def test_keys_that_are_silent_hold_up_nothing_that_says_nothing_of_anybody
     assert deliveries.taken == 5
 
 
-async def test_what_waits_for_a_connection_once_it_was_read_again_is_read_once_more(
+async def test_a_delivery_that_waits_long_for_a_connection_is_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, asked, receiver = 0.0, 0, Slow()
@@ -71,7 +71,7 @@ async def test_what_waits_for_a_connection_once_it_was_read_again_is_read_once_m
 
 
 @pytest.mark.parametrize("failures", [deliveries_module.REPLAY_TRIES - 1, math.inf])
-async def test_what_is_sent_again_waits_for_a_store_that_is_away_for_a_moment_only(
+async def test_a_repeated_delivery_waits_only_a_moment_for_a_store_that_is_down(
     failures: float,
 ) -> None:
     asked, receiver = 0, Recording()

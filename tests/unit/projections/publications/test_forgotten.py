@@ -1,4 +1,4 @@
-"""What a receiver did not take in time is told as the log reads by then."""
+"""What a receiver did not accept in time is published as the log reads by then."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ async def register(log: PersonalLog, *customers: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["left", "deleted before"])
-async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
+async def test_a_person_forgotten_behind_a_slow_delivery_is_no_longer_published(
     monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
-    """Nothing has failed: it waits for one of the connections."""
+    """Nothing has failed: the delivery waits for a free connection."""
     monkeypatch.setattr(deliveries, "PROMPT", 0.0)
     keys, receiver = MemoryKeys(), Slow()
     log = PersonalLog(MemoryLog(), keys)
@@ -115,7 +115,7 @@ async def test_who_is_forgotten_behind_a_slow_delivery_is_told_of_no_more(
         await asyncio.wait([running])
 
 
-async def test_what_is_still_told_of_who_is_forgotten_keeps_its_id(
+async def test_what_is_still_published_of_a_forgotten_person_keeps_its_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, receiver = Away(), Slow()
@@ -132,10 +132,10 @@ async def test_what_is_still_told_of_who_is_forgotten_keeps_its_id(
         assert [told["id"] for told in receiver.taken] == [each.id for each in known]
 
 
-async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
+async def test_a_person_forgotten_while_a_batch_waits_for_room_is_no_longer_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is decrypted together, and taken one by one, as the receiver has taken what was before."""
+    """A batch is decrypted at once, but published one by one as the receiver accepts events."""
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     for module in (deliveries, outgoing_module, publisher_module):
@@ -159,7 +159,7 @@ async def test_who_is_forgotten_while_a_batch_waits_for_room_is_told_of_no_more(
         await asyncio.wait([running])
 
 
-async def test_who_is_forgotten_meanwhile_is_told_of_no_more() -> None:
+async def test_a_person_forgotten_during_retries_is_no_longer_published() -> None:
     keys, receiver = MemoryKeys(), Recording()
     log = PersonalLog(MemoryLog(), keys)
     receiver.refuse = lambda told: "not now"
@@ -233,7 +233,7 @@ async def late(
 @pytest.mark.parametrize(
     ("events", "refusals"), [(MOST_IN_LANE + 2, 0), (MOST_IN_LANE + 2, 1), (1, 1)]
 )
-async def test_a_store_that_is_away_parks_no_key_whose_receiver_is_there(
+async def test_a_store_that_is_down_parks_no_key_whose_receiver_answers(
     monkeypatch: pytest.MonkeyPatch, events: int, refusals: int
 ) -> None:
     store, receiver = Away(), Recording()
@@ -268,7 +268,7 @@ class Hanging(Recording):
 
 
 @pytest.mark.parametrize("of_a_range", [False, True], ids=["parked", "range"])
-async def test_what_is_sent_again_says_so_where_the_store_stays_away(
+async def test_a_repeated_delivery_reports_that_the_store_stays_down(
     monkeypatch: pytest.MonkeyPatch, of_a_range: bool
 ) -> None:
     store, receiver = Away(), Hanging("")
@@ -293,7 +293,9 @@ async def test_what_is_sent_again_says_so_where_the_store_stays_away(
         assert await publisher.retry() == {"released": 2, "parked": 0}
 
 
-async def test_one_that_waits_for_the_store_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publisher_that_waits_for_the_store_stops_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = Away()
     for_ever = Patience(3600.0, 3600.0, 3600.0, 3600.0)
     async with late(monkeypatch, store, Recording(), patience=for_ever) as publisher:
@@ -302,7 +304,7 @@ async def test_one_that_waits_for_the_store_stops_at_once(monkeypatch: pytest.Mo
         await until(lambda: publisher.status()["failing"])
 
 
-async def test_the_log_is_not_read_again_for_what_says_nothing_of_anybody(
+async def test_the_log_is_not_read_again_for_events_without_personal_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, receiver = Away(), Recording()

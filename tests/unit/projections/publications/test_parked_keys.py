@@ -19,7 +19,7 @@ def parked(key: str, position: int) -> Parked:
 
 @pytest.mark.parametrize("few", [5, 100])
 @pytest.mark.parametrize("limit", [0, 1, 7, 1000])
-def test_pages_have_everything_once_in_the_logs_order(
+def test_pages_list_everything_once_in_the_logs_order(
     monkeypatch: pytest.MonkeyPatch, limit: int, few: int
 ) -> None:
     monkeypatch.setattr(parked_keys, "FEW", few)
@@ -59,7 +59,7 @@ class Places(list[Any]):
     """Places that nobody goes through from the beginning."""
 
     def __iter__(self) -> Iterator[Any]:
-        raise AssertionError("all that is parked was gone through")
+        raise AssertionError("all parked keys were read")
 
 
 class Many(ParkedKeys):
@@ -71,19 +71,19 @@ class Many(ParkedKeys):
         Counting.touched = 0
 
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("all that is parked was gone through")
+        raise AssertionError("all parked keys were read")
 
     def items(self) -> Any:
         return [*self]
 
 
-def test_a_page_does_not_go_through_all_that_is_parked() -> None:
+def test_a_page_does_not_read_all_parked_keys() -> None:
     keys = Many()
     assert [each["position"] for each in keys.page((4999, "4999", "order-4999"), 2)] == [5000, 5001]
     assert Counting.touched < 100
 
 
-def test_a_key_that_is_released_does_not_go_through_all_that_is_parked() -> None:
+def test_releasing_a_key_does_not_read_all_parked_keys() -> None:
     keys = Many()
     assert keys.lanes("5000") == ["key 5000"]
     keys.release(["key 5000"])

@@ -1,4 +1,4 @@
-"""A publication over a log: order, repeats, what is parked, what goes on, what never goes out."""
+"""A publication: order, repeats, what is parked, what continues, what is never sent."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_new_publication_begins_with_what_happens_from_then_on() -> None
     assert receiver.texts("a") == ["after"]
 
 
-async def test_one_that_says_so_begins_with_the_log() -> None:
+async def test_a_publication_with_that_option_begins_at_the_start_of_the_log() -> None:
     log, receiver = MemoryLog(), Recording()
     await sign(log, "a", "before")
     async with publishing(log, receiver, AllNews.__rayfold__):
@@ -81,7 +81,7 @@ async def test_one_that_says_so_begins_with_the_log() -> None:
     assert receiver.texts("a") == ["before", "after"]
 
 
-async def test_one_that_starts_again_publishes_nothing_again() -> None:
+async def test_a_restarted_publication_publishes_nothing_again() -> None:
     log, receiver = MemoryLog(), Recording()
     async with publishing(log, receiver):
         await sign(log, "a", "one")
@@ -105,7 +105,7 @@ async def test_the_order_of_a_key_is_kept_whatever_fails() -> None:
         assert receiver.texts(key) == numbers
 
 
-async def test_a_key_that_is_not_taken_is_parked_and_all_others_go_on() -> None:
+async def test_a_key_that_is_not_accepted_is_parked_and_all_others_go_on() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "not this one" if told["subject"] == "bad" else ""
     async with publishing(log, receiver) as publisher:
@@ -146,7 +146,7 @@ async def test_a_parked_key_that_fails_later_is_parked_there() -> None:
     assert receiver.texts("a") == ["1", "2"]
 
 
-async def test_what_is_parked_goes_on_by_itself_once_it_is_taken_again() -> None:
+async def test_a_parked_key_continues_by_itself_once_it_is_accepted_again() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "down"
     async with publishing(log, receiver, patience=Patience(0.001, 0.01, 0.02, 0.05)) as publisher:
@@ -159,8 +159,8 @@ async def test_what_is_parked_goes_on_by_itself_once_it_is_taken_again() -> None
         assert receiver.texts(key) == ["1", "2"]
 
 
-async def test_keys_that_are_released_or_break_again_are_noted_together() -> None:
-    """There may be a hundred thousand: one append each took minutes, in which nothing else went."""
+async def test_released_keys_and_keys_that_fail_again_are_recorded_together() -> None:
+    """With a hundred thousand keys, one append each took minutes and blocked everything."""
 
     class Counting(MemoryLog):
         parks = 0
@@ -192,7 +192,7 @@ async def test_keys_that_are_released_or_break_again_are_noted_together() -> Non
     assert {told["subject"] for told in receiver.taken} == {*keys}
 
 
-async def test_what_comes_while_a_key_is_released_stays_behind_it() -> None:
+async def test_events_that_come_while_a_key_is_released_stay_in_order() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "down"
     async with publishing(log, receiver) as publisher:
@@ -208,7 +208,7 @@ async def test_what_comes_while_a_key_is_released_stays_behind_it() -> None:
     assert receiver.texts("a") == [str(number) for number in range(100)]
 
 
-async def test_a_receiver_that_is_down_holds_the_log_and_not_all_of_it_in_memory() -> None:
+async def test_a_receiver_that_is_down_stops_the_reading_of_the_log() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "down"
     patient = Patience(0.01, 0.05, 3600.0, 3600.0)
@@ -225,7 +225,7 @@ async def test_a_receiver_that_is_down_holds_the_log_and_not_all_of_it_in_memory
     assert sorted(receiver.texts(key)[0] for key in keys) == ["1"] * len(keys)
 
 
-async def test_a_key_with_very_much_behind_it_is_parked_sooner() -> None:
+async def test_a_key_with_very_many_waiting_events_is_parked_sooner() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "no" if told["subject"] == "hot" else ""
     patient = Patience(60.0, 60.0, 3600.0, 3600.0)
@@ -236,7 +236,7 @@ async def test_a_key_with_very_much_behind_it_is_parked_sooner() -> None:
         await until(lambda: receiver.texts("cold"))
 
 
-async def test_a_key_that_had_very_much_behind_it_is_tried_again_as_any_other() -> None:
+async def test_a_key_parked_for_its_many_events_is_tried_again_as_any_other() -> None:
     log, receiver = MemoryLog(), Slow()
     texts = [*map(str, range(MOST_IN_LANE + 2))]
     async with publishing(
@@ -252,7 +252,7 @@ async def test_a_key_that_had_very_much_behind_it_is_tried_again_as_any_other() 
     assert receiver.texts("hot") == texts
 
 
-async def test_a_handler_that_breaks_parks_what_comes_of_that_stream() -> None:
+async def test_a_handler_that_raises_parks_the_later_events_of_that_stream() -> None:
     log, receiver = MemoryLog(), Recording()
     BROKEN.add("bad")
     async with publishing(log, receiver) as publisher:
@@ -291,7 +291,7 @@ async def test_a_range_is_published_again_with_the_same_ids() -> None:
         assert publisher.parked == {}
 
 
-async def test_nothing_is_parked_under_a_key_that_goes_on() -> None:
+async def test_releasing_a_key_that_is_not_parked_is_an_error() -> None:
     log, receiver = MemoryLog(), Recording()
     async with publishing(log, receiver) as publisher:
         assert await publisher.retry() == {"released": 0, "parked": 0}
@@ -369,7 +369,7 @@ async def _not_saved(position: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0])
-async def test_it_is_behind_by_what_its_receiver_has_not_taken_and_by_nothing_else(
+async def test_its_lag_is_what_its_receiver_has_not_accepted_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
     """Also where the event store's clock is ahead of ours."""
@@ -393,7 +393,7 @@ async def test_it_is_behind_by_what_its_receiver_has_not_taken_and_by_nothing_el
         await until(lambda: not publisher.status()["behind"])
 
 
-async def test_what_is_parked_is_told_with_since_when() -> None:
+async def test_parked_keys_are_reported_with_since_when() -> None:
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "no"
     async with publishing(log, receiver) as publisher:
@@ -414,7 +414,7 @@ class GoneAway(MemoryLog):
         return await super().append(appends)
 
 
-async def test_a_store_that_went_away_keeps_no_receiver_open() -> None:
+async def test_the_receiver_is_closed_even_if_the_store_is_down() -> None:
     log, receiver = GoneAway(), Recording()
     async with publishing(log, receiver):
         await sign(log, "a", "1")
@@ -423,7 +423,7 @@ async def test_a_store_that_went_away_keeps_no_receiver_open() -> None:
     assert receiver.closed
 
 
-async def test_a_receiver_that_breaks_in_a_way_nobody_foresaw_parks_its_key_alone() -> None:
+async def test_an_unexpected_error_of_a_receiver_parks_only_its_key() -> None:
     log, receiver = MemoryLog(), Recording()
 
     def breaks(told: dict[str, Any]) -> str:

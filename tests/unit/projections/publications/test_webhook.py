@@ -121,7 +121,7 @@ async def test_an_event_is_posted_and_signed() -> None:
         Verifier(SECRET).verify(body + b" ", headers)
 
 
-async def test_while_a_secret_is_replaced_both_sign() -> None:
+async def test_while_a_secret_is_replaced_requests_are_signed_with_both() -> None:
     async with receiver(says("200 OK")) as receiving:
         both = WebhookTarget(receiving.url, [SecretStr(SECRET), SecretStr(OLD_SECRET)], True)
         webhook = Webhook(both)
@@ -132,7 +132,7 @@ async def test_while_a_secret_is_replaced_both_sign() -> None:
     Verifier(OLD_SECRET).verify(body, headers)
 
 
-async def test_one_that_answers_too_late_has_not_taken_it() -> None:
+async def test_an_answer_that_comes_too_late_does_not_count() -> None:
     async def late(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(1.0)
         await says("200 OK")(writer)
@@ -142,7 +142,7 @@ async def test_one_that_answers_too_late_has_not_taken_it() -> None:
     assert error.reason == "no answer in 0.2 s"
 
 
-async def test_one_that_never_answers_is_given_up() -> None:
+async def test_a_receiver_that_never_answers_is_given_up() -> None:
     async with receiver(never) as receiving:
         began = time.monotonic()
         error = await refused(Webhook(target(receiving.url, timeout=0.2)))
@@ -150,7 +150,7 @@ async def test_one_that_never_answers_is_given_up() -> None:
     assert error.reason == "no answer in 0.2 s"
 
 
-async def test_one_that_drips_its_answer_is_given_up_at_the_same_deadline() -> None:
+async def test_a_receiver_that_answers_byte_by_byte_is_given_up_at_the_same_deadline() -> None:
     async def drips(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
         while True:
@@ -194,7 +194,7 @@ async def test_a_head_without_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "410 Gone", "500 Oops", "503 Busy"])
-async def test_an_error_has_not_taken_it(status: str) -> None:
+async def test_an_error_status_means_that_the_event_was_not_accepted(status: str) -> None:
     async with receiver(says(status)) as receiving:
         error = await refused(Webhook(target(receiving.url)))
     assert error.reason == f"it answers {status[:3]}"
@@ -213,7 +213,7 @@ async def test_an_error_has_not_taken_it(status: str) -> None:
         ("²", 0.0),
     ],
 )
-async def test_it_may_say_when_to_come_again(value: str, seconds: float) -> None:
+async def test_a_receiver_may_say_when_to_try_again(value: str, seconds: float) -> None:
     async def busy(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 429 Slow\r\nretry-after: " + value.encode("latin-1") + b"\r\n\r\n")
         await writer.drain()
@@ -224,7 +224,7 @@ async def test_it_may_say_when_to_come_again(value: str, seconds: float) -> None
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00\xff\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n"])
-async def test_what_is_no_http_is_an_error(said: bytes) -> None:
+async def test_an_answer_that_is_not_http_is_an_error(said: bytes) -> None:
     async def other(writer: asyncio.StreamWriter) -> None:
         writer.write(said)
         await writer.drain()
@@ -258,7 +258,7 @@ async def test_a_private_address_is_refused_before_anything_is_sent() -> None:
     assert receiving.requests == []
 
 
-async def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
+async def test_a_name_that_resolves_to_a_private_address_is_refused() -> None:
     async def private(host: str, port: int) -> list[str]:
         return ["93.184.215.14", "10.0.0.1"]
 
@@ -267,7 +267,7 @@ async def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
     assert "hooks.test is at 10.0.0.1, a private address" in error.reason
 
 
-async def test_a_name_that_leads_elsewhere_a_moment_later_is_not_asked_again() -> None:
+async def test_a_name_is_resolved_once_so_it_cannot_change_after_the_check() -> None:
     """DNS rebinding: the address that is connected to is the one that was checked."""
     asked: list[str] = []
 
@@ -293,7 +293,7 @@ async def test_a_name_without_an_address_is_an_error() -> None:
     assert "hooks.test has no address: no such host" in error.reason
 
 
-async def test_the_certificate_is_that_of_the_name_and_not_of_the_address() -> None:
+async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address() -> None:
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -342,5 +342,5 @@ async def test_the_certificate_is_that_of_the_name_and_not_of_the_address() -> N
         ("2001:0:7f00:1::1", False),
     ],
 )
-def test_which_addresses_strangers_reach(address: str, public: bool) -> None:
+def test_addresses_are_classified_as_public_or_private(address: str, public: bool) -> None:
     assert is_public(address) is public

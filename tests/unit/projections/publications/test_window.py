@@ -1,11 +1,11 @@
-"""Up to where a publication is done."""
+"""The position up to which a publication has finished."""
 
 from __future__ import annotations
 
 from projections.publications.window import Window
 
 
-def test_what_nobody_is_told_of_is_not_remembered_while_one_event_holds_all_up() -> None:
+def test_events_that_are_not_published_take_no_memory_while_one_event_blocks_the_window() -> None:
     window = Window(0, 10)
     first = window.read(1)
     window.sent(first)
