@@ -45,6 +45,7 @@ from api.http.traces import RequestSpan, RequestTraces
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
 from rayfold import RayfoldError
+from rayfold.keys import printable
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,13 @@ class Call:
         """Return the whole body.
 
         Raises:
-            Problem: 413 as soon as it is known to be too large; the rest is not read.
+            Problem: 413 as soon as it is known to be too large, 415 if it is compressed; the rest
+                is not read.
         """
         if self._known_body is not None:
             return self._known_body
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise self._compressed()
         exchange: Exchange | None = self.scope.get(EXCHANGE)
         if exchange is not None and (whole := exchange.body()) is not None:
             if len(whole) > self._max_body:
@@ -159,6 +163,12 @@ class Call:
         """Return when the client has disconnected."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def _compressed(self) -> Problem:
+        coding = self.headers[b"content-encoding"].decode("latin-1")
+        detail = f"a body may not have the Content-Encoding {printable(coding)!r}: send it as it is"
+        headers = {"Accept-Encoding": "identity", "Connection": "close"}  # RFC 9110, 12.5.3
+        return Problem(415, "unsupported-media-type", detail, headers=headers)
 
     def _too_large(self) -> Problem:
         detail = f"a body may have at most {self._max_body} bytes"

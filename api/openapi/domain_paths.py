@@ -97,7 +97,7 @@ class DomainPaths:
             operation_id=self._ids.of(verb, command.__rayfold__.name),
             parameters=[*self._in_path(command, in_path), *OF_COMMANDS],
             request_body=body(schema, required=required) if schema else None,
-            responses={"202": receipt, **problems(404, 409, 410, 412, 413, 422, 500)},
+            responses={"202": receipt, **problems(404, 409, 410, 412, 413, 415, 422, 500)},
         )
 
     def _query(

@@ -281,7 +281,7 @@ class GatewayPaths:
                 request_body=body(takes),
                 responses={
                     status: answer("Done", gives),
-                    **problems(*refusals, 413, 422),
+                    **problems(*refusals, 413, 415, 422),
                 },
             )
         )

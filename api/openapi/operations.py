@@ -117,6 +117,7 @@ _PROBLEMS = {
     410: "The stream was deleted for good",
     412: "The aggregate is not at the revision in If-Match",
     413: "The body is too large",
+    415: "The body is compressed, or a web page sent something other than JSON",
     422: "Invalid fields",
     429: "The caller sends more requests than it may",
     431: "There are too many headers, or they are too large",

@@ -53,12 +53,12 @@ async def is_batch_too_long(
 ) -> bool:
     """Return whether a smaller batch may succeed: see `poison.is_too_long`.
 
-    An answer that did not come says nothing about the batch where none comes to anything: the
-    server is stopped, or its disk or the network to it stands still. So, after a `TimeoutError`,
-    something small is written on a connection of `connecting`, as far as the server's own disk.
+    An answer that did not come in time says nothing about the batch where none comes to anything:
+    the server is stopped, or its disk or the network to it stands still. So something small is
+    written on a connection of `connecting`, as far as the server's own disk.
     """
-    if not isinstance(error, TimeoutError):
-        return is_too_long(error)
+    if not is_too_long(error):
+        return False
     try:
         async with asyncio.timeout(TIMEOUT), connecting() as connection, connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = local")

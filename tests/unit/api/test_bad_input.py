@@ -255,6 +255,19 @@ async def test_a_larger_body_is_too_large(gateway: Gateway) -> None:
     problem(await gateway.http.post("/orders", content=body), 413, "too-large")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
+async def test_a_compressed_body_is_refused_with_what_is_accepted(
+    gateway: Gateway, coding: str
+) -> None:
+    for path in ("/orders", "/operators/scale"):
+        body, headers = b'{"customer_id":"c"}', {"content-encoding": coding}
+        reply = await gateway.http.post(path, content=body, headers=headers)
+        assert coding in problem(reply, 415, "unsupported-media-type")["detail"]
+        assert reply.headers["accept-encoding"] == "identity"
+    plain = {"content-encoding": "Identity"}
+    assert (await gateway.http.post("/orders", content=body, headers=plain)).status_code == 202
+
+
 async def test_a_chunked_body_is_not_read_to_its_end(gateway: Gateway) -> None:
     taken = 0
 
