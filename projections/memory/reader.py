@@ -48,6 +48,7 @@ class MemoryReader:
 
     async def _ask(self, query: RowQuery, deadline: float) -> RowResult:
         late: RowResult | None = None
+        lacking = ""
         while True:
             replica = self._choose(query)
             if replica is not None:
@@ -64,9 +65,9 @@ class MemoryReader:
                     await nearest.reached(query.at_least, soon)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
-                except BadCursor as error:  # the gateway has read it: see `row_query`
-                    reason = f"{replica.name} is of a release that has no such pages"
-                    raise ReplicaUnavailable(reason) from error
+                except BadCursor:  # not the client's mistake: `row_query` has read the cursor
+                    lacking = f"{replica.name} is of a release that has no such pages"
+                    await asyncio.sleep(PAUSE)  # another one may be of ours
                 except (ActorUnavailable, RpcDisconnected):
                     pass  # `_one` has marked the replica
                 except RpcServerFailed as error:
@@ -76,7 +77,7 @@ class MemoryReader:
             if time.monotonic() >= deadline:
                 if late is not None:
                     raise Behind(query.view, late.position, query.at_least)
-                raise ReplicaUnavailable(f"no replica of {query.view!r} is ready")
+                raise ReplicaUnavailable(lacking or f"no replica of {query.view!r} is ready")
 
     async def _hedged(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
         """Ask the replica; if it is slow and there are others, ask these too."""
