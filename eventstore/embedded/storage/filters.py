@@ -136,8 +136,9 @@ def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
     try:
         pattern = re.compile(_WRITTEN.sub(lambda found: _OF_NET.get(found[0], found[0]), regex))
     except (re.error, OverflowError, RecursionError) as error:
-        told = f"Invalid pattern '{regex[:200]}': {error}. The embedded server knows what .NET and"
-        raise invalid_argument(shown(f"{told} Python both have, so no \\p{{…}}.")) from error
+        told = f"Invalid pattern '{regex[:200]}': {error}. A pattern must be valid in both .NET and"
+        rest = "Python, which does not support classes of Unicode such as \\p{Lu}."
+        raise invalid_argument(shown(f"{told} {rest}")) from error
     # Searched, not matched whole: "^a|b|c$" is anchored at its two ends only.
     return lambda name: pattern.search(name) is not None
 
