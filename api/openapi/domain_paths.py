@@ -23,7 +23,7 @@ from api.openapi.operations import (
 )
 from api.openapi.schemas import Given, Schemas
 from api.queries.minimal import MEDIA_TYPE
-from rayfold import Command, Query, Registry, Route
+from rayfold import Command, Query, Registry, Route, ViewQueryDefinition
 from rayfold.derived_routes import HISTORY, LIVE, aggregate_of, is_live
 
 _AS_OF = query_parameter(
@@ -126,7 +126,7 @@ class DomainPaths:
             operation_id=self._ids.of(verb, query.__rayfold__.name),
             parameters=parameters,
             responses={
-                "200": content("The answer", schemas, TOKEN_HEADER),
+                "200": content(_told(query), schemas, TOKEN_HEADER),
                 "202": answer("No store has reached the Consistency-Token yet", "Processing"),
                 "304": OpenAPIResponse("The representation has the entity tag of If-None-Match"),
                 **problems(404, 422, 500, *self._of_middleware),
@@ -213,3 +213,13 @@ def _subject(query: type[Query]) -> str:
 
 def _summary(message: type[Command] | type[Query]) -> str:
     return (message.__doc__ or message.__rayfold__.name).strip().split("\n")[0].rstrip(".")
+
+
+def _told(query: type[Query]) -> str:
+    """Return what the answer to a query is; of a page, in which order its rows are."""
+    definition = query.__rayfold__
+    if not isinstance(definition, ViewQueryDefinition) or not definition.is_page:
+        return "The answer"
+    if definition.newest_first:
+        return "A page of rows: the newest first"
+    return "A page of rows: in the order in which they were created"

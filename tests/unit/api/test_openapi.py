@@ -152,6 +152,19 @@ def test_each_representation_has_a_schema_of_its_own(registry: Registry) -> None
     assert "revision" not in schemas["OrderEntriesMinimal"]["properties"]
 
 
+@pytest.mark.parametrize(
+    ("package", "path", "told"),
+    [
+        ("domain", "/orders", "A page of rows: in the order in which they were created"),
+        ("domain", "/orders/{order_id}", "The answer"),
+        ("tests.unit.api.guarded", "/refunds", "A page of rows: the newest first"),
+    ],
+)
+def test_the_order_of_the_rows_of_a_page_is_described(package: str, path: str, told: str) -> None:
+    answer = openapi(Registry.load(package))["paths"][path]["get"]["responses"]["200"]
+    assert answer["description"] == told
+
+
 def test_values_supplied_by_the_server_are_not_fields_of_a_body(registry: Registry) -> None:
     create = openapi(registry)["components"]["schemas"]["CreateOrder"]
     assert "at" not in create["properties"]

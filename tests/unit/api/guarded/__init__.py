@@ -70,7 +70,9 @@ class RefundName(Query, name="refund-name", view=Refunds):
     refund_id: str
 
 
-class ListRefunds(PageQuery, name="list-refunds", view=Refunds, needs="refunds:list"):
+class ListRefunds(
+    PageQuery, name="list-refunds", view=Refunds, needs="refunds:list", newest_first=True
+):
     granted: bool | None = None
 
 
