@@ -220,7 +220,7 @@ async def test_a_stalled_postgres_does_not_count_as_a_fault_of_the_events(
 ) -> None:
     """No batch is halved for it, and no event is named."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(postgres_pools, "LONGEST", 0.2)
+    monkeypatch.setattr(postgres_pools, "LONGEST", 0.3)
     monkeypatch.setattr(postgres_pools, "TIMEOUT", 0.5)
     monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
     if silent == "behind a pooler":
@@ -240,11 +240,13 @@ async def test_a_stalled_postgres_does_not_count_as_a_fault_of_the_events(
 
     async with running(filler.run()):
         assert await filler.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+        caplog.clear()  # on a slow machine something may have taken so long before
         relay.freeze() if silent == "server" else relay.stall()
         await add(log, "a", 2, 3)
         await until(lambda: len(errors()) > 2)
+        assert not any("takes too long" in each for each in errors())
+        monkeypatch.undo()
         relay.thaw()
         assert await filler.progress.reached(await log.end_position(["counter-"]), PATIENCE)
-    assert not any("takes too long" in each for each in errors())
     found = await (numbers(dsn, "quick_sum") if kind == "sql" else totals(dsn))
     assert found == ([1, 2, 3] if kind == "sql" else {"a": 6})
