@@ -42,7 +42,7 @@ def sample(table: Table) -> list[RowQuery]:
         # Each list in one of the orders, and the first one in both.
         for newest_first in (False, True) if at == 0 else (at % 2 == 1,):
             ordered = places[::-1] if newest_first else places
-            for before in sorted({at for at in starts if at == -1 or 0 <= at < len(places)}):
+            for before in sorted({n for n in starts if n == -1 or 0 <= n < len(places)}):
                 start = Start(ordered[before] if before >= 0 else None, newest_first)
                 cursor = None if start == Start(None) else encode_cursor(start)
                 asked.append(RowQuery(table.view.name, None, 0, of_store, limit, cursor))
